@@ -1,0 +1,46 @@
+"""Who is calling: the one value that every edge makes from a credential and that every layer below trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from db.scopes import READ_SCOPES
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller and its rights.
+
+    ``project_id`` is the credential's binding: ``None`` means every project of the user. ``end_user_id`` narrows to
+    one end user of that project. With ``run_id`` set this is a *run grant*: the caller's own rights, cut to what an
+    agent may use, lent to one run at ``run_depth`` under the lease of ``run_epoch``.
+    """
+
+    credential_id: UUID
+    user_id: UUID
+    project_id: UUID | None
+    end_user_id: UUID | None
+    scopes: frozenset[str]
+    kind: str = "secret"
+    read_only: bool = False
+    run_id: UUID | None = None
+    run_depth: int = 0
+    run_epoch: int = 0
+
+    def may(self, scope: str) -> bool:
+        """Whether the caller holds ``scope``; a read-only caller never holds one that writes."""
+        return scope in self.scopes and (not self.read_only or scope in READ_SCOPES)
+
+    def narrowed(self, *, scopes: Set[str] | None = None, project_id: UUID | None = None) -> Principal:
+        """The same caller with fewer rights. Never widens: scopes are intersected, an existing binding stays."""
+        return replace(
+            self,
+            scopes=self.scopes if scopes is None else self.scopes & scopes,
+            project_id=self.project_id or project_id,
+        )
+
+    def for_run(self, run_id: UUID, *, depth: int, epoch: int, scopes: Set[str] | None = None) -> Principal:
+        """The grant a run carries into its own tool calls."""
+        return replace(self.narrowed(scopes=scopes), run_id=run_id, run_depth=depth, run_epoch=epoch)
