@@ -55,7 +55,10 @@ def conflict(code: str, message: str, hint: str | None = None) -> AppError:
 
 def unauthenticated(message: str = "This needs a valid access token.") -> AppError:
     return AppError(
-        "unauthenticated", 401, message, "Send 'Authorization: Bearer <key>' with a key that is neither revoked nor expired."
+        "unauthenticated",
+        401,
+        message,
+        "Send 'Authorization: Bearer <key>' with a key that is neither revoked nor expired.",
     )
 
 

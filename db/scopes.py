@@ -1,4 +1,4 @@
-"""What a credential may do. A scope names one family and one verb; the strings are OAuth scope tokens (RFC 6749 3.3)."""
+"""What a credential may do: a scope names one family and one verb, written as an OAuth scope token (RFC 6749 3.3)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,325 @@
+"""The schema. Every table is under forced row-level security (``migrations/rls.py``); the hot paths use it by raw SQL.
+
+Tenant tables have the primary key ``(project_id, id)`` and reference each other by composite keys, so a row of one
+project can never point at a row of another. Enumerations are text with a CHECK (a native enum cannot be downgraded
+and its ``=`` is not leakproof). Ids are UUIDv7 made by the application; what a client calls its thread or run is
+``external_id``, opaque text.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlmodel import Field, SQLModel
+
+Timestamp = TIMESTAMP(timezone=True)
+
+
+def _now() -> Column[datetime]:
+    return Column(Timestamp, nullable=False, server_default=text("now()"))
+
+
+def _moment() -> Column[datetime]:
+    return Column(Timestamp, nullable=True)
+
+
+def _json(*, nullable: bool = False) -> Column[Any]:
+    return Column(JSONB, nullable=nullable, server_default=None if nullable else text("'{}'::jsonb"))
+
+
+def _texts() -> Column[Any]:
+    return Column(ARRAY(Text), nullable=False, server_default=text("'{}'::text[]"))
+
+
+def _count(kind: type[Integer] = Integer) -> Column[int]:
+    return Column(kind, nullable=False, server_default=text("0"))
+
+
+def _text(default: str | None = None) -> Column[str]:
+    return Column(Text, nullable=False, server_default=None if default is None else text(f"'{default}'"))
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _parent(table: str, *columns: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["project_id", *columns], [f"{table}.project_id", f"{table}.id"], ondelete="CASCADE")
+
+
+def _of_project() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE")
+
+
+SQLModel.metadata.naming_convention = {
+    "pk": "%(table_name)s_pkey",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "ck": "%(table_name)s_%(constraint_name)s",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+}
+
+
+class User(SQLModel, table=True):
+    """A person with an account."""
+
+    __tablename__ = "users"
+
+    id: UUID = Field(primary_key=True)
+    email: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    name: str = Field(sa_column=_text(""))
+    created_at: datetime = Field(sa_column=_now())
+    disabled_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class Project(SQLModel, table=True):
+    """A tenant: the settings its agents run with."""
+
+    __tablename__ = "projects"
+
+    id: UUID = Field(primary_key=True)
+    name: str = Field(sa_column=_text())
+    instructions: str = Field(sa_column=_text(""))
+    model: str | None = Field(default=None, sa_column=Column(Text))
+    base_url: str | None = Field(default=None, sa_column=Column(Text))
+    max_input_tokens: int | None = Field(default=None, sa_column=Column(Integer))
+    tool_call_limit: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("100")))
+    allow_prompt_override: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    model_parameters: dict[str, Any] = Field(sa_column=_json())
+    created_by: UUID = Field(foreign_key="users.id", index=True)
+    created_at: datetime = Field(sa_column=_now())
+    updated_at: datetime = Field(sa_column=_now())
+
+
+class ProjectMember(SQLModel, table=True):
+    """What a user may do in a project. The database itself makes the creator of a project its owner."""
+
+    __tablename__ = "project_members"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "project_id"),
+        _of_project(),
+        _one_of("role", "owner", "admin", "member", "viewer"),
+        Index(None, "project_id"),
+    )
+
+    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
+    project_id: UUID
+    role: str = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_now())
+
+
+class EndUser(SQLModel, table=True):
+    """A user of a project's own product, known by the product's name for them."""
+
+    __tablename__ = "end_users"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "external_id"),
+        _of_project(),
+    )
+
+    project_id: UUID
+    id: UUID
+    external_id: str = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_now())
+
+
+class Credential(SQLModel, table=True):
+    """A key. Only the SHA-256 of the token is kept; ``hint`` is its first characters, to tell keys apart.
+
+    ``project_id`` has no foreign key: a key bound to a deleted project reaches nothing, but can still fetch the saved
+    answers of its own writes, the deletion's among them.
+    """
+
+    __tablename__ = "credentials"
+    __table_args__ = (
+        _parent("end_users", "end_user_id"),
+        _one_of("kind", "secret"),
+        CheckConstraint("end_user_id IS NULL OR project_id IS NOT NULL", name="end_user_of_project"),
+        Index(None, "user_id"),
+        Index(None, "project_id"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    kind: str = Field(sa_column=_text("secret"))
+    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
+    project_id: UUID | None = None
+    end_user_id: UUID | None = None
+    name: str = Field(sa_column=_text(""))
+    hint: str = Field(sa_column=_text())
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    scopes: list[str] = Field(sa_column=_texts())
+    read_only: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    created_at: datetime = Field(sa_column=_now())
+    expires_at: datetime | None = Field(default=None, sa_column=_moment())
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class Idempotency(SQLModel, table=True):
+    """The saved answer to a write. Belongs to the credential and outlives the project it changed."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (PrimaryKeyConstraint("credential_id", "key"), Index(None, "expires_at"))
+
+    credential_id: UUID = Field(foreign_key="credentials.id", ondelete="CASCADE")
+    key: str = Field(sa_column=_text())
+    tool: str = Field(sa_column=_text())
+    arguments_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    project_id: UUID | None = None
+    answer: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    created_at: datetime = Field(sa_column=_now())
+    expires_at: datetime = Field(
+        sa_column=Column(Timestamp, nullable=False, server_default=text("now() + interval '24 hours'"))
+    )
+
+
+class Audit(SQLModel, table=True):
+    """One security-relevant act. Append-only; no foreign keys, so that nothing it names can take it along."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "user_id", "id"), Index(None, "project_id", "id"))
+
+    id: UUID = Field(primary_key=True)
+    credential_id: UUID
+    user_id: UUID
+    project_id: UUID | None = None
+    run_id: UUID | None = None
+    action: str = Field(sa_column=_text())
+    target: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=_now())
+
+
+class Thread(SQLModel, table=True):
+    """A conversation."""
+
+    __tablename__ = "threads"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "end_user_id", "external_id", postgresql_nulls_not_distinct=True),
+        _of_project(),
+        _parent("end_users", "end_user_id"),
+    )
+
+    project_id: UUID
+    id: UUID
+    end_user_id: UUID | None = None
+    external_id: str = Field(sa_column=_text())
+    name: str | None = Field(default=None, sa_column=Column(Text))
+    details: dict[str, Any] = Field(
+        sa_column=Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb"))
+    )
+    created_at: datetime = Field(sa_column=_now())
+    updated_at: datetime = Field(sa_column=_now())
+
+
+class Run(SQLModel, table=True):
+    """One answer of an agent in a thread: its principal, its state, its lease and what it used."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "end_user_id", "external_id", postgresql_nulls_not_distinct=True),
+        _of_project(),
+        _parent("threads", "thread_id"),
+        _parent("end_users", "end_user_id"),
+        _one_of("status", "queued", "running", "succeeded", "failed", "cancelled", "interrupted"),
+        _one_of("on_disconnect", "continue", "cancel"),
+        Index(
+            "runs_one_live_per_thread",
+            "project_id",
+            "thread_id",
+            unique=True,
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        Index("runs_thread_idx", "project_id", "thread_id", "id"),
+        Index("runs_lease_idx", "lease_expires_at", postgresql_where=text("status IN ('queued', 'running')")),
+    )
+
+    project_id: UUID
+    id: UUID
+    thread_id: UUID
+    end_user_id: UUID | None = None
+    external_id: str = Field(sa_column=_text())
+    credential_id: UUID
+    user_id: UUID
+    scopes: list[str] = Field(sa_column=_texts())
+    agent: str = Field(sa_column=_text())
+    model: str | None = Field(default=None, sa_column=Column(Text))
+    status: str = Field(sa_column=_text("queued"))
+    on_disconnect: str = Field(sa_column=_text("continue"))
+    input: dict[str, Any] = Field(sa_column=_json())
+    input_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    error_code: str | None = Field(default=None, sa_column=Column(Text))
+    requests: int = Field(sa_column=_count())
+    tool_calls: int = Field(sa_column=_count())
+    input_tokens: int = Field(sa_column=_count(BigInteger))
+    output_tokens: int = Field(sa_column=_count(BigInteger))
+    cost_usd: Decimal | None = Field(default=None, sa_column=Column(Numeric))
+    last_seq: int = Field(sa_column=_count(BigInteger))
+    lease_owner: UUID | None = None
+    lease_epoch: int = Field(sa_column=_count())
+    lease_expires_at: datetime | None = Field(default=None, sa_column=_moment())
+    cancel_requested_at: datetime | None = Field(default=None, sa_column=_moment())
+    created_at: datetime = Field(sa_column=_now())
+    started_at: datetime | None = Field(default=None, sa_column=_moment())
+    ended_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class Message(SQLModel, table=True):
+    """One message of a thread, in the order of ``position``; ``content`` is one pydantic-ai ModelMessage as JSON."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "thread_id", "position"),
+        _parent("threads", "thread_id"),
+        _parent("runs", "run_id"),
+        Index(None, "project_id", "run_id"),
+    )
+
+    project_id: UUID
+    id: UUID
+    thread_id: UUID
+    run_id: UUID
+    end_user_id: UUID | None = None
+    position: int = Field(sa_column=Column(BigInteger, nullable=False))
+    role: str = Field(sa_column=_text())
+    content: dict[str, Any] = Field(sa_column=_json())
+    created_at: datetime = Field(sa_column=_now())
+
+
+class RunEvent(SQLModel, table=True):
+    """One canonical AG-UI event of a run, the bytes as they are sent (jsonb would not keep them)."""
+
+    __tablename__ = "run_events"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "run_id", "seq"),
+        _parent("runs", "run_id"),
+    )
+
+    project_id: UUID
+    run_id: UUID
+    seq: int = Field(sa_column=Column(BigInteger, nullable=False, autoincrement=False))
+    end_user_id: UUID | None = None
+    event: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = Field(sa_column=_now())
