@@ -1,0 +1,102 @@
+"""Mail, sign-in, telemetry and storage: one section a vendor, all optional."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from server.settings.section import HttpUrl, Section, variable
+
+MAIL = "mail"
+SIGN_IN = "sign-in and account pages"
+TELEMETRY = "telemetry exporters"
+FILES = "file storage"
+
+
+class ResendSettings(Section):
+    api_key: SecretStr | None = variable("RESEND_API_KEY", description="Sends mail through Resend.", used_from=MAIL)
+    audience_id: str | None = variable(
+        "RESEND_AUDIENCE_ID", description="The Resend segment that new accounts join.", used_from=MAIL
+    )
+
+
+class MailSettings(Section):
+    sender: str | None = variable(
+        "EMAIL_FROM_DEFAULT", description="The sender of the platform's mail.", used_from=MAIL
+    )
+    resend: ResendSettings = Field(default_factory=ResendSettings)
+
+
+class GitHubSettings(Section):
+    client_id: str | None = variable("GITHUB_CLIENT_ID", description="Sign-in with GitHub.", used_from=SIGN_IN)
+    client_secret: SecretStr | None = variable(
+        "GITHUB_CLIENT_SECRET", description="The secret of that application.", used_from=SIGN_IN
+    )
+
+
+class GoogleSignInSettings(Section):
+    client_id: str | None = variable("GOOGLE_CLIENT_ID", description="Sign-in with Google.", used_from=SIGN_IN)
+    client_secret: SecretStr | None = variable(
+        "GOOGLE_CLIENT_SECRET", description="The secret of that application.", used_from=SIGN_IN
+    )
+
+
+class OAuthSettings(Section):
+    github: GitHubSettings = Field(default_factory=GitHubSettings)
+    google: GoogleSignInSettings = Field(default_factory=GoogleSignInSettings)
+
+
+class SentrySettings(Section):
+    dsn: SecretStr | None = variable("SENTRY_DSN", description="Reports crashes to Sentry.", used_from=TELEMETRY)
+    environment: str | None = variable(
+        "SENTRY_ENVIRONMENT", description="The environment named in reports.", used_from=TELEMETRY
+    )
+
+
+class PostHogSettings(Section):
+    api_key: SecretStr | None = variable("POSTHOG_API_KEY", description="Product analytics.", used_from=TELEMETRY)
+    host: HttpUrl | None = variable("POSTHOG_HOST", description="The PostHog server.", used_from=TELEMETRY)
+
+
+class LangfuseSettings(Section):
+    public_key: SecretStr | None = variable(
+        "LANGFUSE_PUBLIC_KEY", description="Traces of agent runs to Langfuse.", used_from=TELEMETRY
+    )
+    secret_key: SecretStr | None = variable(
+        "LANGFUSE_SECRET_KEY", description="The secret of that key pair.", used_from=TELEMETRY
+    )
+    host: HttpUrl | None = variable(
+        "LANGFUSE_HOST", "LANGFUSE_BASE_URL", description="The Langfuse server.", used_from=TELEMETRY
+    )
+
+
+class OTelSettings(Section):
+    endpoint: HttpUrl | None = variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", description="Sends spans to an OTLP collector.", used_from=TELEMETRY
+    )
+
+
+class AwsSettings(Section):
+    """An S3-compatible store; without one, files stay on the local disk."""
+
+    access_key_id: str | None = variable(
+        "AWS_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID", description="The store's key id.", used_from=FILES
+    )
+    secret_access_key: SecretStr | None = variable(
+        "AWS_SECRET_ACCESS_KEY", "S3_SECRET_ACCESS_KEY", description="The store's secret key.", used_from=FILES
+    )
+    session_token: SecretStr | None = variable(
+        "AWS_SESSION_TOKEN", description="With temporary credentials.", used_from=FILES
+    )
+    region: str | None = variable(
+        "AWS_REGION", "AWS_DEFAULT_REGION", "S3_REGION", description="The store's region.", used_from=FILES
+    )
+    endpoint_url: HttpUrl | None = variable(
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "S3_ENDPOINT",
+        description="The address of an S3-compatible store that is not Amazon's.",
+        used_from=FILES,
+    )
+    bucket: str | None = variable(
+        "AWS_S3_BUCKET", "S3_BUCKET", description="The bucket that holds files.", used_from=FILES
+    )
