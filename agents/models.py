@@ -1,0 +1,237 @@
+"""Which model a run talks to: from a model id and a project's settings to a pydantic-ai model.
+
+Model ids, as people write them in a project or in the settings:
+
+====================  ==================================================================================
+``openai:NAME``       OpenAI's Responses API, or a transparent proxy of it at ``base_url``
+``openai-chat:NAME``  chat completions: OpenAI itself, or any compatible endpoint at ``base_url``
+``NAME``              the same as ``openai-chat:NAME``; needs a ``base_url``
+``ollama:NAME``       an Ollama found on this machine (or at ``base_url``)
+``lmstudio:NAME``     an LM Studio found on this machine (or at ``base_url``)
+``local``             the small local model: text only, calls no tools
+====================  ==================================================================================
+
+Use, with one factory a process (nothing of pydantic-ai is imported before the first ``warm`` or ``resolve``)::
+
+    factory = ModelFactory(platform_keys={"openai": key}, local=local_model)
+    await factory.warm()                                    # in the background, after ready
+
+    agent = Agent(capabilities=[factory.capability()], deps_type=Deps, ...)   # Deps has .model_spec: ModelSpec
+    spec = factory.effective(ModelSpec(project.model, base_url=project.base_url, project_id=project.id))
+    agent.run_stream_events(prompt, model=spec.model, deps=Deps(model_spec=spec, ...))
+
+``effective`` is cheap and raises what the caller did wrong (:class:`db.errors.AppError`) before a run starts.
+The run's model is the id string ``spec.model``; the capability turns it into a model with the credentials in
+``deps.model_spec``, so a durability backend journals the id and never a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from agents.model_settings import checked_parameters
+from agents.model_spec import HOW_TO_CONFIGURE, ModelSpec, check_base_url, not_configured, parse_model_id
+from db.errors import invalid
+
+if TYPE_CHECKING:
+    import httpx2
+    from pydantic_ai.capabilities import ResolveModelId
+    from pydantic_ai.models import Model, ModelResolutionContext
+
+
+NO_KEY = "no-key"  # compatible endpoints often want none; an empty one would fall back to the process environment
+
+__all__ = ["LocalEndpoint", "LocalModelPort", "ModelFactory", "ModelSpec", "RunsAModel"]
+
+
+@dataclass(frozen=True)
+class LocalEndpoint:
+    """Where the local model listens: an OpenAI-compatible ``base_url`` (ending in ``/v1``) on loopback."""
+
+    base_url: str
+    name: str
+    api_key: str = field(repr=False)
+
+
+class LocalModelPort(Protocol):
+    """The local model as the server offers it."""
+
+    async def ready(self, timeout: float) -> LocalEndpoint:
+        """Wait at most ``timeout`` seconds until it answers; raise AppError with the reason if it does not."""
+        ...
+
+
+class RunsAModel(Protocol):
+    """The dependencies of a run whose model id :meth:`ModelFactory.capability` resolves."""
+
+    @property
+    def model_spec(self) -> ModelSpec: ...
+
+
+class ModelFactory:
+    """Builds, shares and caches models; one a process, closed at shutdown with :meth:`aclose`.
+
+    ``platform_keys``: provider to key, for runs whose project has no key; never sent to a tenant's base URL.
+    ``endpoints``: ``ollama``/``lmstudio`` to the base URL where the operator runs one; a provider that is missing
+    here cannot be reached without a base URL of the project's own. ``http_client`` carries every request that leaves
+    the machine, tenants' base URLs included (a guarded transport belongs into it); ``loopback_client`` those to
+    ``endpoints`` and the local model. A client given here is the giver's to close.
+    """
+
+    def __init__(
+        self,
+        *,
+        default: ModelSpec | None = None,
+        platform_keys: Mapping[str, str] | None = None,
+        endpoints: Mapping[str, str] | None = None,
+        local: LocalModelPort | None = None,
+        local_wait: float = 90.0,
+        http_client: httpx2.AsyncClient | None = None,
+        loopback_client: httpx2.AsyncClient | None = None,
+        max_retries: int = 2,
+        cache_size: int = 256,
+    ) -> None:
+        self.default = default
+        self.endpoints: dict[str, str] = dict(endpoints or {})
+        self._platform_keys = {provider: key for provider, key in (platform_keys or {}).items() if key.strip()}
+        self._local = local
+        self._local_wait = local_wait
+        self._outside = http_client
+        self._loopback = loopback_client
+        self._owned: list[httpx2.AsyncClient] = []
+        self._max_retries = max_retries
+        self._cache: OrderedDict[tuple[object, ...], Model] = OrderedDict()
+        self._cache_size = cache_size
+        self._loading: asyncio.Task[None] | None = None
+
+    def effective(self, spec: ModelSpec | None = None) -> ModelSpec:
+        """The spec a run is started and recorded with: defaults filled in, faults of the caller raised."""
+        spec = spec or ModelSpec()
+        if not spec.model.strip():
+            if spec.base_url:
+                raise not_configured("A base URL is set, but no model is named.", "Name the model in the project.")
+            if self.default is None:
+                raise not_configured("No model is configured.", HOW_TO_CONFIGURE)
+            defaults = self.default
+            parameters = {**defaults.parameters, **spec.parameters}
+            spec = replace(defaults, parameters=parameters, project_id=spec.project_id)
+        provider, name = parse_model_id(spec.model, spec.base_url)
+        checked_parameters(spec.parameters)
+        if spec.base_url:
+            check_base_url(spec.base_url)
+        if provider == "local":
+            self._check_local(spec)
+        elif provider in ("ollama", "lmstudio"):
+            self._check_endpoint(spec, provider)
+        elif provider == "openai" or not spec.base_url:
+            spec = self._with_key(spec, f"{provider}:{name}")
+        return spec
+
+    async def resolve(self, spec: ModelSpec | None = None) -> Model:
+        """The model for ``spec``, from the cache when the same project asked before.
+
+        Raises AppError ``model_not_configured``, ``model_not_supported``, ``invalid_arguments`` or
+        ``model_unavailable`` (the local model did not come up).
+        """
+        spec = self.effective(spec)
+        provider, name = parse_model_id(spec.model, spec.base_url)
+        base_url, key, trusted = spec.base_url, (spec.api_key or "").strip() or NO_KEY, False
+        if provider == "local" and self._local is not None:
+            endpoint = await self._local.ready(self._local_wait)
+            base_url, name, key, trusted = endpoint.base_url, endpoint.name, endpoint.api_key, True
+        elif provider in ("ollama", "lmstudio") and base_url is None:
+            base_url, trusted = self.endpoints[provider], True
+        await self._loaded()
+        fingerprint = hashlib.sha256(key.encode()).digest()
+        settings = json.dumps(dict(spec.parameters), sort_keys=True)
+        cache_key = (spec.project_id, provider, base_url, fingerprint, name, settings)
+        model = self._cache.get(cache_key)
+        if model is None:
+            model = self._build(provider, name, base_url, key, spec.parameters, trusted)
+            self._cache[cache_key] = model
+            if len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(cache_key)
+        return model
+
+    def capability(self) -> ResolveModelId[RunsAModel]:
+        """For the static agent: resolves the run's model id with the credentials in ``deps.model_spec``."""
+        from pydantic_ai.capabilities import ResolveModelId
+
+        async def resolver(context: ModelResolutionContext[RunsAModel], model_id: str) -> Model:
+            spec = context.deps.model_spec
+            if model_id != spec.model:
+                # Another model may belong to another provider, which must never see this one's key.
+                raise RuntimeError("a run's model id must be the one in its model_spec")
+            return await self.resolve(spec)
+
+        return ResolveModelId(resolver)
+
+    async def warm(self) -> None:
+        """Import pydantic-ai's OpenAI family and its price table in a thread, so that no run pays for it."""
+        await self._loaded()
+
+    async def aclose(self) -> None:
+        """Close the connections this factory opened; it cannot be used afterwards."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+        self._cache.clear()
+        for client in self._owned:
+            await client.aclose()
+        self._owned.clear()
+
+    def _check_local(self, spec: ModelSpec) -> None:
+        if spec.base_url:
+            raise invalid("The model 'local' takes no base URL.", "Remove the base URL, or name the model it serves.")
+        if self._local is None:
+            raise not_configured("The local model is not installed here.", HOW_TO_CONFIGURE)
+
+    def _check_endpoint(self, spec: ModelSpec, provider: str) -> None:
+        if not spec.base_url and provider not in self.endpoints:
+            raise not_configured(
+                f"No {provider} answered on this machine when Innkeeper started.",
+                f"Start it and restart Innkeeper, or give the project a base URL. Without it: {HOW_TO_CONFIGURE}",
+            )
+
+    def _with_key(self, spec: ModelSpec, model_id: str) -> ModelSpec:
+        # The platform's key goes to OpenAI and nowhere else: a base URL of the tenant's brings the tenant's key.
+        key = (spec.api_key or "").strip() or ("" if spec.base_url else self._platform_keys.get("openai", ""))
+        if not key:
+            raise not_configured(f"The model '{model_id}' needs an API key, and none is set.", HOW_TO_CONFIGURE)
+        return replace(spec, api_key=key)
+
+    async def _loaded(self) -> None:
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = asyncio.create_task(asyncio.to_thread(self._load), name="import-models")
+        if not self._loading.done():
+            # Shielded: the first run that waits here may be cancelled, the import is everybody's.
+            await asyncio.shield(self._loading)
+
+    def _load(self) -> None:
+        from agents import openai_models
+
+        if self._outside is None:
+            self._outside = openai_models.http_client(trust_env=True)
+            self._owned.append(self._outside)
+        if self._loopback is None:
+            # Proxies from the environment are for the world outside, not for 127.0.0.1.
+            self._loopback = openai_models.http_client(trust_env=False)
+            self._owned.append(self._loopback)
+        openai_models.preload(self._outside)
+
+    def _build(
+        self, provider: str, name: str, base_url: str | None, key: str, parameters: Mapping[str, object], trusted: bool
+    ) -> Model:
+        from agents import openai_models
+
+        client = self._loopback if trusted else self._outside
+        if client is None:
+            raise RuntimeError("models are built after _loaded()")
+        endpoint = openai_models.Endpoint(provider, base_url, key, client, self._max_retries)
+        return openai_models.build(endpoint, name, parameters)

@@ -1,0 +1,109 @@
+"""The OpenAI family of models. Importing this imports pydantic-ai and the OpenAI SDK: seconds, so off the event loop.
+
+Only :class:`agents.models.ModelFactory` imports it, in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import cast
+
+import httpx2
+from openai import AsyncOpenAI
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.ollama import OllamaModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.ollama import OllamaProvider
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+from pydantic_ai.settings import ModelSettings
+
+from agents.model_settings import checked_parameters
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where requests go and with what. ``base_url`` of None is OpenAI itself; ``api_key`` is never empty."""
+
+    provider: str
+    base_url: str | None
+    api_key: str = field(repr=False)
+    client: httpx2.AsyncClient
+    max_retries: int
+
+
+class ExplicitOpenAI(AsyncOpenAI):
+    """The SDK's client without what it reads from the process environment.
+
+    Organisation, project, admin key and extra headers of whoever runs this process must not reach an endpoint that a
+    tenant named.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        if not endpoint.api_key.strip():
+            raise ValueError("an empty key falls back to the process environment")
+        super().__init__(
+            api_key=endpoint.api_key,
+            base_url=endpoint.base_url or OPENAI_URL,
+            http_client=endpoint.client,
+            max_retries=endpoint.max_retries,
+        )
+        self.organization = None
+        self.project = None
+        self.admin_api_key = None
+        self.webhook_secret = None
+        self._custom_headers = {}
+        self._ambient_authorizations = frozenset()
+
+
+class TextOnlyChatModel(OpenAIChatModel):
+    """A model too small for tools: offered some, its server would force it to write nothing but tool calls."""
+
+    def customize_request_parameters(self, model_request_parameters: ModelRequestParameters) -> ModelRequestParameters:
+        parameters = super().customize_request_parameters(model_request_parameters)
+        return replace(parameters, function_tools=[])
+
+
+def http_client(*, trust_env: bool) -> httpx2.AsyncClient:
+    """One connection pool for many tenants: it keeps no cookies and follows no redirects."""
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(connect=5, read=300, write=60, pool=10),
+        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=trust_env,
+        follow_redirects=False,
+    )
+
+
+def preload(client: httpx2.AsyncClient) -> None:
+    """Build one model of each kind: that imports the SDK's resources and reads the price table."""
+    endpoint = Endpoint("openai", None, "preload", client, 0)
+    build(endpoint, "preload", {})
+    build(replace(endpoint, provider="openai-chat"), "preload", {})
+
+
+def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Model:
+    """A model that talks to ``endpoint``; ``provider`` is one of :data:`agents.models.PROVIDERS`."""
+    sdk = ExplicitOpenAI(endpoint)
+    # The checked names are a subset of ModelSettings' keys, which a type checker cannot see.
+    settings = cast(ModelSettings, checked_parameters(parameters))
+    match endpoint.provider:
+        case "openai":
+            return OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
+        case "ollama":
+            return OllamaModel(name, provider=OllamaProvider(openai_client=sdk), settings=settings)
+        case "local":
+            compatible = OpenAICompatibleProvider("local", openai_client=sdk)
+            return TextOnlyChatModel(name, provider=compatible, settings=settings)
+        case "openai-chat" if endpoint.base_url is None:
+            return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
+        case _:
+            # A name of its own: prices of OpenAI's models must not be put on another service's model of that name.
+            service = "lmstudio" if endpoint.provider == "lmstudio" else "openai-compatible"
+            return OpenAIChatModel(
+                name, provider=OpenAICompatibleProvider(service, openai_client=sdk), settings=settings
+            )
