@@ -42,7 +42,7 @@ def curl_line(log: str) -> str | None:
 
 def first_start(log: Path) -> None:
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="innkeeper-first-start-") as data, log.open("w+", encoding="utf-8") as output:
+    with tempfile.TemporaryDirectory(prefix="innkeeper-start-") as data, log.open("w+", encoding="utf-8") as output:
         Path(data).chmod(0o755)  # a database server that root starts runs as another account
         house = subprocess.Popen(
             ["bash", "-c", command("run")],
