@@ -61,7 +61,7 @@ class ExplicitOpenAI(AsyncOpenAI):
 
 
 class TextOnlyChatModel(OpenAIChatModel):
-    """A model too small for tools: offered some, its server would force it to write nothing but tool calls."""
+    """A model too small for tools: it is not offered any, so that none is promised to it or billed as input."""
 
     def customize_request_parameters(self, model_request_parameters: ModelRequestParameters) -> ModelRequestParameters:
         parameters = super().customize_request_parameters(model_request_parameters)
