@@ -33,12 +33,15 @@ class Principal:
         """Whether the caller holds ``scope``; a read-only caller never holds one that writes."""
         return scope in self.scopes and (not self.read_only or scope in READ_SCOPES)
 
-    def narrowed(self, *, scopes: Set[str] | None = None, project_id: UUID | None = None) -> Principal:
+    def narrowed(
+        self, *, scopes: Set[str] | None = None, project_id: UUID | None = None, read_only: bool = False
+    ) -> Principal:
         """The same caller with fewer rights. Never widens: scopes are intersected, an existing binding stays."""
         return replace(
             self,
             scopes=self.scopes if scopes is None else self.scopes & scopes,
             project_id=self.project_id or project_id,
+            read_only=self.read_only or read_only,
         )
 
     def for_run(self, run_id: UUID, *, depth: int, epoch: int, scopes: Set[str] | None = None) -> Principal:

@@ -8,7 +8,6 @@ from sqlmodel import SQLModel
 import db.tables  # noqa: F401  (fills SQLModel.metadata)
 from migrations.autogenerate import protect_new_tables
 
-
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=SQLModel.metadata,

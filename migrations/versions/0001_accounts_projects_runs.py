@@ -59,8 +59,9 @@ FUNCTIONS = (
       FROM credentials c JOIN users u ON u.id = c.user_id WHERE c.token_hash = presented AND {LIVE}
     $$""",
     f"""
-    CREATE FUNCTION credential_is_live(credential uuid) RETURNS boolean LANGUAGE sql STABLE {SECURED} AS $$
-      SELECT EXISTS (SELECT FROM credentials c JOIN users u ON u.id = c.user_id WHERE c.id = credential AND {LIVE})
+    CREATE FUNCTION credential_lifetime(credential uuid) RETURNS TABLE (expires_at timestamptz)
+    LANGUAGE sql STABLE {SECURED} AS $$
+      SELECT c.expires_at FROM credentials c JOIN users u ON u.id = c.user_id WHERE c.id = credential AND {LIVE}
     $$""",
     f"""
     CREATE FUNCTION make_creator_owner() RETURNS trigger LANGUAGE plpgsql {SECURED} AS $$
@@ -85,7 +86,7 @@ FUNCTION_NAMES = (
     "writable_project",
     "administered_project",
     "authenticate",
-    "credential_is_live",
+    "credential_lifetime",
     "make_creator_owner",
     "tell_revoked",
 )
@@ -385,7 +386,7 @@ def upgrade() -> None:
     )
     for callable_by_app in (
         "authenticate(bytea)",
-        "credential_is_live(uuid)",
+        "credential_lifetime(uuid)",
         "acting_credential()",
         "acting_user()",
         "writing_user()",

@@ -1,0 +1,117 @@
+"""From a bearer token to a principal, on the hot path of every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic, time
+from typing import Final, TypeVar
+from uuid import UUID
+
+from db.database import Database
+from db.principal import Principal
+from db.tokens import is_wellformed, token_hash
+
+CHANNEL: Final = "innkeeper_revoked"
+CACHE_SECONDS: Final = 60.0
+CACHE_SIZE: Final = 10_000
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    principal: Principal
+    expires_at: float
+    stale_at: float
+
+    @property
+    def fresh(self) -> bool:
+        return time() < self.expires_at and monotonic() < self.stale_at
+
+
+class Authenticator:
+    """Looks tokens up, and remembers the answer while this process hears of revocations.
+
+    A revocation reaches every process by NOTIFY. While the LISTEN connection is down nothing is taken from memory.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._by_token: dict[bytes, _Cached] = {}
+        self._by_credential: dict[UUID, _Cached] = {}
+        self._generation = 0
+
+    async def start(self) -> None:
+        """Begin to hear of revocations. Call once, before the first request."""
+        self._database.listener.on_reconnect(self._forget_all)
+        await self._database.listener.listen(CHANNEL, self._forget)
+
+    async def authenticate(self, token: str) -> Principal | None:
+        """The principal of a live token, ``None`` for every other. Raises ``AppError`` when the database is away."""
+        if not is_wellformed(token):
+            return None
+        digest = token_hash(token)
+        cached = self._by_token.get(digest)
+        if cached is not None and cached.fresh and self._database.listener.listening:
+            return cached.principal
+        generation = self._generation
+        async with self._database.system() as connection:
+            row = await connection.fetchrow("SELECT * FROM authenticate($1)", digest)
+        if row is None:
+            self._by_token.pop(digest, None)
+            return None
+        principal = Principal(
+            credential_id=row["credential_id"],
+            user_id=row["user_id"],
+            project_id=row["project_id"],
+            end_user_id=row["end_user_id"],
+            scopes=frozenset(row["scopes"]),
+            kind=row["kind"],
+            read_only=row["read_only"],
+        )
+        self._remember(self._by_token, digest, principal, row["expires_at"], generation)
+        return principal
+
+    async def still_valid(self, principal: Principal) -> bool:
+        """Whether the credential behind an already known principal still lives; a run's tool calls ask each time."""
+        cached = self._by_credential.get(principal.credential_id)
+        if cached is not None and cached.fresh and self._database.listener.listening:
+            return True
+        generation = self._generation
+        async with self._database.system() as connection:
+            row = await connection.fetchrow("SELECT * FROM credential_lifetime($1)", principal.credential_id)
+        if row is None:
+            self._by_credential.pop(principal.credential_id, None)
+            return False
+        self._remember(self._by_credential, principal.credential_id, principal, row["expires_at"], generation)
+        return True
+
+    def _remember(
+        self, cache: dict[Key, _Cached], key: Key, principal: Principal, expires_at: datetime | None, generation: int
+    ) -> None:
+        """Keep an answer, unless a revocation was heard while it was being fetched."""
+        if generation != self._generation or not self._database.listener.listening:
+            return
+        if len(cache) >= CACHE_SIZE:
+            del cache[next(iter(cache))]
+        expires = float("inf") if expires_at is None else expires_at.timestamp()
+        cache[key] = _Cached(principal, expires, monotonic() + CACHE_SECONDS)
+
+    def _forget(self, payload: str) -> None:
+        """``credential:<id>`` or ``user:<id>`` is no longer what it was."""
+        self._generation += 1
+        kind, _, identifier = payload.partition(":")
+        self._by_token = _without(self._by_token, kind, identifier)
+        self._by_credential = _without(self._by_credential, kind, identifier)
+
+    def _forget_all(self) -> None:
+        self._generation += 1
+        self._by_token.clear()
+        self._by_credential.clear()
+
+
+def _without(cache: dict[Key, _Cached], kind: str, identifier: str) -> dict[Key, _Cached]:
+    def theirs(principal: Principal) -> bool:
+        return str(principal.credential_id if kind == "credential" else principal.user_id) == identifier
+
+    return {key: cached for key, cached in cache.items() if not theirs(cached.principal)}

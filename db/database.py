@@ -1,0 +1,212 @@
+"""Connections and transactions: the only place where a caller becomes a tenant of the database.
+
+A transaction begins as one caller: BEGIN carries credential, user, end user and project in the same round trip
+(``SET LOCAL``, so nothing of it survives into the next use of the connection). The policies of every table ask for
+exactly these; a transaction that names none sees no row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from uuid import UUID
+
+import asyncpg
+from opentelemetry import trace
+
+from db.errors import AppError, unavailable
+from db.listener import Listener
+from db.principal import Principal
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+
+ACQUIRE_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 30.0
+LOST: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncio.TimeoutError,
+)
+_tracer = trace.get_tracer("innkeeper.db")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """Connections of a process: how many are open, how many of these are idle, and the most there may be."""
+
+    size: int
+    idle: int
+    limit: int
+
+
+class Database:
+    """The application role's pool, the ops role's small one, and the listening connection of this process."""
+
+    def __init__(self, pool: Pool, listener: Listener, ops_url: str | None) -> None:
+        self._pool = pool
+        self._ops_url = ops_url
+        self._ops_pool: Pool | None = None
+        self._ops_opening = asyncio.Lock()
+        self.listener = listener
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        direct_url: str | None = None,
+        ops_url: str | None = None,
+        min_size: int = 2,
+        max_size: int = 10,
+    ) -> Self:
+        """Connect as the application role. ``direct_url`` is needed for LISTEN when ``url`` leads through a pooler.
+
+        Raises ``AppError`` (``unavailable``) when the server cannot be reached.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=min_size,
+                max_size=max_size,
+                command_timeout=STATEMENT_SECONDS,
+                statement_cache_size=0 if direct_url else 1000,
+                init=_prepare,
+                reset=_keep,
+            )
+        except LOST as error:
+            raise unavailable() from error
+        listener = Listener(direct_url or url)
+        await listener.start()
+        return cls(pool, listener, ops_url)
+
+    async def close(self) -> None:
+        await self.listener.stop()
+        for pool in (self._pool, self._ops_pool):
+            if pool is not None:
+                with contextlib.suppress(*LOST):
+                    await asyncio.wait_for(pool.close(), 5.0)
+                pool.terminate()
+
+    def transaction(
+        self, principal: Principal, project_id: UUID | None = None, *, read_only: bool = False
+    ) -> Transaction:
+        """``async with`` a connection inside one transaction as ``principal``, in ``project_id`` when one is chosen.
+
+        Commits at the end, rolls back on any exception. Without a project only what policies give the user is seen.
+        """
+        begin = "BEGIN READ ONLY" if read_only or principal.read_only else "BEGIN"
+        begin += f"; SET LOCAL app.credential_id = '{principal.credential_id}'"
+        begin += f"; SET LOCAL app.user_id = '{principal.user_id}'"
+        if principal.end_user_id is not None:
+            begin += f"; SET LOCAL app.end_user_id = '{principal.end_user_id}'"
+        if project_id is not None:
+            begin += f"; SET LOCAL app.project_id = '{project_id}'"
+        return Transaction(self._pool, begin)
+
+    def system(self) -> Transaction:
+        """A transaction as nobody: no tenant row is visible, only the allow-listed functions are of use."""
+        return Transaction(self._pool, "BEGIN")
+
+    @contextlib.asynccontextmanager
+    async def ops(self) -> AsyncIterator[Connection]:
+        """A transaction as the ops role, which sees ids and leases only. Raises ``AppError`` when there is none."""
+        if self._ops_url is None:
+            raise AppError("ops_not_configured", 503, "No ops role is configured.", "Set DATABASE_OPS_URL.")
+        async with self._ops_opening:
+            if self._ops_pool is None:
+                try:
+                    self._ops_pool = await asyncpg.create_pool(
+                        self._ops_url, min_size=0, max_size=2, command_timeout=STATEMENT_SECONDS, init=_prepare
+                    )
+                except LOST as error:
+                    raise unavailable() from error
+        async with Transaction(self._ops_pool, "BEGIN") as connection:
+            yield connection
+
+    async def ping(self, seconds: float = 2.0) -> None:
+        """Raises ``AppError`` (``unavailable``) unless the database answers in time."""
+        try:
+            async with asyncio.timeout(seconds), self._pool.acquire(timeout=seconds) as connection:
+                await connection.fetchval("SELECT 1")
+        except LOST as error:
+            raise unavailable() from error
+
+    def stats(self) -> PoolStats:
+        return PoolStats(self._pool.get_size(), self._pool.get_idle_size(), self._pool.get_max_size())
+
+
+class Transaction:
+    """One transaction on one pooled connection. Losing the server inside it surfaces as ``AppError`` unavailable."""
+
+    __slots__ = ("_begin", "_connection", "_pool", "_span")
+
+    def __init__(self, pool: Pool, begin: str) -> None:
+        self._pool = pool
+        self._begin = begin
+        self._connection: Connection | None = None
+        self._span: trace.Span | None = None
+
+    async def __aenter__(self) -> Connection:
+        self._span = _tracer.start_span("db.transaction")
+        try:
+            self._connection = connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            try:
+                await connection.execute(self._begin)
+            except BaseException:
+                await self._release(broken=True)
+                raise
+        except LOST as error:
+            self._span.end()
+            raise unavailable() from error
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        if connection is None or self._span is None:
+            return
+        broken = True
+        try:
+            await connection.execute("COMMIT" if kind is None else "ROLLBACK")
+            broken = False
+        except LOST as lost:
+            raise unavailable() from (error or lost)
+        finally:
+            self._span.end()
+            await self._release(broken=broken)
+        if isinstance(error, LOST) and not isinstance(error, AppError):
+            raise unavailable() from error
+
+    async def _release(self, *, broken: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if broken:
+            connection.terminate()
+        await self._pool.release(connection)
+
+
+async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_to_json, decoder=json.loads, format="text")
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+async def _keep(_connection: Connection) -> None:
+    """No reset between uses: every setting is SET LOCAL and no session state is ever made, so it would only cost."""

@@ -1,0 +1,75 @@
+"""Queries of the projects family. Each takes a connection inside a caller's transaction; the policies do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from db.database import Connection
+
+SETTINGS: Final = (
+    "name",
+    "instructions",
+    "model",
+    "base_url",
+    "max_input_tokens",
+    "tool_call_limit",
+    "allow_prompt_override",
+    "model_parameters",
+)
+_COLUMNS: Final = f"id, {', '.join(SETTINGS)}, created_at, updated_at"
+
+
+async def fetch(connection: Connection, project_id: UUID) -> asyncpg.Record | None:
+    return await connection.fetchrow(f"SELECT {_COLUMNS} FROM projects WHERE id = $1", project_id)  # noqa: S608  fixed text
+
+
+async def page(
+    connection: Connection, user_id: UUID, *, only: UUID | None, before: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Up to ``limit`` projects of the user, newest first, older than ``before``; ``only`` narrows to a single one."""
+    return await connection.fetch(
+        "SELECT p.id, p.name, m.role, p.created_at FROM project_members m JOIN projects p ON p.id = m.project_id"
+        " WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.project_id = $2) AND ($3::uuid IS NULL OR m.project_id < $3)"
+        " ORDER BY m.project_id DESC LIMIT $4",
+        *(user_id, only, before, limit),
+    )
+
+
+async def insert(connection: Connection, project_id: UUID, created_by: UUID, settings: Mapping[str, Any]) -> None:
+    """Insert a project; the database makes ``created_by`` its owner. ``settings``: columns of ``SETTINGS``."""
+    names = _known(settings)
+    places = ", ".join(f"${number}" for number in range(1, len(names) + 3))
+    await connection.execute(
+        f"INSERT INTO projects ({', '.join(('id', 'created_by', *names))}) VALUES ({places})",  # noqa: S608  known names
+        *(project_id, created_by, *(settings[name] for name in names)),
+    )
+
+
+async def update(connection: Connection, project_id: UUID, changes: Mapping[str, Any]) -> bool:
+    """Change the given columns; false when the caller may not or there is no such project."""
+    names = _known(changes)
+    assignments = ", ".join(f"{name} = ${number}" for number, name in enumerate(names, 2))
+    status = await connection.execute(
+        f"UPDATE projects SET {assignments}, updated_at = now() WHERE id = $1",  # noqa: S608  known names
+        *(project_id, *(changes[name] for name in names)),
+    )
+    return status == "UPDATE 1"
+
+
+async def administered(connection: Connection, project_id: UUID) -> bool:
+    """Whether the caller is owner or admin of the transaction's project and may write."""
+    return bool(await connection.fetchval("SELECT administered_project() = $1", project_id))
+
+
+async def delete(connection: Connection, project_id: UUID) -> bool:
+    """Delete the project and every row in it; false when the caller may not or there is no such project."""
+    return await connection.execute("DELETE FROM projects WHERE id = $1", project_id) == "DELETE 1"
+
+
+def _known(settings: Mapping[str, Any]) -> list[str]:
+    return [name for name in SETTINGS if name in settings]

@@ -1,0 +1,219 @@
+"""What a tool is: a plain async function, and all that MCP, the scope filter and the documentation need, as a value.
+
+The signature is the contract: parameters become the input schema (``Caller`` is injected and invisible), the return
+annotation becomes the output schema, the docstring the description. A parameter called ``project_id`` is the project
+the call acts in; a connection narrowed to a project hides it from the schema and fills it in.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar, get_type_hints
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+
+from db.principal import Principal
+from db.scopes import Scope
+from tools.ports import Services
+
+if TYPE_CHECKING:
+    from db.database import Connection
+
+PROJECT: Final = "project_id"
+ProjectId: TypeAlias = Annotated[UUID, Field(description="Id of the project, as list_projects shows it.")]
+Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool: who calls, in which project, with which services."""
+
+    principal: Principal
+    services: Services
+    project_id: UUID | None = None
+    connection: Connection | None = None
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection inside a transaction as the caller: the one dispatch opened for a write, else a new one."""
+        if self.connection is not None:
+            return nullcontext(self.connection)
+        return self.services.database.transaction(self.principal, self.project_id)
+
+
+Caller: TypeAlias = Call
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """MCP tool annotations (ToolAnnotations, spec 2025-06-18 and later). All four are always said."""
+
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a value. ``account_wide``: needs a caller who is not bound to one project.
+
+    ``ends_project``: deletes the project it acts in, so a saved answer may be fetched though the project is gone.
+    """
+
+    name: str
+    title: str
+    description: str
+    scope: Scope
+    hints: Hints
+    function: Callable[..., Awaitable[Any]]
+    input_model: type[BaseModel]
+    output: TypeAdapter[Any]
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    account_wide: bool = False
+    ends_project: bool = False
+
+    @property
+    def in_project(self) -> bool:
+        return PROJECT in self.input_model.model_fields
+
+    def narrowed_schema(self) -> dict[str, Any]:
+        """The input schema on a connection that is narrowed to a project."""
+        if not self.in_project:
+            return self.input_schema
+        schema = dict(self.input_schema)
+        schema["properties"] = {name: value for name, value in schema["properties"].items() if name != PROJECT}
+        schema["required"] = [name for name in schema.get("required", []) if name != PROJECT]
+        if not schema["required"]:
+            del schema["required"]
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSpec:
+    """A resource template (RFC 6570, simple expansion of one ``{project_id}``) and the function that reads it."""
+
+    uri_template: str
+    name: str
+    title: str
+    description: str
+    scope: Scope
+    function: Callable[..., Awaitable[Any]]
+    output: TypeAdapter[Any]
+    mime_type: str = "application/json"
+
+    def uri(self, project_id: UUID) -> str:
+        return self.uri_template.replace("{project_id}", str(project_id))
+
+    def match(self, uri: str) -> UUID | None:
+        """The project id in ``uri`` when it is one of this template's, else ``None``."""
+        before, _, after = self.uri_template.partition("{project_id}")
+        if not (uri.startswith(before) and uri.endswith(after)):
+            return None
+        try:
+            found = UUID(uri[len(before) : len(uri) - len(after)])
+        except ValueError:
+            return None
+        return found if self.uri(found) == uri else None
+
+
+class Arguments(BaseModel):
+    """The base of every input model: unknown arguments are refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+def tool(
+    scope: Scope,
+    *,
+    read_only: bool,
+    destructive: bool,
+    idempotent: bool,
+    open_world: bool,
+    title: str | None = None,
+    account_wide: bool = False,
+    ends_project: bool = False,
+) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
+    """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
+
+    Raises ``TypeError`` at import for a contradiction: read-only and destructive at once, a read-only tool with a
+    scope that writes (or the reverse), a missing docstring.
+    """
+
+    def decorate(function: Callable[..., Awaitable[Any]]) -> ToolSpec:
+        name = function.__name__
+        if read_only and destructive:
+            raise TypeError(f"{name}: a read-only tool cannot be destructive")
+        if read_only == scope.writes:
+            raise TypeError(f"{name}: scope {scope} and read_only={read_only} contradict each other")
+        description = inspect.getdoc(function)
+        if not description:
+            raise TypeError(f"{name}: a tool needs a docstring, it is what a model reads")
+        hints = get_type_hints(function, include_extras=True)
+        output = TypeAdapter(hints.pop("return"))
+        input_model = _arguments(function, hints)
+        return ToolSpec(
+            name=name,
+            title=title or name.replace("_", " ").capitalize(),
+            description=description,
+            scope=scope,
+            hints=Hints(read_only, destructive, idempotent, open_world),
+            function=function,
+            input_model=input_model,
+            output=output,
+            input_schema=compact(input_model.model_json_schema()),
+            output_schema=compact(output.json_schema(mode="serialization"), optional=False),
+            account_wide=account_wide,
+            ends_project=ends_project,
+        )
+
+    return decorate
+
+
+def resource(
+    uri_template: str, scope: Scope, *, title: str | None = None
+) -> Callable[[Callable[..., Awaitable[Any]]], ResourceSpec]:
+    """Make a resource of ``async (call, project_id) -> model``; what it reads is the model as JSON."""
+
+    def decorate(function: Callable[..., Awaitable[Any]]) -> ResourceSpec:
+        name = function.__name__
+        description = inspect.getdoc(function)
+        if not description or scope.writes:
+            raise TypeError(f"{name}: a resource needs a docstring and a scope that reads")
+        output = TypeAdapter(get_type_hints(function, include_extras=True)["return"])
+        shown = title or name.replace("_", " ").capitalize()
+        return ResourceSpec(uri_template, name, shown, description, scope, function, output)
+
+    return decorate
+
+
+def _arguments(function: Callable[..., Awaitable[Any]], hints: dict[str, Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    return create_model(f"{function.__name__}_arguments", __base__=Arguments, **fields)
+
+
+def compact(schema: Any, *, optional: bool = True) -> Any:
+    """A JSON Schema without what costs tokens and says nothing: generated titles and, with ``optional``, the ``null``
+    beside the one type of a parameter that may be left out."""
+    if isinstance(schema, list):
+        return [compact(item, optional=optional) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for name, content in schema.items():
+        if name in ("properties", "$defs"):
+            kept[name] = {key: compact(value, optional=optional) for key, value in content.items()}
+        elif name != "title":
+            kept[name] = compact(content, optional=optional)
+    others = [one for one in kept.get("anyOf", ()) if one != {"type": "null"}]
+    if optional and len(others) == 1 and len(kept["anyOf"]) == 2 and kept.get("default", ...) is None:
+        del kept["anyOf"], kept["default"]
+        kept = {**others[0], **kept}
+    return kept

@@ -1,0 +1,189 @@
+"""The one way to call a tool or read a resource. Every edge parses and prints; what may happen is decided here.
+
+Scope, narrowing, arguments, project, deadline, idempotency and audit, in this order; then the tool, in one
+transaction if it writes. A write's saved answer and its effect are committed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from opentelemetry import trace
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from db import ledger
+from db.errors import AppError, invalid, missing_scope, not_found, read_only
+from db.principal import Principal
+from tools.catalog import CATALOG, Catalog, visible
+from tools.contract import PROJECT, Call, ToolSpec
+from tools.narrowing import EVERYTHING, Narrowing
+from tools.ports import Services
+
+DEADLINE_SECONDS: Final = 30.0
+_tracer = trace.get_tracer("innkeeper.tools")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tool answered: ``structured`` fits its output schema, ``text`` is the same as compact JSON."""
+
+    structured: dict[str, Any]
+    text: str
+    replayed: bool = False
+
+
+class Dispatch:
+    """Calls tools as a principal. ``verify_project=False`` leaves the tenant check to the database (for tests)."""
+
+    def __init__(
+        self,
+        services: Services,
+        catalog: Catalog = CATALOG,
+        *,
+        verify_project: bool = True,
+        deadline: float = DEADLINE_SECONDS,
+    ) -> None:
+        self.services = services
+        self.catalog = catalog
+        self._verify_project = verify_project
+        self._deadline = deadline
+
+    async def call(
+        self,
+        principal: Principal,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        narrowing: Narrowing = EVERYTHING,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Call the tool ``name``. Raises ``AppError`` for everything that is the caller's to know."""
+        caller = narrowing.of(principal)
+        spec = self._permitted(caller, name)
+        values = _validated(spec, caller, arguments)
+        project_id = values.get(PROJECT)
+        self._check_project(caller, project_id)
+        call = Call(caller, self.services, project_id)
+        with _tracer.start_as_current_span("tool.call", attributes={"tool.name": name}):
+            try:
+                async with asyncio.timeout(self._deadline):
+                    if spec.hints.read_only:
+                        return _outcome(spec.output, await spec.function(call, **values))
+                    return await self._write(spec, call, values, idempotency_key)
+            except TimeoutError as error:
+                raise AppError(
+                    "deadline_exceeded", 504, f"{name} took longer than {self._deadline:g} s.", "Try again later.", True
+                ) from error
+            except asyncpg.PostgresError as error:
+                raise _from_database(error) from error
+
+    async def read_resource(self, principal: Principal, uri: str, *, narrowing: Narrowing = EVERYTHING) -> Outcome:
+        """Read the resource at ``uri``. Raises ``AppError`` ``resource_not_found`` for what this caller cannot see."""
+        caller = narrowing.of(principal)
+        for spec in self.catalog.visible_resources(caller):
+            project_id = spec.match(uri)
+            if project_id is None:
+                continue
+            with _tracer.start_as_current_span("resource.read", attributes={"resource.name": spec.name}):
+                try:
+                    self._check_project(caller, project_id)
+                    async with asyncio.timeout(self._deadline):
+                        return _outcome(
+                            spec.output, await spec.function(Call(caller, self.services, project_id), project_id)
+                        )
+                except AppError as error:
+                    if error.status == 404:
+                        break
+                    raise
+                except asyncpg.PostgresError as error:
+                    raise _from_database(error) from error
+        raise not_found("resource", "List the resource templates and use an id that this caller can see.")
+
+    def _permitted(self, caller: Principal, name: str) -> ToolSpec:
+        spec = self.catalog.tool(name)
+        if spec is None:
+            raise AppError(
+                "unknown_tool", 404, f"There is no tool '{name[:80]}'.", "List the tools and use one of them."
+            )
+        if visible(spec, caller):
+            return spec
+        if spec.scope.value not in caller.scopes:
+            raise missing_scope(spec.scope.value)
+        if caller.read_only and not spec.hints.read_only:
+            raise read_only(name)
+        raise AppError(
+            "project_bound",
+            403,
+            f"{name} works across projects, and this connection is bound to one.",
+            "Use a key that is not bound to a project, without ?project=.",
+        )
+
+    def _check_project(self, caller: Principal, project_id: UUID | None) -> None:
+        if self._verify_project and project_id is not None and caller.project_id not in (None, project_id):
+            raise not_found("project")
+
+    async def _write(self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None) -> Outcome:
+        digest = ledger.digest(spec.name, values)
+        async with self.services.database.transaction(call.principal, call.project_id) as connection:
+            if key is not None:
+                saved = await ledger.claim(connection, call.principal, key, spec.name, digest, call.project_id)
+                if saved is not None:
+                    await ledger.require_membership(connection, saved, ended=spec.ends_project)
+                    return Outcome(saved.answer, _text(saved.answer), replayed=True)
+            bound = Call(call.principal, self.services, call.project_id, connection)
+            outcome = _outcome(spec.output, await spec.function(bound, **values))
+            target = outcome.structured.get("id")
+            await ledger.audit(connection, call.principal, call.project_id, spec.name, target)
+            if key is not None:
+                await ledger.save(connection, call.principal, key, outcome.structured)
+        return outcome
+
+
+_JSON: Final = TypeAdapter(dict[str, Any])
+
+
+def _text(structured: dict[str, Any]) -> str:
+    return _JSON.dump_json(structured).decode()
+
+
+def _outcome(output: TypeAdapter[Any], value: Any) -> Outcome:
+    structured = output.dump_python(value, mode="json", exclude_none=False)
+    return Outcome(structured, _text(structured))
+
+
+def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    given = dict(arguments)
+    if spec.in_project and caller.project_id is not None and PROJECT not in given:
+        given[PROJECT] = caller.project_id
+    try:
+        model = spec.input_model.model_validate(given)
+    except ValidationError as error:
+        raise _explained(spec, error.errors(include_url=False, include_input=False)) from None
+    return dict(model)
+
+
+def _explained(spec: ToolSpec, errors: list[ErrorDetails]) -> AppError:
+    """Each fault with its place; the values themselves are left out, they may be anything."""
+    faults = [f"{'.'.join(str(part) for part in error['loc']) or 'arguments'}: {error['msg']}" for error in errors[:5]]
+    known = ", ".join(spec.input_model.model_fields)
+    return invalid(
+        f"Invalid arguments for {spec.name}: {'; '.join(faults)}.", f"{spec.name} takes: {known or 'nothing'}."
+    )
+
+
+def _from_database(error: asyncpg.PostgresError) -> AppError:
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return AppError(
+            "not_permitted", 403, "Your role or key does not allow this here.", "Ask an administrator of the project."
+        )
+    if isinstance(error, (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)):
+        return AppError("busy", 409, "Another call was changing the same thing.", "Try the same call again.", True)
+    if isinstance(error, asyncpg.DataError):
+        return invalid("A value cannot be stored as it is.", "Remove NUL and other characters that are not text.")
+    raise error

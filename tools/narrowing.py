@@ -1,0 +1,45 @@
+"""What a connection's URL takes away: ``?project=ID`` and ``?read_only=1``. A URL never gives anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+from uuid import UUID
+
+from db.errors import invalid, not_found
+from db.principal import Principal
+
+_YES: Final = frozenset({"1", "true", "yes"})
+_NO: Final = frozenset({"0", "false", "no"})
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    project_id: UUID | None = None
+    read_only: bool = False
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        """From query parameters; unknown ones are left to others. Raises ``AppError`` for a value that is none."""
+        project_id = None
+        if "project" in query:
+            try:
+                project_id = UUID(query["project"])
+            except ValueError:
+                raise invalid("?project= is not a project id.", "Use an id as list_projects shows it.") from None
+        value = query.get("read_only", "0").lower()
+        if value not in _YES | _NO:
+            raise invalid("?read_only= is neither 1 nor 0.", "Write read_only=1 for a connection that only reads.")
+        return cls(project_id, value in _YES)
+
+    def of(self, principal: Principal) -> Principal:
+        """The caller as this connection sees it. Raises ``AppError`` when the key is bound to another project."""
+        if self.project_id is not None and principal.project_id not in (None, self.project_id):
+            raise not_found("project", "This key is bound to another project; connect without ?project=.")
+        if self.project_id is None and (principal.read_only or not self.read_only):
+            return principal
+        return principal.narrowed(project_id=self.project_id, read_only=self.read_only)
+
+
+EVERYTHING: Final = Narrowing()

@@ -1,0 +1,211 @@
+"""Projects: the tenants of the house. A project holds the settings its agents run with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from db import projects
+from db.errors import AppError, invalid, not_found
+from db.ids import uuid7
+from db.scopes import Scope
+from tools.contract import Caller, ProjectId, resource, tool
+from tools.pages import Cursor, Limit, from_cursor, to_cursor
+
+
+class ModelParameters(BaseModel):
+    """Parameters sent with every model request of the project's agents."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = None
+    thinking: bool | Literal["minimal", "low", "medium", "high"] | None = None
+    parallel_tool_calls: bool | None = None
+
+
+class ProjectSummary(BaseModel):
+    id: UUID
+    name: str
+    role: Literal["owner", "admin", "member", "viewer"]
+    created_at: datetime
+
+
+class ProjectPage(BaseModel):
+    projects: list[ProjectSummary]
+    next_cursor: str | None = Field(default=None, description="Pass as cursor for the next page; absent at the end.")
+
+
+class Project(BaseModel):
+    id: UUID
+    name: str
+    instructions: str
+    model: str | None
+    base_url: str | None
+    max_input_tokens: int | None
+    tool_call_limit: int
+    allow_prompt_override: bool
+    model_parameters: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class DeletedProject(BaseModel):
+    id: UUID
+    deleted: Literal[True] = True
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("must be an http(s) URL without user, query or fragment")
+    return url.rstrip("/")
+
+
+def _text(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+Name: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=80, pattern=r"\S", description="What people call it."), AfterValidator(_text)
+]
+Instructions: TypeAlias = Annotated[
+    str, Field(max_length=20_000, description="System prompt of the project's agents."), AfterValidator(_text)
+]
+Model: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, max_length=200, description="Model id: openai:NAME, openai-chat:NAME (needs base_url), local."),
+    AfterValidator(_text),
+]
+BaseUrl: TypeAlias = Annotated[
+    str,
+    Field(max_length=500, description="OpenAI-compatible endpoint."),
+    AfterValidator(_http_url),
+    AfterValidator(_text),
+]
+InputTokens: TypeAlias = Annotated[
+    int, Field(ge=256, le=10_000_000, description="Most input tokens of a model request.")
+]
+ToolCalls: TypeAlias = Annotated[int, Field(ge=0, le=1000, description="Most tool calls of a run.")]
+PromptOverride: TypeAlias = Annotated[bool, Field(description="Whether clients may send their own system prompt.")]
+Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters"]
+
+
+@tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
+async def list_projects(call: Caller, limit: Limit = 50, cursor: Cursor = None) -> ProjectPage:
+    """List the projects the caller is a member of, newest first. Start here to find a project id."""
+    before = from_cursor(cursor)
+    async with call.transaction() as connection:
+        rows = await projects.page(
+            connection, call.principal.user_id, only=call.principal.project_id, before=before, limit=limit + 1
+        )
+    found = [ProjectSummary(**row) for row in rows[:limit]]
+    return ProjectPage(projects=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+
+
+@tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
+async def get_project(call: Caller, project_id: ProjectId) -> Project:
+    """Read a project with all its settings."""
+    async with call.transaction() as connection:
+        row = await projects.fetch(connection, project_id)
+    if row is None:
+        raise not_found("project")
+    return Project(**row)
+
+
+@tool(Scope.projects_write, read_only=False, destructive=False, idempotent=False, open_world=False, account_wide=True)
+async def create_project(
+    call: Caller,
+    name: Name,
+    instructions: Instructions = "",
+    model: Model | None = None,
+    base_url: BaseUrl | None = None,
+) -> Project:
+    """Create a project owned by the caller. Use before any tool that needs a project id."""
+    project_id = uuid7()
+    settings = {"name": name, "instructions": instructions, "model": model, "base_url": base_url}
+    async with call.transaction() as connection:
+        await projects.insert(connection, project_id, call.principal.user_id, settings)
+        row = await projects.fetch(connection, project_id)
+    if row is None:
+        raise not_found("project")
+    return Project(**row)
+
+
+@tool(Scope.projects_write, read_only=False, destructive=False, idempotent=True, open_world=False)
+async def update_project(
+    call: Caller,
+    project_id: ProjectId,
+    name: Name | None = None,
+    instructions: Instructions | None = None,
+    model: Model | None = None,
+    base_url: BaseUrl | None = None,
+    max_input_tokens: InputTokens | None = None,
+    tool_call_limit: ToolCalls | None = None,
+    allow_prompt_override: PromptOverride | None = None,
+    model_parameters: ModelParameters | None = None,
+    clear: Annotated[list[Clearable], Field(description="Settings to put back to their default.")] = [],  # noqa: B006  never changed
+) -> Project:
+    """Change settings of a project; what is left out stays as it is. Needs the role owner or admin."""
+    given = {
+        "name": name,
+        "instructions": instructions,
+        "model": model,
+        "base_url": base_url,
+        "max_input_tokens": max_input_tokens,
+        "tool_call_limit": tool_call_limit,
+        "allow_prompt_override": allow_prompt_override,
+        "model_parameters": model_parameters and model_parameters.model_dump(exclude_none=True),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    twice = sorted(set(clear) & changes.keys())
+    if twice:
+        raise invalid(f"{', '.join(twice)} is both set and cleared.", "Name each setting once.")
+    changes.update({name: {} if name == "model_parameters" else None for name in clear})
+    if not changes:
+        raise invalid("Nothing to change.", "Give at least one setting, or name one in clear.")
+    async with call.transaction() as connection:
+        changed = await projects.update(connection, project_id, changes)
+        row = await projects.fetch(connection, project_id)
+        if row is None:
+            raise not_found("project")
+        if not changed:
+            raise _needs_administrator()
+    return Project(**row)
+
+
+@tool(Scope.projects_write, read_only=False, destructive=True, idempotent=True, open_world=False, ends_project=True)
+async def delete_project(call: Caller, project_id: ProjectId) -> DeletedProject:
+    """Delete a project with its threads, runs and files, for good. Needs the role owner or admin."""
+    async with call.transaction() as connection:
+        if not await projects.administered(connection, project_id):
+            if await projects.fetch(connection, project_id) is None:
+                raise not_found("project")
+            raise _needs_administrator()
+        await call.services.runs.cancel_project(call.principal, project_id)
+        await projects.delete(connection, project_id)
+    return DeletedProject(id=project_id)
+
+
+@resource("innkeeper://projects/{project_id}", Scope.projects_read)
+async def project(call: Caller, project_id: ProjectId) -> Project:
+    """A project with all its settings."""
+    found: Project = await get_project.function(call, project_id)
+    return found
+
+
+def _needs_administrator() -> AppError:
+    return AppError(
+        "role_insufficient",
+        403,
+        "Your role in this project does not allow this.",
+        "Ask an owner or admin of the project to do it, or to change your role.",
+    )
