@@ -1,0 +1,117 @@
+"""The outermost middleware: every request gets an id, clean headers, a log line, a count and a safe end.
+
+What it guarantees to everything behind it: header values carry no surrounding white space (some parsers leave it on);
+no socket can bring a run grant (``innkeeper.principal`` is taken out of the scope); a crash becomes a 500 that says
+nothing, with the traceback in the log under the same request id.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server import logs
+from server.http.problem import crash, send_problem
+from server.http.request_id import request_id_from
+from server.metrics import Metrics
+
+GRANT_KEY = "innkeeper.principal"
+"""The ASGI scope key that carries a run's principal; only the in-process transport may set it."""
+
+access_log = logging.getLogger("innkeeper.access")
+error_log = logging.getLogger("innkeeper.error")
+
+_WHITE = (b" ", b"\t")
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+class FrontDoor:
+    """ASGI middleware; put it outside everything else, and only around what sockets reach."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            scope.pop(GRANT_KEY, None)
+            await self.app(scope, receive, send)
+            return
+        scope.pop(GRANT_KEY, None)
+        offered_id = _clean(scope)
+        request_id = request_id_from(offered_id)
+        token = logs.request_id.set(request_id)
+        began = perf_counter()
+        status = 0
+
+        async def stamped_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message.get("headers", ()))
+                headers.append((b"x-request-id", request_id.encode()))
+                headers.extend(_missing_security_headers(headers))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, stamped_send)
+        except Exception:
+            error_log.exception("request crashed", extra={"path": scope["path"], "method": scope["method"]})
+            if status:
+                # The answer has begun: the server must cut the connection, or half of it would pass for the whole.
+                raise
+            await send_problem(stamped_send, crash())
+        finally:
+            elapsed = perf_counter() - began
+            route = _route(scope)
+            self.metrics.observe_request(route, scope["method"], status, elapsed)
+            if access_log.isEnabledFor(logging.INFO):
+                access_log.info("request", extra=_access_fields(scope, route, status, elapsed))
+            logs.request_id.reset(token)
+
+
+def _clean(scope: Scope) -> bytes | None:
+    """Strip header values in place; returns the offered request id."""
+    offered: bytes | None = None
+    dirty = False
+    for name, value in scope["headers"]:
+        if value and (value[:1] in _WHITE or value[-1:] in _WHITE):
+            dirty = True
+        if name == b"x-request-id":
+            offered = value
+    if dirty:
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        offered = offered.strip(b" \t") if offered is not None else None
+    return offered
+
+
+def _missing_security_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    present = {name for name, _ in headers}
+    return [pair for pair in _SECURITY_HEADERS if pair[0] not in present]
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, never the path itself: a metric label must not grow with what callers type."""
+    return getattr(scope.get("route"), "path", "unmatched")
+
+
+def _access_fields(scope: Scope, route: str, status: int, elapsed: float) -> dict[str, object]:
+    """No query string and no header: both can carry secrets."""
+    client = scope.get("client")
+    fields: dict[str, object] = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "route": route,
+        "status": status,
+        "duration_ms": round(elapsed * 1000, 2),
+        "client": client[0] if client else None,
+    }
+    fields.update(scope.get("innkeeper.log", {}))
+    return fields

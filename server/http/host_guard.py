@@ -1,0 +1,121 @@
+"""Host and Origin allow-lists: what keeps a web page from reaching a server on somebody's laptop (DNS rebinding).
+
+A Host that is not ours is 421, an Origin that is not ours is 403. Loopback names are always ours, in any port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from db.errors import AppError
+from server.http.problem import send_problem
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_REMEMBERED = 256
+
+
+class HostGuard:
+    """ASGI middleware that answers requests for foreign hosts, or from foreign pages, itself.
+
+    ``allowed_hosts``: host names, each with or without a port; without one, any port is meant. ``allowed_origins``:
+    whole origins (``https://app.example.com``). ``public_url``'s host and origin are always allowed.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
+        public_url: str | None = None,
+    ) -> None:
+        self.app = app
+        self._hosts = {host.strip().lower() for host in (*LOOPBACK, *allowed_hosts) if host.strip()}
+        self._origins = {_origin(origin) for origin in allowed_origins}
+        if public_url:
+            self._hosts.add(urlsplit(public_url).netloc.lower())
+            self._origins.add(_origin(public_url))
+        # Real traffic repeats a handful of values; refusals are not remembered, so a flood of names costs no memory.
+        self._known_hosts: set[bytes] = set()
+        self._known_origins: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        hosts = []
+        origins = []
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"origin":
+                origins.append(value)
+        error = self._host_fault(hosts) or self._origin_fault(origins)
+        if error is None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await send_problem(send, error)
+
+    def _host_fault(self, hosts: list[bytes]) -> AppError | None:
+        if len(hosts) == 1:
+            if hosts[0] in self._known_hosts:
+                return None
+            if self.allows_host(hosts[0].decode("latin-1")):
+                _remember(self._known_hosts, hosts[0])
+                return None
+        return AppError(
+            "host_not_allowed",
+            421,
+            "This server does not answer for the Host of this request.",
+            "Call it by its own address, or add the host to the allowed hosts of the server.",
+        )
+
+    def _origin_fault(self, origins: list[bytes]) -> AppError | None:
+        if not origins:
+            return None
+        if len(origins) == 1:
+            if origins[0] in self._known_origins:
+                return None
+            if self.allows_origin(origins[0].decode("latin-1")):
+                _remember(self._known_origins, origins[0])
+                return None
+        return AppError(
+            "origin_not_allowed",
+            403,
+            "Web pages of this Origin may not call this server.",
+            "Add the origin to the allowed origins of the server when the page is really yours.",
+        )
+
+    def allows_host(self, host: str) -> bool:
+        """Whether the value of a Host header is one of ours. Ports must be numbers: no prefix trick gets through."""
+        host = host.lower()
+        if host in self._hosts:
+            return True
+        name, colon, port = host.rpartition(":")
+        return bool(colon) and port.isascii() and port.isdigit() and name in self._hosts
+
+    def allows_origin(self, origin: str) -> bool:
+        """Whether the value of an Origin header is one of ours: a listed one, or a page on a loopback name."""
+        normal = _origin(origin)
+        if normal in self._origins:
+            return True
+        scheme, separator, host = normal.partition("://")
+        if not separator or scheme not in ("http", "https"):
+            return False
+        name, colon, port = host.rpartition(":")
+        return host in LOOPBACK or (bool(colon) and port.isascii() and port.isdigit() and name in LOOPBACK)
+
+
+def _origin(url: str) -> str:
+    scheme, separator, rest = url.strip().lower().partition("://")
+    return scheme + separator + rest.split("/", 1)[0]
+
+
+def _remember(known: set[bytes], value: bytes) -> None:
+    if len(known) < _REMEMBERED:
+        known.add(value)

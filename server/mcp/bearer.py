@@ -1,0 +1,56 @@
+"""From an ASGI scope to a principal: the run grant an in-process call carries, else the bearer token of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from starlette.types import Scope
+
+from db.errors import AppError, unauthenticated
+from db.principal import Principal
+from server.http.front_door import GRANT_KEY
+
+
+class Authenticator(Protocol):
+    def authenticate(self, token: str) -> Awaitable[Principal | None]: ...
+
+    def still_valid(self, principal: Principal) -> Awaitable[bool]: ...
+
+
+async def principal_of(scope: Scope, authenticator: Authenticator) -> Principal:
+    """Who calls. Raises ``AppError`` 401 for a missing or dead token, 503 when the database cannot say.
+
+    A grant in the scope counts as long as the credential behind it lives; it cannot come from a socket, because the
+    front door takes it out of every scope a socket makes.
+    """
+    grant = scope.get(GRANT_KEY)
+    if isinstance(grant, Principal):
+        if await authenticator.still_valid(grant):
+            return grant
+        raise unauthenticated("The key that this run was started with has been revoked or has expired.")
+    token = bearer_token(scope)
+    if token is None:
+        raise unauthenticated()
+    principal = await authenticator.authenticate(token)
+    if principal is None:
+        raise unauthenticated("This access token is unknown, revoked or expired.")
+    return principal
+
+
+def bearer_token(scope: Scope) -> str | None:
+    """The one bearer token of a request; ``None`` without an ``Authorization: Bearer`` header, or with several."""
+    found: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if found is not None:
+                return None
+            found = value
+    if found is None or found[:7].lower() != b"bearer ":
+        return None
+    return found[7:].strip(b" ").decode("latin-1") or None
+
+
+def sent_credentials(scope: Scope) -> bool:
+    """Whether the request tried to authenticate at all: decides how a 401 is worded (RFC 6750, 3.1)."""
+    return any(name == b"authorization" for name, _ in scope["headers"])

@@ -1,0 +1,160 @@
+"""``/mcp`` as one ASGI application: who calls, narrowed to what, with which bytes; then a lane answers.
+
+The engine calls this object directly (``build(services)``, also ``app.state.mcp_app``) over ASGI in-process, with the
+run's grant in the scope: no Host check, no limit of the socket edge, no lifespan, no task running around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from mcp_types import INVALID_REQUEST, ErrorData
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
+
+from db.errors import AppError
+from server.http.problem import send_problem
+from server.mcp.bearer import Authenticator, principal_of, sent_credentials
+from server.mcp.exchange import Exchange, failure
+from server.mcp.handlers import build_server
+from server.mcp.inbound import Answer, Inbound, Lane
+from server.mcp.resource import ProtectedResource
+from server.mcp.results import describe
+from tools.catalog import Catalog
+from tools.dispatch import Dispatch
+from tools.narrowing import Narrowing
+
+ONLY_POST = ((b"allow", b"POST"),)
+
+
+class EndpointServices(Protocol):
+    """What the endpoint needs of ``server.services.Services``."""
+
+    @property
+    def authenticator(self) -> Authenticator: ...
+
+    @property
+    def dispatch(self) -> Dispatch: ...
+
+    @property
+    def catalog(self) -> Catalog: ...
+
+    @property
+    def public_url(self) -> str | None: ...
+
+
+def build(services: EndpointServices) -> McpEndpoint:
+    """The endpoint over ``services``. Cheap, holds no connection; one per process is enough."""
+    server = build_server(services.catalog, services.dispatch)
+    return McpEndpoint(services.authenticator, ProtectedResource(services.public_url), [Exchange(server)])
+
+
+class McpEndpoint:
+    """An ASGI application. ``lanes`` are asked in order; the last one must answer everything."""
+
+    def __init__(self, authenticator: Authenticator, resource: ProtectedResource, lanes: Sequence[Lane]) -> None:
+        self.authenticator = authenticator
+        self.resource = resource
+        self.lanes = tuple(lanes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            principal = await principal_of(scope, self.authenticator)
+        except AppError as error:
+            await self._refuse_caller(scope, send, error)
+            return
+        fault = _request_fault(scope)
+        if fault is not None:
+            await send_answer(send, fault)
+            return
+        try:
+            narrowing = narrowing_of(scope["query_string"])
+            principal = narrowing.of(principal)
+        except AppError as error:
+            await send_answer(send, _narrowing_failure(error))
+            return
+        body = await read_body(receive)
+        if body is None:
+            return
+        inbound = Inbound(principal, narrowing, scope["headers"], body)
+        scope["innkeeper.log"] = inbound.notes
+        for lane in self.lanes:
+            answer = await lane.answer(inbound)
+            if answer is not None:
+                await send_answer(send, answer)
+                return
+
+    async def _refuse_caller(self, scope: Scope, send: Send, error: AppError) -> None:
+        if error.status != 401:
+            await send_problem(send, error)
+            return
+        challenge = self.resource.challenge(scope, token_was_sent=sent_credentials(scope))
+        await send_problem(send, error, [(b"www-authenticate", challenge)])
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole request body; ``None`` when the client went away before its end. The edge bounds its size."""
+    message = await receive()
+    chunks: list[bytes] = []
+    while message["type"] == "http.request":
+        chunk: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)
+        message = await receive()
+    return None
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Put ``answer`` on the wire."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+@lru_cache(maxsize=256)
+def narrowing_of(query_string: bytes) -> Narrowing:
+    """``?project=`` and ``?read_only=``, parsed once for each spelling of a URL. Raises ``AppError`` 400."""
+    return Narrowing.parse(QueryParams(query_string))
+
+
+def _request_fault(scope: Scope) -> Answer | None:
+    """What is wrong with the request before its body is looked at (Streamable HTTP, both eras)."""
+    if scope["method"] != "POST":
+        # No GET stream and no session to DELETE: this server is stateless in both eras.
+        return _failure(405, "This endpoint answers POST only: it is stateless and opens no stream", ONLY_POST)
+    kind = accept = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value
+        elif name == b"accept":
+            accept = accept + b"," + value if accept else value
+    if not is_json(kind):
+        return _failure(415, "Content-Type must be application/json")
+    if not accepts_json(accept):
+        return _failure(406, "Accept must include application/json")
+    return None
+
+
+@lru_cache(maxsize=64)
+def is_json(content_type: bytes) -> bool:
+    """Whether a Content-Type is JSON, whatever its parameters."""
+    return content_type.split(b";", 1)[0].strip().lower() == b"application/json"
+
+
+@lru_cache(maxsize=256)
+def accepts_json(accept: bytes) -> bool:
+    """Whether an Accept header takes JSON (RFC 9110, 12.5.1); the specification makes clients send one."""
+    ranges = {part.split(b";", 1)[0].strip().lower() for part in accept.split(b",")}
+    return not ranges.isdisjoint((b"application/json", b"application/*", b"*/*"))
+
+
+def _failure(status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
+    answer = failure(None, ErrorData(code=INVALID_REQUEST, message=message), status)
+    return Answer(answer.status, answer.body, headers)
+
+
+def _narrowing_failure(error: AppError) -> Answer:
+    message = f"{error.message} {error.hint}" if error.hint else error.message
+    return failure(None, ErrorData(code=INVALID_REQUEST, message=message, data=describe(error)), 400)

@@ -1,0 +1,214 @@
+"""The lane that knows everything: the official SDK's low-level server, one request in, one JSON answer out, both eras.
+
+The SDK's kernel (``serve_one``, the inbound ladder of the modern era, the version surfaces) does the protocol. Its
+HTTP transports are not used: they build a task group, memory streams and a dispatcher for each stateless handshake
+request, need a lifespan, and answer 200 where the specification wants something else. Without them one coroutine
+serves a request, so the endpoint can be called over ASGI in-process with nothing running around it.
+
+Sources: MCP 2025-11-25 and 2026-07-28, "Streamable HTTP"; ``mcp.server._streamable_http_modern`` for the order of the
+modern checks, which a client can see when two of them fail at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, cast
+
+from mcp.server.connection import Connection
+from mcp.server.lowlevel import Server
+from mcp.server.runner import modern_error_data, serve_one
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    InboundLadderRejection,
+    classify_inbound_request,
+    find_duplicated_routing_header,
+    unsupported_protocol_version_rejection,
+    validate_mcp_param_headers,
+)
+from mcp_types import (
+    DEFAULT_NEGOTIATED_VERSION,
+    HEADER_MISMATCH,
+
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    RequestId,
+)
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from pydantic_core import from_json, to_json
+
+from server.mcp.inbound import Answer, Inbound
+from server.mcp.one_shot import OneShot
+
+VERSION_HEADER = "mcp-protocol-version"
+BATCH_VERSIONS = frozenset({"2024-11-05", "2025-03-26"})
+MAX_BATCH = 50
+
+
+class Exchange:
+    """The SDK lane. ``server`` holds the handlers; it is shared by every request and keeps no state of any."""
+
+    def __init__(self, server: Server[Any]) -> None:
+        self.server = server
+
+    async def answer(self, inbound: Inbound) -> Answer:
+        try:
+            message = from_json(inbound.body, allow_inf_nan=False)
+        except ValueError:
+            return failure(None, ErrorData(code=PARSE_ERROR, message="Parse error: the body is not valid JSON"), 400)
+        version = inbound.plain_headers.get(VERSION_HEADER)
+        if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS:
+            return await self._answer_handshake(inbound, message, version or DEFAULT_NEGOTIATED_VERSION)
+        return await self._answer_modern(inbound, message, version)
+
+    async def _answer_handshake(self, inbound: Inbound, message: Any, version: str) -> Answer:
+        if isinstance(message, list) and version in BATCH_VERSIONS:
+            return await self._answer_batch(inbound, message, version)
+        reply = await self._reply(inbound, message, version)
+        if reply is None:
+            return Answer(202)
+        # Of the faults, only a message that is no message at all has no id; the others travel as 200.
+        return Answer(200 if "result" in reply or reply["id"] is not None else 400, to_json(reply))
+
+    async def _answer_batch(self, inbound: Inbound, messages: list[Any], version: str) -> Answer:
+        """JSON-RPC batches: revisions up to 2025-03-26 must be able to receive them, later ones must not."""
+        if not messages or len(messages) > MAX_BATCH:
+            return failure(
+                None, ErrorData(code=INVALID_REQUEST, message=f"A batch holds 1 to {MAX_BATCH} messages"), 400
+            )
+        replies = [await self._reply(inbound, message, version) for message in messages]
+        answered = [reply for reply in replies if reply is not None]
+        return Answer(200, to_json(answered)) if answered else Answer(202)
+
+    async def _reply(self, inbound: Inbound, message: Any, version: str) -> dict[str, Any] | None:
+        """The JSON-RPC reply to one handshake-era message; ``None`` to those that get none."""
+        if is_notification(message) or is_reply(message):
+            # A stateless server has sent no request and keeps no session, so neither tells it anything. Cancelling by
+            # a posted request id is refused with them: ids are not unique across clients.
+            return None
+        if not is_request(message):
+            return {"jsonrpc": "2.0", "id": None, "error": _not_a_message()}
+        connection = Connection.from_envelope(version, None, None)
+        return await self._serve(inbound, message, connection)
+
+    async def _answer_modern(self, inbound: Inbound, message: Any, version: str) -> Answer:
+        if is_notification(message):
+            unsupported = unsupported_protocol_version_rejection(version)
+            return _rejected(None, unsupported) if unsupported is not None else Answer(202)
+        if not is_request(message):
+            return _encode({"jsonrpc": "2.0", "id": None, "error": _not_a_message()})
+        request_id = message["id"]
+        if inbound.repeats_headers:
+            repeated = find_duplicated_routing_header(inbound.headers.items())
+            if repeated is not None:
+                fault = ErrorData(code=HEADER_MISMATCH, message=f"{repeated} header appears more than once")
+                return failure(request_id, fault, 400)
+        verdict = classify_inbound_request(message, headers=inbound.plain_headers)
+        if isinstance(verdict, InboundLadderRejection):
+            return _rejected(request_id, verdict)
+        mismatch = self._parameter_mismatch(inbound, message)
+        if mismatch is not None:
+            return _rejected(request_id, mismatch)
+        connection = Connection.from_envelope(
+            verdict.protocol_version, verdict.client_info, verdict.client_capabilities
+        )
+        return _encode(await self._serve(inbound, message, connection))
+
+    def _parameter_mismatch(self, inbound: Inbound, message: dict[str, Any]) -> InboundLadderRejection | None:
+        """``Mcp-Param-*`` headers against the arguments, for the tools whose schema declares such headers."""
+        lookup = self.server.get_tool_input_schema
+        if message["method"] != "tools/call" or lookup is None:
+            return None
+        name = message["params"].get("name")
+        schema = lookup(name) if isinstance(name, str) else None
+        arguments = message["params"].get("arguments") or {}
+        if schema is None or not isinstance(arguments, Mapping):
+            return None
+        return validate_mcp_param_headers(schema, arguments, inbound.headers)
+
+    async def _serve(self, inbound: Inbound, message: dict[str, Any], connection: Connection) -> dict[str, Any]:
+        params = cast("dict[str, Any] | None", message.get("params"))
+        request_id: RequestId = message["id"]
+        serving = serve_one(
+            self.server,
+            OneShot(inbound, request_id),
+            message["method"],
+            params,
+            connection=connection,
+            lifespan_state=None,
+        )
+        return await _reply_to(request_id, serving)
+
+
+def is_request(message: Any) -> bool:
+    """Whether a decoded body is one JSON-RPC request: an id that is a string or an integer, and a method."""
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or not isinstance(message.get("method"), str):
+        return False
+    request_id = message.get("id")
+    if not isinstance(request_id, str | int) or isinstance(request_id, bool):
+        return False
+    return isinstance(message.get("params"), dict | None)
+
+
+def is_notification(message: Any) -> bool:
+    """Whether a decoded body is one JSON-RPC notification. The missing id decides (JSON-RPC 2.0, 4.1)."""
+    return (
+        isinstance(message, dict)
+        and "id" not in message
+        and message.get("jsonrpc") == "2.0"
+        and isinstance(message.get("method"), str)
+        and isinstance(message.get("params"), dict | None)
+    )
+
+
+def is_reply(message: Any) -> bool:
+    """Whether a decoded body answers a request of ours: handshake-era clients may post such."""
+    return (
+        isinstance(message, dict)
+        and message.get("jsonrpc") == "2.0"
+        and "method" not in message
+        and ("result" in message or "error" in message)
+    )
+
+
+def failure(request_id: RequestId | None, error: ErrorData, status: int) -> Answer:
+    """A JSON-RPC error with an HTTP status of its own."""
+    return Answer(status, to_json({"jsonrpc": "2.0", "id": request_id, "error": _dump(error)}))
+
+
+def _rejected(request_id: RequestId | None, rejection: InboundLadderRejection) -> Answer:
+    return _encode(
+        {
+            "jsonrpc": "2.0",
+            "id": request_id,
+            "error": _dump(ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)),
+        }
+    )
+
+
+async def _reply_to(request_id: RequestId, serving: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        result = await serving
+    except Exception as error:
+        return {"jsonrpc": "2.0", "id": request_id, "error": _dump(modern_error_data(error))}
+    return {"jsonrpc": "2.0", "id": request_id, "result": result}
+
+
+def _encode(reply: dict[str, Any]) -> Answer:
+    """A modern reply: the error's code decides the HTTP status (2026-07-28, Streamable HTTP)."""
+    error = reply.get("error")
+    status = 200 if error is None else ERROR_CODE_HTTP_STATUS.get(error["code"], 200)
+    return Answer(status, to_json(reply))
+
+
+def _dump(error: ErrorData) -> dict[str, Any]:
+    dumped: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        dumped["data"] = error.data
+    return dumped
+
+
+def _not_a_message() -> dict[str, Any]:
+    return {"code": INVALID_REQUEST, "message": "The body must be a single JSON-RPC request or notification object"}
+
+

@@ -1,0 +1,50 @@
+"""What this server says of itself as a protected resource (RFC 9728) and how it asks for a token (RFC 6750)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Scope
+
+from db.scopes import ALL_SCOPES
+
+MCP_PATH = "/mcp"
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+class ProtectedResource:
+    """The identity of the endpoint. Without ``public_url`` (a laptop) it is the address the caller used, which the
+    Host allow-list has already found to be ours.
+    """
+
+    def __init__(self, public_url: str | None) -> None:
+        self._public_url = public_url.rstrip("/") if public_url else None
+
+    def url(self, scope: Scope) -> str:
+        """The resource identifier: exactly what a token's audience must be."""
+        return self._base(scope) + MCP_PATH
+
+    def challenge(self, scope: Scope, *, token_was_sent: bool) -> bytes:
+        """The value of ``WWW-Authenticate`` on 401."""
+        fault = 'error="invalid_token", ' if token_was_sent else ""
+        return f'Bearer {fault}resource_metadata="{self._base(scope)}{WELL_KNOWN}{MCP_PATH}"'.encode()
+
+    def routes(self) -> list[Route]:
+        """The metadata at the path-suffixed well-known address, where clients look first, and at the root one."""
+        return [Route(WELL_KNOWN + MCP_PATH, self._describe), Route(WELL_KNOWN, self._describe)]
+
+    async def _describe(self, request: Request) -> Response:
+        document = {
+            "resource": self.url(request.scope),
+            "resource_name": "Innkeeper",
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": sorted(ALL_SCOPES),
+        }
+        return JSONResponse(document, headers={"cache-control": "public, max-age=300"})
+
+    def _base(self, scope: Scope) -> str:
+        if self._public_url is not None:
+            return self._public_url
+        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "localhost")
+        return f"{scope.get('scheme', 'http')}://{host}"

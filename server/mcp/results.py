@@ -1,0 +1,61 @@
+"""Outcomes and errors of tools in the shape of MCP results: plain dictionaries, ready for the wire."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from db.errors import AppError
+
+log = logging.getLogger("innkeeper.error")
+
+ERROR_META = "innkeeper/error"
+"""The ``_meta`` key that tells clients, which can branch on it, what the text tells the model."""
+
+
+COMPLETE = "complete"
+"""What every result of the modern era says of itself; the schemas of the handshake era take it out again."""
+
+
+def success(structured: dict[str, Any], text: str) -> dict[str, Any]:
+    """A tool's answer: the same content twice, as data for clients and as text for models."""
+    return {
+        "resultType": COMPLETE,
+        "content": [{"type": "text", "text": text}],
+        "structuredContent": structured,
+        "isError": False,
+    }
+
+
+def refusal(error: AppError) -> dict[str, Any]:
+    """A tool that could not do it: what was wrong, what to do next, whether to try again."""
+    return {
+        "resultType": COMPLETE,
+        "content": [{"type": "text", "text": explain(error)}],
+        "isError": True,
+        "_meta": {ERROR_META: describe(error)},
+    }
+
+
+def describe(error: AppError) -> dict[str, Any]:
+    """``{"code", "message", "hint"?, "retryable", "retry_after"?}``: the error for programs."""
+    described: dict[str, Any] = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    if error.hint is not None:
+        described["hint"] = error.hint
+    if error.retry_after is not None:
+        described["retry_after"] = error.retry_after
+    return described
+
+
+def explain(error: AppError) -> str:
+    """The error for a model: one sentence each for the fault, the way on and the retry."""
+    sentences = [error.message]
+    if error.hint:
+        sentences.append(error.hint)
+    if not error.retryable:
+        sentences.append("Trying the same call again will not help.")
+    elif error.retry_after is not None:
+        sentences.append(f"The same call may be tried again in {error.retry_after} s.")
+    else:
+        sentences.append("The same call may be tried again.")
+    return f"{' '.join(sentences)} [{error.code}]"

@@ -1,0 +1,134 @@
+"""A whole ``Services`` without a database, for tests of the edges alone, and a real server on a real socket for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import uvicorn
+from starlette.types import ASGIApp
+
+from db.errors import unavailable
+from db.ids import uuid7
+from db.principal import Principal
+from db.scopes import ALL_SCOPES
+
+READ_KEY = "reader"
+FULL_KEY = "full"
+
+
+def principal(*scopes: str, project_id: UUID | None = None, read_only: bool = False) -> Principal:
+    return Principal(
+        credential_id=uuid7(),
+        user_id=uuid7(),
+        project_id=project_id,
+        end_user_id=None,
+        scopes=frozenset(scopes or ALL_SCOPES),
+        read_only=read_only,
+    )
+
+
+@dataclass
+class KnownTokens:
+    """An authenticator over a dictionary; revoking is removing."""
+
+    tokens: dict[str, Principal] = field(
+        default_factory=lambda: {FULL_KEY: principal(), READ_KEY: principal("projects:read", "runs:read")}
+    )
+    away: bool = False
+
+    async def authenticate(self, token: str) -> Principal | None:
+        if self.away:
+            raise unavailable()
+        return self.tokens.get(token)
+
+    async def still_valid(self, grant: Principal) -> bool:
+        return any(known.credential_id == grant.credential_id for known in self.tokens.values())
+
+
+@dataclass
+class PingedDatabase:
+    """A database that can be pinged, and can be away or hang."""
+
+    away: bool = False
+    hangs: bool = False
+
+    async def ping(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.away:
+            raise unavailable()
+
+
+@dataclass
+class EdgeServices:
+    catalog: Any
+    dispatch: Any
+    authenticator: KnownTokens = field(default_factory=KnownTokens)
+    database: PingedDatabase = field(default_factory=PingedDatabase)
+    engine: Any = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    public_url: str | None = None
+    metrics_token: str | None = None
+
+
+class _Uvicorn(uvicorn.Server):
+    """Says when it listens, and leaves signals to pytest."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
+    """``app`` on a loopback socket, with the HTTP parser production uses; yields host and port."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False)
+    server = _Uvicorn(config)
+    running = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        async with asyncio.timeout(10):
+            await server.listening.wait()
+        yield bound.getsockname()
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(10):
+            await running
+        bound.close()
+
+
+@contextlib.asynccontextmanager
+async def client_of(app: ASGIApp, token: str | None = FULL_KEY) -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client over a real socket, with MCP's usual headers."""
+    headers = {"accept": "application/json, text/event-stream"}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
+    async with (
+        served(app) as (host, port),
+        httpx2.AsyncClient(base_url=f"http://{host}:{port}", headers=headers, timeout=10) as client,
+    ):
+        yield client
+
+
+def error_of(response: httpx2.Response) -> dict[str, Any]:
+    """The JSON-RPC error of an answer."""
+    return dict(response.json()["error"])
+
+
+__all__ = ["FULL_KEY", "READ_KEY", "EdgeServices", "KnownTokens", "client_of", "principal", "served"]
