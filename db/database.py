@@ -208,5 +208,5 @@ def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-async def _keep(_connection: Connection) -> None:
+async def _keep(_connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """No reset between uses: every setting is SET LOCAL and no session state is ever made, so it would only cost."""

@@ -155,7 +155,7 @@ async def update_project(
     clear: Annotated[list[Clearable], Field(description="Settings to put back to their default.")] = [],  # noqa: B006  never changed
 ) -> Project:
     """Change settings of a project; what is left out stays as it is. Needs the role owner or admin."""
-    given = {
+    given: dict[str, Any] = {
         "name": name,
         "instructions": instructions,
         "model": model,
@@ -169,7 +169,7 @@ async def update_project(
     twice = sorted(set(clear) & changes.keys())
     if twice:
         raise invalid(f"{', '.join(twice)} is both set and cleared.", "Name each setting once.")
-    changes.update({name: {} if name == "model_parameters" else None for name in clear})
+    changes.update((name, {} if name == "model_parameters" else None) for name in clear)
     if not changes:
         raise invalid("Nothing to change.", "Give at least one setting, or name one in clear.")
     async with call.transaction() as connection:

@@ -1,0 +1,183 @@
+"""A real PostgreSQL for every test: one cluster a process, one migrated template, one database a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from db import accounts
+from db.credentials import Authenticator
+from db.database import Database
+from db.embedded.cluster import EmbeddedPostgres
+from db.ids import uuid7
+from db.principal import Principal
+from migrations import runner
+from tools.dispatch import Dispatch
+from tools.ports import NoRuns, Services
+
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+pytest_plugins = ["tests.promises"]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedPostgres]:
+    """A running embedded PostgreSQL whose database ``innkeeper`` is migrated: the template of every test's own."""
+    data: Path = tmp_path_factory.mktemp("cluster")
+    running = await EmbeddedPostgres.start(data, progress=lambda _line: None, fast_unsafe=True)
+    try:
+        await runner.upgrade(running.owner_url)
+        yield running
+    finally:
+        await running.stop()
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """One test's own database, as each role reaches it."""
+
+    owner: str
+    app: str
+    ops: str
+    superuser: str
+
+
+@pytest_asyncio.fixture
+async def urls(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
+    """A fresh, migrated database for this test."""
+    name = f"test_{uuid7().hex}"
+    superuser = await asyncpg.connect(cluster.url("postgres", "postgres"))
+    try:
+        await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE innkeeper OWNER innkeeper_owner')
+        roles = ("innkeeper_owner", "innkeeper_app", "innkeeper_ops", "postgres")
+        yield DatabaseUrls(*(cluster.url(name, role) for role in roles))
+        await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    finally:
+        await superuser.close()
+
+
+@pytest_asyncio.fixture
+async def owner(urls: DatabaseUrls) -> AsyncIterator[Owner]:
+    """A connection as the owner, who sees every row."""
+    connection = await asyncpg.connect(urls.owner)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture
+async def database(urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """The application role's database, listening."""
+    async with opened(urls) as database:
+        yield database
+
+
+@contextlib.asynccontextmanager
+async def opened(urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """A database as another process would open it."""
+    database = await Database.open(urls.app, ops_url=urls.ops, min_size=1, max_size=8)
+    try:
+        await database.listener.wait()
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest_asyncio.fixture
+async def authenticator(database: Database) -> Authenticator:
+    authenticator = Authenticator(database)
+    await authenticator.start()
+    return authenticator
+
+
+@pytest.fixture
+def services(database: Database) -> Services:
+    return Services(database, NoRuns())
+
+
+@pytest.fixture
+def dispatch(services: Services) -> Dispatch:
+    return Dispatch(services)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A user with one project and one secret key for everything."""
+
+    user_id: UUID
+    project_id: UUID
+    token: str
+    principal: Principal
+
+
+class House:
+    """Makes tenants and keys on the owner's connection."""
+
+    def __init__(self, owner: Owner, authenticator: Authenticator) -> None:
+        self.owner = owner
+        self._authenticator = authenticator
+
+    async def tenant(self, name: str = "tenant", *, scopes: list[str] | None = None) -> Tenant:
+        user_id = await accounts.create_user(self.owner, f"{uuid7().hex}@example.test", name)
+        project_id = uuid7()
+        await self.owner.execute(
+            "INSERT INTO projects (id, name, created_by) VALUES ($1, $2, $3)", project_id, f"{name}'s project", user_id
+        )
+        _key, token = await accounts.create_key(self.owner, user_id, scopes=scopes)
+        return Tenant(user_id, project_id, token, await self.principal(token))
+
+    async def key(
+        self,
+        user_id: UUID,
+        *,
+        project_id: UUID | None = None,
+        scopes: list[str] | None = None,
+        read_only: bool = False,
+    ) -> str:
+        _key, token = await accounts.create_key(
+            self.owner, user_id, project_id=project_id, scopes=scopes, read_only=read_only
+        )
+        return token
+
+    async def member(self, project_id: UUID, role: str) -> Principal:
+        """Another user with ``role`` in the project, as its principal."""
+        user_id = await accounts.create_user(self.owner, f"{uuid7().hex}@example.test", role)
+        await self.owner.execute(
+            "INSERT INTO project_members (user_id, project_id, role) VALUES ($1, $2, $3)", user_id, project_id, role
+        )
+        return await self.principal(await self.key(user_id))
+
+    async def principal(self, token: str) -> Principal:
+        principal = await self._authenticator.authenticate(token)
+        assert principal is not None
+        return principal
+
+
+@pytest_asyncio.fixture
+async def house(owner: Owner, authenticator: Authenticator) -> House:
+    return House(owner, authenticator)
+
+
+@pytest_asyncio.fixture
+async def tenant(house: House) -> Tenant:
+    return await house.tenant()
+
+
+@pytest_asyncio.fixture
+async def stranger(house: House) -> Tenant:
+    """A second tenant, who must never see anything of the first."""
+    return await house.tenant("stranger")
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Return as soon as ``holds`` does; fail after ``seconds``. Asks again at each turn of the event loop."""
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110  any kind of condition, not one that sets an event
+            await asyncio.sleep(0)
