@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 from pydantic import BaseModel, SecretStr
 
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+request_id: ContextVar[str | None] = ContextVar("innkeeper_request_id", default=None)
 """Set by the HTTP edge for the time of a request; every line logged meanwhile carries it."""
 
 REDACTED = "[redacted]"

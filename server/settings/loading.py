@@ -24,6 +24,15 @@ from server.settings.vendors import (
 
 Environment = Literal["production", "development"]
 
+PRODUCTION = ("INNKEEPER_ROOT_SECRET", "INNKEEPER_PUBLIC_URL")
+NEEDED = {
+    "INNKEEPER_ROOT_SECRET": "at least 32 random bytes, the same on every process",
+    "INNKEEPER_PUBLIC_URL": "the address clients use, such as https://innkeeper.example.com",
+    "DATABASE_URL": "the application role of a migrated database",
+    "DATABASE_OPS_URL": "the ops role of the same database",
+    "DATABASE_OWNER_URL": "the role that owns the tables",
+}
+
 
 class SettingsError(Exception):
     """``faults``: one sentence each, naming the variable and what it must be; never its value."""
@@ -53,12 +62,17 @@ class Settings(Section):
 
 
 def load(
-    environ: MutableMapping[str, str], *, environment: Environment = "production", dotenv: Path | None = None
+    environ: MutableMapping[str, str],
+    *,
+    environment: Environment = "production",
+    dotenv: Path | None = None,
+    required: tuple[str, ...] = (),
 ) -> Settings:
     """Settings from ``environ``, and from the file ``dotenv`` for what ``environ`` leaves unset.
 
-    ``environment`` is what ``INNKEEPER_ENV`` defaults to. An empty variable counts as unset. Keys that a provider's
-    SDK would find by itself are removed from ``environ``. Raises :class:`SettingsError` with all faults.
+    ``environment`` is what ``INNKEEPER_ENV`` defaults to; ``required`` must be set. An empty variable counts as
+    unset. Keys that a provider's SDK would find by itself are removed from ``environ``. Raises
+    :class:`SettingsError` with all faults.
     """
     values = {"INNKEEPER_ENV": environment, **_read_dotenv(dotenv), **_filled(environ)}
     faults = _unknown_names(values)
@@ -67,8 +81,8 @@ def load(
         settings = Settings.model_validate(_nested(Settings, values))
     except ValidationError as error:
         faults += [_sentence(str(fault["loc"][-1]), fault["msg"]) for fault in error.errors()]
-    if values["INNKEEPER_ENV"] == "production":
-        faults += _missing_in_production(values)
+    needed = (*required, *(PRODUCTION if values["INNKEEPER_ENV"] == "production" else ()))
+    faults += [f"{name} must be set: {NEEDED[name]}." for name in dict.fromkeys(needed) if name not in values]
     if faults or settings is None:
         raise SettingsError(faults)
     for name in PROVIDER_ENVIRONMENT & environ.keys():
@@ -138,11 +152,3 @@ def _unknown_names(values: Mapping[str, str]) -> list[str]:
         if name.startswith("INNKEEPER_") and name not in known
         for near in [difflib.get_close_matches(name, known, 1)]
     ]
-
-
-def _missing_in_production(values: Mapping[str, str]) -> list[str]:
-    reasons = {
-        "INNKEEPER_ROOT_SECRET": "at least 32 random bytes, the same on every process",
-        "INNKEEPER_PUBLIC_URL": "the address clients use, such as https://innkeeper.example.com",
-    }
-    return [f"{name} must be set in production: {what}." for name, what in reasons.items() if name not in values]

@@ -23,7 +23,8 @@ PROVIDER_ENVIRONMENT = frozenset(
 class OpenAISettings(Section):
     api_key: SecretStr | None = variable("OPENAI_API_KEY", description="The platform's key for OpenAI.")
     base_url: HttpUrl | None = variable(
-        "OPENAI_BASE_URL", description="An OpenAI-compatible server to use instead of OpenAI's own."
+        "OPENAI_BASE_URL",
+        description="Where `INNKEEPER_MODEL` is served instead of OpenAI; the key then goes only there.",
     )
 
 
@@ -60,9 +61,6 @@ class ModelSettings(Section):
 
     default: str | None = variable(
         "INNKEEPER_MODEL", description="The model of a project that names none, such as `openai:gpt-5.2`."
-    )
-    base_url: HttpUrl | None = variable(
-        "INNKEEPER_MODEL_BASE_URL", description="Where `INNKEEPER_MODEL` is served, for `openai-chat:` models."
     )
     openai: OpenAISettings = Field(default_factory=OpenAISettings)
     anthropic: AnthropicSettings = Field(default_factory=AnthropicSettings)

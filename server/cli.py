@@ -1,0 +1,143 @@
+"""The ``innkeeper`` command: reads arguments, and imports only the command that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from db.errors import AppError
+from server.refusal import Refusal
+from server.terminal import note
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8260
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, 1 (``doctor`` found a fault) or 2 (a refusal, in sentences)."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        command = importlib.import_module(f"server.commands.{parsed.module}")
+        return int(command.run(parsed))
+    except Refusal as refusal:
+        for sentence in refusal.sentences:
+            note(f"innkeeper: {sentence}")
+        return 2
+    except AppError as error:
+        note(f"innkeeper: {error.message} {error.hint or ''}".rstrip())
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("innkeeper")
+        except PackageNotFoundError:
+            found = "(run from a source tree that is not installed)"
+        parser.exit(message=f"innkeeper {found}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="innkeeper",
+        description="An MCP-first agent server: projects, runs and agents behind one endpoint.",
+        epilog="Settings are environment variables: docs/settings.md, or 'innkeeper settings'.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        command.set_defaults(module=name)
+        return command
+
+    _add_processes(add)
+    _add_keys(add)
+    _add_backups(add)
+    migrate = add("migrate", "bring the database of DATABASE_OWNER_URL to this version, creating its roles if need be")
+    migrate.add_argument("--app-role", default="innkeeper_app", help="default: %(default)s")
+    migrate.add_argument("--ops-role", default="innkeeper_ops", help="default: %(default)s")
+    doctor = add("doctor", "check settings, database, roles, row-level security and model; exit code 1 on a fault")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    _add_data(doctor)
+    settings = add("settings", "list every setting")
+    settings.add_argument("--markdown", action="store_true", help="print docs/settings.md")
+    return parser
+
+
+_Add = Callable[[str, str], argparse.ArgumentParser]
+
+
+def _add_processes(add: _Add) -> None:
+    up = add("up", "start everything on this machine: PostgreSQL, migrations, a first account and the server")
+    serve = add("serve", "serve in production, on a database that is migrated already")
+    for command in (up, serve):
+        command.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
+        command.add_argument(
+            "--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)"
+        )
+    _add_data(up)
+    up.add_argument("--json", action="store_true", help="print exactly one line of JSON on stdout, when ready")
+    up.add_argument("--no-detect", action="store_true", help="do not look for Ollama or LM Studio on this machine")
+    add("worker", "work off jobs in the background")
+
+
+def _add_keys(add: _Add) -> None:
+    keys = add("keys", "create, list and revoke secret keys")
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a key and print it once")
+    create.add_argument("name", help="what the key is for")
+    create.add_argument("--project", metavar="ID", help="bind it to one project (default: all of the account's)")
+    create.add_argument("--scope", action="append", metavar="SCOPE", help="repeatable (default: every scope)")
+    create.add_argument("--read-only", action="store_true", help="a key that never changes anything")
+    create.add_argument("--days", type=_positive, metavar="N", help="expire after N days (default: never)")
+    listing = actions.add_parser("list", help="print the account's keys, without their secret part")
+    revoke = actions.add_parser("revoke", help="make a key useless, on every process, at once")
+    revoke.add_argument("id", help="the id that 'keys list' prints")
+    for name, action in (("create", create), ("list", listing), ("revoke", revoke)):
+        action.set_defaults(action=name)
+        action.add_argument("--user", metavar="EMAIL_OR_ID", help="whose key (default: the account of 'up')")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        _add_data(action)
+
+
+def _add_backups(add: _Add) -> None:
+    backup = add("backup", "write database, keys and files into one file")
+    backup.add_argument("file", type=Path, metavar="FILE")
+    restore = add("restore", "put a backup back into an empty data directory or database")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    for command in (backup, restore):
+        _add_data(command)
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data directory (default: INNKEEPER_DATA, else ~/.local/share/innkeeper)",
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days: give 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

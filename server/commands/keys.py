@@ -1,0 +1,114 @@
+"""``innkeeper keys``: secret keys, from the operator's side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from db import accounts
+from server.commands.reading import read_settings
+from server.owner import owner_url
+from server.refusal import Refusal
+from server.roles import connect
+from server.terminal import note, progress, put
+
+if TYPE_CHECKING:
+    from server.roles import Connection
+
+
+def run(arguments: Namespace) -> int:
+    return asyncio.run(_run(arguments))
+
+
+async def _run(arguments: Namespace) -> int:
+    settings = read_settings(environment="development")
+    async with owner_url(settings, arguments.data, progress()) as url, connect(url, "the owner's URL") as connection:
+        await ACTIONS[arguments.action](connection, arguments)
+    return 0
+
+
+async def _create(connection: Connection, arguments: Namespace) -> None:
+    user_id = await _user(connection, arguments.user)
+    expires_at = datetime.now(UTC) + timedelta(days=arguments.days) if arguments.days else None
+    key_id, token = await accounts.create_key(
+        connection,
+        user_id,
+        name=arguments.name,
+        project_id=_uuid(arguments.project, "--project") if arguments.project else None,
+        scopes=arguments.scope,
+        read_only=arguments.read_only,
+        expires_at=expires_at,
+    )
+    if arguments.json:
+        put(json.dumps({"id": str(key_id), "key": token}))
+        return
+    note(f"Key {key_id}. It is shown this once:")
+    put(token)
+
+
+async def _list(connection: Connection, arguments: Namespace) -> None:
+    user_id = await _user(connection, arguments.user) if arguments.user else None
+    keys = await accounts.list_keys(connection, user_id)
+    if arguments.json:
+        put(json.dumps([_shown(key) for key in keys]))
+        return
+    for key in keys:
+        state = "revoked" if key.revoked_at else "expired" if _expired(key) else "live"
+        rights = "read-only" if key.read_only else ",".join(key.scopes)
+        where = f"project {key.project_id}" if key.project_id else "all projects"
+        put(f"{key.id}  {key.hint}…  {state:<7}  {where}  {rights}  {key.name}")
+
+
+async def _revoke(connection: Connection, arguments: Namespace) -> None:
+    if arguments.user:
+        theirs = {str(key.id) for key in await accounts.list_keys(connection, await _user(connection, arguments.user))}
+        if arguments.id not in theirs:
+            raise Refusal(f"{arguments.user} has no key {arguments.id}: see 'innkeeper keys list'.")
+    key = await accounts.revoke_key(connection, arguments.id)
+    put(json.dumps(_shown(key)) if arguments.json else f"Key {key.id} ({key.hint}…) is revoked.")
+
+
+ACTIONS: Mapping[str, Callable[[Connection, Namespace], Awaitable[None]]] = {
+    "create": _create,
+    "list": _list,
+    "revoke": _revoke,
+}
+
+
+async def _user(connection: Connection, named: str | None) -> UUID:
+    """By id or by e-mail; the account that ``up`` made when nobody is named."""
+    try:
+        return UUID(named or "")
+    except ValueError:
+        return await accounts.find_user(connection, named)
+
+
+def _uuid(text: str, option: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Refusal(f"{option} {text} is not an id: give the UUID that list_projects shows.") from None
+
+
+def _expired(key: accounts.Key) -> bool:
+    return key.expires_at is not None and key.expires_at <= datetime.now(UTC)
+
+
+def _shown(key: accounts.Key) -> dict[str, object]:
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "hint": key.hint,
+        "user_id": str(key.user_id),
+        "project_id": str(key.project_id) if key.project_id else None,
+        "scopes": list(key.scopes),
+        "read_only": key.read_only,
+        "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+    }

@@ -1,0 +1,45 @@
+"""``innkeeper serve``: one server process on a database that somebody else migrates. Reads no ``.env``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from server import process
+from server.commands.reading import read_settings
+from server.databases import require_servable
+from server.listening import bind, url_of
+from server.model_choice import choose_model
+from server.servable import REQUIRED, urls_of
+from server.settings import Settings
+from server.terminal import progress
+
+
+def run(arguments: Namespace) -> int:
+    settings = read_settings(required=REQUIRED)
+    return process.run(lambda stop: _serve(arguments, settings, stop))
+
+
+async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -> int:
+    say = progress()
+    house = settings.house
+    bound = bind(arguments.host, arguments.port)
+    with bound:
+        urls = urls_of(settings.database)
+        await require_servable(urls, say)
+        from server.app import create_app
+        from server.services import build
+
+        if house.root_secret is None:
+            raise RuntimeError("the root secret is required")
+        choice = await choose_model(settings.models, detect=False, data=None, progress=say)
+        public_url = house.public_url or url_of(bound)
+        secret = house.root_secret.get_secret_value()
+        async with build(settings, urls, choice, root_secret=secret, public_url=public_url) as services:
+
+            async def ready() -> None:
+                say(choice.said)
+                say(f"ready: {public_url}/mcp, listening on {url_of(bound)}")
+
+            await process.serve(create_app(services), bound, stop, drain_seconds=house.drain_seconds, on_ready=ready)
+    say("stopped")
+    return 0

@@ -1,0 +1,140 @@
+"""``innkeeper up``: one command from nothing to a server that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import socket
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from uuid import UUID
+
+from server import process
+from server.clients import welcome
+from server.commands.reading import read_settings
+from server.data_directory import DataDirectory, data_directory
+from server.databases import DatabaseUrls, open_for_up
+from server.first_account import ensure_first_account
+from server.keyring import root_secret_file
+from server.listening import bind, url_of
+from server.model_choice import choose_model
+from server.settings import Settings
+from server.terminal import Progress, progress, put
+
+# Big imports, in a thread while PostgreSQL starts: the application needs them to be ready.
+APPLICATION = ("server.services", "server.app")
+
+
+def run(arguments: Namespace) -> int:
+    settings = read_settings(environment="development", dotenv=Path(".env"))
+    return process.run(lambda stop: _up(arguments, settings, stop))
+
+
+async def _up(arguments: Namespace, settings: Settings, stop: process.Stop) -> int:
+    say = progress()
+    data = data_directory(arguments.data or settings.house.data, os.environ)
+    bound = bind(arguments.host, arguments.port)
+    url = url_of(bound)
+    data.make()
+    async with AsyncExitStack() as stack:
+        stack.callback(bound.close)
+        stack.enter_context(data.lock())
+        importing = asyncio.create_task(_import_application())
+        urls = await stack.enter_async_context(open_for_up(settings.database, data, say))
+        if urls.owner is None:
+            raise RuntimeError("up knows the owner")
+        api_key, project_id = await ensure_first_account(urls.owner, data)
+        await importing
+        say("starting the server")
+        await _serve(_Start(arguments, settings, data, urls, url, api_key, project_id, say), bound, stop)
+        say("stopping")
+    say("stopped")
+    return 0
+
+
+class _Start:
+    """What one start has found out, on its way to the terminal."""
+
+    def __init__(
+        self,
+        arguments: Namespace,
+        settings: Settings,
+        data: DataDirectory,
+        urls: DatabaseUrls,
+        url: str,
+        api_key: str,
+        project_id: UUID,
+        say: Progress,
+    ) -> None:
+        self.arguments = arguments
+        self.settings = settings
+        self.data = data
+        self.urls = urls
+        self.url = url
+        self.api_key = api_key
+        self.project_id = project_id
+        self.say = say
+
+    def announce(self) -> None:
+        if self.arguments.json:
+            found = {
+                "url": self.url,
+                "mcp_url": f"{self.url}/mcp",
+                "agui_url": f"{self.url}/agui",
+                "api_key": self.api_key,
+                "project_id": str(self.project_id),
+                "pid": os.getpid(),
+            }
+            put(json.dumps(found))
+            return
+        put(
+            welcome(
+                url=self.url,
+                api_key=self.api_key,
+                key_file=self.data.api_key,
+                literal=sys.stdout.isatty(),
+                agent_url=f"{self.url}/agui/demo",
+            )
+        )
+
+
+async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> None:
+    from server.app import create_app
+    from server.services import build
+
+    house = start.settings.house
+    detect = not start.arguments.no_detect
+    choice = await choose_model(start.settings.models, detect=detect, data=start.data.root, progress=start.say)
+    secret = house.root_secret.get_secret_value() if house.root_secret else root_secret_file(start.data.root_secret)
+    public_url = house.public_url or start.url
+    async with build(start.settings, start.urls, choice, root_secret=secret, public_url=public_url) as services:
+
+        async def ready() -> None:
+            start.say(choice.said)
+            start.announce()
+            if choice.local is not None and choice.default is not None and choice.default.model == "local":
+                choice.local.start_soon()
+
+        with _running_file(start):
+            app = create_app(services)
+            await process.serve(app, bound, stop, drain_seconds=house.drain_seconds, on_ready=ready)
+
+
+@contextmanager
+def _running_file(start: _Start) -> Iterator[None]:
+    """Tells ``keys``, ``backup`` and ``doctor`` where the running database is; it counts only under the held lock."""
+    start.data.say_running(pid=os.getpid(), url=start.url, owner_url=start.urls.owner or "")
+    try:
+        yield
+    finally:
+        start.data.running.unlink(missing_ok=True)
+
+
+async def _import_application() -> None:
+    for module in APPLICATION:
+        await asyncio.to_thread(importlib.import_module, module)

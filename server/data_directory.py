@@ -1,0 +1,109 @@
+"""The data directory of ``innkeeper up``: secrets and files, ours alone, used by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.keyring import write_once
+from server.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """``api_key`` and ``root_secret`` hold one line each, ``database_roles`` JSON; all are mode 0600."""
+
+    root: Path
+
+    @property
+    def api_key(self) -> Path:
+        return self.root / "api_key"
+
+    @property
+    def root_secret(self) -> Path:
+        return self.root / "root_secret"
+
+    @property
+    def database_roles(self) -> Path:
+        return self.root / "database_roles.json"
+
+    @property
+    def running(self) -> Path:
+        """Where the running ``up`` says how its database is reached; stale unless :meth:`is_locked`."""
+        return self.root / "running.json"
+
+    @property
+    def cluster(self) -> Path:
+        """What the embedded PostgreSQL leaves in a directory it has been started in."""
+        return self.root / "postgres.json"
+
+    def say_running(self, *, pid: int, url: str, owner_url: str) -> None:
+        self.running.unlink(missing_ok=True)
+        write_once(self.running, json.dumps({"pid": pid, "url": url, "owner_url": owner_url}))
+
+    def running_owner_url(self) -> str | None:
+        """The owner's URL of the database that a running ``up`` uses, ``None`` when none is ready."""
+        try:
+            return str(json.loads(self.running.read_text())["owner_url"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def make(self) -> None:
+        """Create it, mode 0700, and prove that it can be written. Raises :class:`Refusal`."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.root / f".probe.{os.getpid()}"
+            write_once(probe, "")
+            probe.unlink()
+        except OSError as error:
+            raise Refusal(
+                f"The data directory {self.root} cannot be written ({error.strerror}): make it writable, or choose "
+                "another with --data."
+            ) from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Mark it as used by this process, until the process ends however it ends. Raises :class:`Refusal`."""
+        with self.try_lock() as free:
+            if not free:
+                raise Refusal(
+                    f"The data directory {self.root} is in use by another Innkeeper (process {self._locked_by()}): "
+                    "stop that one, or choose another directory with --data."
+                )
+            yield
+
+    @contextmanager
+    def try_lock(self) -> Iterator[bool]:
+        """Like :meth:`lock`, but says whether it was free instead of refusing."""
+        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            free = True
+        except BlockingIOError:
+            free = False
+        try:
+            yield free
+        finally:
+            os.close(descriptor)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / "up.lock"
+
+    def _locked_by(self) -> str:
+        return self._lock_file.read_text().strip() or "unknown"
+
+
+def data_directory(chosen: Path | None, environ: Mapping[str, str]) -> DataDirectory:
+    """``chosen``, else ``$XDG_DATA_HOME/innkeeper``, else ``~/.local/share/innkeeper``; always absolute."""
+    if chosen is None:
+        base = environ.get("XDG_DATA_HOME", "")
+        chosen = (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "innkeeper"
+    return DataDirectory(chosen.expanduser().absolute())

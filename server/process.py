@@ -1,0 +1,155 @@
+"""One long-running process: its signals, its readiness, and an end that lets running streams end first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from server.refusal import Refusal
+
+READY_SECONDS = 30.0
+READY_INTERVAL = 0.02
+INTERRUPTED = 130
+
+
+class Stop:
+    """What signals ask for: the first to end, the second to wait for nothing."""
+
+    def __init__(self, main: asyncio.Task[int]) -> None:
+        self.asked = asyncio.Event()
+        self.urgent = asyncio.Event()
+        self._main = main
+        self._patient = False
+
+    def ask(self) -> None:
+        if self.asked.is_set():
+            self.urgent.set()
+            self._main.cancel()
+        elif not self._patient:
+            self._main.cancel()
+        self.asked.set()
+
+    @contextlib.contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Meanwhile the first signal does not cancel the process: it waits for ``asked`` and ends by itself."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+
+def run(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
+    """Run ``main`` to its exit code; a signal outside of ``stop.patiently()`` cancels it, and its clean-up runs."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_with_signals(main))
+
+
+async def serve(
+    app: ASGIApp, bound: socket.socket, stop: Stop, *, drain_seconds: float, on_ready: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve until a stop is asked for and running streams have ended, at most ``drain_seconds`` later."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    server = _Server(config)
+    with stop.patiently():
+        serving = asyncio.create_task(server.serve(sockets=[bound]), name="serve")
+        watching = asyncio.create_task(_end_when_asked(server, stop), name="stop-signals")
+        try:
+            await _until_ready(server, serving, bound, stop)
+            # What start-up made lives as long as the process: keep it out of every later collection.
+            gc.collect()
+            gc.freeze()
+            await on_ready()
+            await asyncio.shield(serving)
+        finally:
+            server.should_exit = True
+            server.force_exit = stop.urgent.is_set()
+            await asyncio.wait([serving])
+            watching.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to :class:`Stop`; uvicorn's own handlers would raise them again after the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _with_signals(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("runs inside a task")
+    stop = Stop(task)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.ask)
+    try:
+        return await main(stop)
+    except asyncio.CancelledError:
+        if not stop.asked.is_set():
+            raise
+        return INTERRUPTED
+
+
+async def _end_when_asked(server: uvicorn.Server, stop: Stop) -> None:
+    await stop.asked.wait()
+    server.should_exit = True
+    await stop.urgent.wait()
+    server.force_exit = True
+
+
+async def _until_ready(server: uvicorn.Server, serving: asyncio.Task[None], bound: socket.socket, stop: Stop) -> None:
+    """Return once ``/readyz`` answers 200 over the socket, or the process is to stop."""
+    async with asyncio.timeout(READY_SECONDS):
+        while not stop.asked.is_set():
+            if serving.done():
+                await serving
+                raise Refusal("The server ended before it was ready: see the log above.")
+            if server.started and await _answers_ready(bound):
+                return
+            await asyncio.sleep(READY_INTERVAL)
+
+
+async def _answers_ready(bound: socket.socket) -> bool:
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared with, not bound to)
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    try:
+        writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        status = await reader.readline()
+        await reader.read()
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    return f" {HTTPStatus.OK.value} ".encode() in status
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
