@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from db.errors import unavailable
 from db.scopes import Scope
-from tools.contract import Caller, ProjectId, tool
+from tools.contract import Caller, ProjectId, resource, tool
 
 
 class Echo(BaseModel):
@@ -45,4 +45,29 @@ async def change_something(call: Caller) -> Echo:
     return Echo(said="changed")
 
 
-EDGE_TOOLS = (echo, look_around, fail_for_now, crash_with_a_secret, change_something)
+class Found(BaseModel):
+    found: str | None
+
+
+@tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
+async def find_nothing(call: Caller) -> Found:
+    """Find nothing, and say so with a null."""
+    return Found(found=None)
+
+
+@tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
+async def echo_from_region(
+    call: Caller, region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]
+) -> Echo:
+    """Say the region that a header names too."""
+    return Echo(said=region)
+
+
+@resource("innkeeper://edges/{project_id}", Scope.projects_read)
+async def edge(call: Caller, project_id: ProjectId) -> Echo:
+    """A resource of a project."""
+    return Echo(said=str(project_id))
+
+
+EDGE_TOOLS = (echo, look_around, find_nothing, echo_from_region, fail_for_now, crash_with_a_secret, change_something)
+EDGE_RESOURCES = (edge,)
