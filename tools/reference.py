@@ -1,11 +1,16 @@
-"""The tool catalogue as Markdown: README's table and ``docs/tools.md`` are generated from it, and CI keeps them fresh."""
+"""The tool catalogue as Markdown: README's table and ``docs/tools.md`` come from here, and CI keeps them fresh."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Hints, ResourceSpec, ToolSpec
+
+INTRODUCTION: Final = (
+    "Generated from the registry in `tools/catalog.py`; do not edit. A caller sees only what its key's scopes allow."
+    " `?project=ID` hides and fills in `project_id`; `?read_only=1` leaves only what changes nothing."
+)
 
 
 def table(catalog: Catalog = CATALOG) -> str:
@@ -22,8 +27,7 @@ def page(catalog: Catalog = CATALOG) -> str:
     """Every tool and resource with its parameters."""
     parts = [
         "# Tools and resources",
-        "Generated from the registry in `tools/catalog.py`; do not edit. A caller sees only what its key's scopes"
-        " allow. `?project=ID` hides and fills in `project_id`; `?read_only=1` leaves only what changes nothing.",
+        INTRODUCTION,
         table(catalog),
     ]
     parts += [_tool(spec) for spec in catalog.tools]
