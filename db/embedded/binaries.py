@@ -37,12 +37,12 @@ class Binaries:
     version: str
 
     @classmethod
-    def at(cls, folder: Path) -> Binaries:
-        """The installation in ``folder``. Raises OSError or ValueError when there is no PostgreSQL server in it."""
-        answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
+    def at(cls, folder: Path, program: str = "postgres") -> Binaries:
+        """The installation in ``folder``, by what ``program`` says. Raises OSError or ValueError when it has none."""
+        answer = subprocess.run([folder / program, "--version"], capture_output=True, text=True, check=False)
         found = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)?)", answer.stdout)
         if found is None:
-            raise ValueError(f"{folder / 'postgres'} does not say its version: {answer.stdout}{answer.stderr}")
+            raise ValueError(f"{folder / program} does not say its version: {answer.stdout}{answer.stderr}")
         return cls(folder, found.group(1))
 
     @property
