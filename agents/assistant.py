@@ -1,0 +1,60 @@
+"""The one pydantic-ai agent of a process. Everything that differs between runs comes with the run.
+
+Toolset at construction and model as an id, because a durability backend journals exactly these; only a client's own
+tools (an ``ExternalToolset``) are given per run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from opentelemetry import trace
+from pydantic_ai import Agent, DeferredToolRequests, RunContext
+from pydantic_ai.capabilities import AbstractCapability, ResolveModelId
+
+from agents import demo
+from agents.deps import RunDeps
+from agents.house_tools import HouseTools
+from agents.models import ModelFactory
+
+if TYPE_CHECKING:
+    from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
+
+Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
+_tracer = trace.get_tracer("innkeeper.agents")
+
+
+class ModelSpans(AbstractCapability[RunDeps]):
+    """A span around each model request, without what was said."""
+
+    async def wrap_model_request(
+        self, ctx: RunContext[RunDeps], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
+    ) -> ModelResponse:
+        with _tracer.start_as_current_span("agent.model", attributes={"model": ctx.deps.model_spec.model}):
+            return await handler(request_context)
+
+
+def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
+    scripted = demo.model()
+
+    def scripted_demo(_context: ModelResolutionContext[RunDeps], model_id: str) -> Model | None:
+        return scripted if model_id == demo.MODEL_ID else None
+
+    # The factory's capability asks of the dependencies only what RunDeps has.
+    by_id: Any = factory.capability()
+    return Agent(
+        None,
+        name="innkeeper",
+        deps_type=RunDeps,
+        output_type=[str, DeferredToolRequests],
+        instructions=_instructions,
+        toolsets=[tools],
+        capabilities=[ResolveModelId(scripted_demo), by_id, ModelSpans()],
+        retries={"tools": 3, "output": 1},
+    )
+
+
+def _instructions(context: RunContext[RunDeps]) -> str:
+    return context.deps.instructions

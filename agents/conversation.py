@@ -1,0 +1,179 @@
+"""One run's talk with its model: from the turn it was given to the messages it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic_ai import DeferredToolRequests, RunContext, UsageLimits, capture_run_messages
+from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelRequest, ModelResponse, ToolReturnPart
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import ExternalToolset
+
+from agents import demo, history
+from agents.assistant import Assistant
+from agents.deps import RunDeps
+from agents.event_log import EventLog
+from agents.history import Turn
+from agents.house_tools import HouseTools
+from agents.model_errors import cost_of
+from agents.model_spec import ModelSpec
+from agents.models import ModelFactory
+from agents.narrator import Narrator
+from agents.run_input import RunInput
+from db.errors import invalid
+from db.principal import Principal
+from db.runs import Ending, ProjectSettings, Status
+
+REQUEST_LIMIT: Final = 50
+"""Model requests of one run; tool calls are limited by the project."""
+
+ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run is decided by before it begins. ``run_id`` is our id, ``asked`` holds the client's."""
+
+    run_id: UUID
+    thread_id: UUID
+    project_id: UUID
+    agent: str
+    grant: Principal
+    settings: ProjectSettings
+    asked: RunInput
+    turn: Turn
+
+
+class Conversation:
+    """``hold`` once, then ``close`` and ``ending``, whatever came of it."""
+
+    def __init__(
+        self, assistant: Assistant, tools: HouseTools, factory: ModelFactory, plan: Plan, log: EventLog
+    ) -> None:
+        self._assistant = assistant
+        self._tools = tools
+        self._factory = factory
+        self._plan = plan
+        self._narrator = Narrator(log)
+        self._messages: Sequence[ModelMessage] = ()
+        self._model: str | None = None
+
+    async def hold(self) -> list[str]:
+        """Let the agent answer. Returns the ids of calls that the client is to make; raises what went wrong."""
+        plan = self._plan
+        spec = self._spec()
+        self._model = spec.model
+        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec)
+        theirs = await self._client_tools()
+        with capture_run_messages() as messages:
+            self._messages = messages
+            result = await self._assistant.run(
+                message_history=plan.turn.messages,
+                model=spec.model,
+                deps=deps,
+                toolsets=[theirs] if theirs else None,
+                usage_limits=UsageLimits(request_limit=REQUEST_LIMIT, tool_calls_limit=plan.settings.tool_call_limit),
+                run_id=str(plan.run_id),
+                conversation_id=str(plan.thread_id),
+                event_stream_handler=self._listen,
+            )
+        output = result.output
+        return [call.tool_call_id for call in output.calls] if isinstance(output, DeferredToolRequests) else []
+
+    def close(self) -> None:
+        """Close what the last events left open: a terminal event follows."""
+        self._narrator.close()
+
+    def ending(self, status: Status, error_code: str | None = None) -> Ending:
+        """What is stored of this run, with the part of an answer that had come when it broke off."""
+        new = self._new_messages()
+        answers = [message for message in new if isinstance(message, ModelResponse)]
+        scripted = self._plan.agent == "demo"
+        return Ending(
+            status=status,
+            error_code=error_code,
+            model=self._model,
+            requests=len(answers),
+            tool_calls=sum(
+                isinstance(part, ToolReturnPart)
+                for message in new
+                if isinstance(message, ModelRequest)
+                for part in message.parts
+            ),
+            input_tokens=0 if scripted else sum(answer.usage.input_tokens for answer in answers),
+            output_tokens=0 if scripted else sum(answer.usage.output_tokens for answer in answers),
+            cost_usd=None if scripted else _cost(answers),
+            messages=history.to_store(new),
+        )
+
+    def usage(self, ending: Ending) -> list[dict[str, Any]]:
+        """AG-UI ``TokenUsage`` of the whole run; empty when no tokens were counted."""
+        total = ending.input_tokens + ending.output_tokens
+        if not total or ending.model is None:
+            return []
+        return [
+            {
+                "model": ending.model,
+                "inputTokens": ending.input_tokens,
+                "outputTokens": ending.output_tokens,
+                "totalTokens": total,
+            }
+        ]
+
+    async def _listen(self, _context: RunContext[RunDeps], events: AsyncIterable[AgentStreamEvent]) -> None:
+        tell = self._narrator.tell
+        async for event in events:
+            tell(event)
+
+    def _spec(self) -> ModelSpec:
+        if self._plan.agent == "demo":
+            return ModelSpec(demo.MODEL_ID)
+        settings = self._plan.settings
+        return self._factory.effective(
+            ModelSpec(
+                settings.model or "",
+                base_url=settings.base_url,
+                parameters=settings.model_parameters,
+                project_id=self._plan.project_id,
+            )
+        )
+
+    def _instructions(self) -> str:
+        settings, asked = self._plan.settings, self._plan.asked
+        texts = [settings.instructions] if settings.instructions else []
+        if settings.allow_prompt_override:
+            texts += history.system_texts(asked.messages)
+        texts.append(f"You work in the project {self._plan.project_id}.")
+        return "\n\n".join(texts)
+
+    async def _client_tools(self) -> ExternalToolset[RunDeps] | None:
+        offered = self._plan.asked.tools
+        if not offered:
+            return None
+        taken = await self._tools.names(self._plan.grant)
+        definitions = []
+        for tool in offered:
+            if tool.name in taken:
+                raise invalid(f"The tool name '{tool.name}' is taken.", "Rename the client's tool.", "tool_name_taken")
+            taken.add(tool.name)
+            schema = tool.parameters if isinstance(tool.parameters, dict) else ANYTHING
+            definitions.append(
+                ToolDefinition(name=tool.name, parameters_json_schema=schema, description=tool.description)
+            )
+        return ExternalToolset(definitions)
+
+    def _new_messages(self) -> list[ModelMessage]:
+        """What this run added. The first message it stamped is the request it was given, which is stored already."""
+        stamp = str(self._plan.run_id)
+        return [message for message in self._messages if message.run_id == stamp][1:]
+
+
+def _cost(answers: Sequence[ModelResponse]) -> Decimal | None:
+    """None as soon as one price is unknown: a sum of the others would look like all of it."""
+    costs = [cost_of(answer) for answer in answers]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known, Decimal(0)) if costs and len(known) == len(costs) else None

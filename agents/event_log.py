@@ -1,0 +1,126 @@
+"""One run's events in the process that runs it: taken in, written by the writer, and only then seen by readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from agents import agui
+from agents.agui import Event
+from db.events import Batch
+
+WINDOW: Final = 0.03
+"""Seconds in which deltas are collected; the first one after a pause does not wait."""
+
+
+@dataclass
+class _Pieces:
+    """Consecutive deltas of one message or call, joined when they are written."""
+
+    kind: str
+    of: str
+    texts: list[str] = field(default_factory=list)
+
+
+class EventLog:
+    """Numbered from 1. ``touch(log, due)`` asks the writer to write it at loop time ``due`` at the latest.
+
+    Everything of a live run stays in memory: readers here never ask the database, and what the database lost in a
+    crash is written again.
+    """
+
+    def __init__(
+        self, project_id: UUID, run_id: UUID, epoch: int, started: bytes, touch: Callable[[EventLog, float], None]
+    ) -> None:
+        self.project_id = project_id
+        self.run_id = run_id
+        self.epoch = epoch
+        self.closing = False
+        self.ended = False
+        self.lost = False
+        self.relaxed = True
+        self._touch = touch
+        self._frames: list[bytes] = [started]
+        self._pending: list[Event | _Pieces] = []
+        self._taken = 1
+        self._committed = 1
+        self._written_at = 0.0
+        self._changed = asyncio.Event()
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further event will ever be readable here."""
+        return self.ended or self.lost
+
+    def emit(self, event: Event) -> None:
+        """Add an event that is to be written now."""
+        self._pending.append(event)
+        if event["type"] not in agui.RELAXED:
+            self.relaxed = False
+        self._touch(self, 0.0)
+
+    def delta(self, kind: str, of: str, text: str) -> None:
+        """Add a piece of a message or call; pieces are joined for ``WINDOW`` seconds."""
+        last = self._pending[-1] if self._pending else None
+        if isinstance(last, _Pieces) and last.kind == kind and last.of == of:
+            last.texts.append(text)
+        else:
+            self._pending.append(_Pieces(kind, of, [text]))
+        self._touch(self, self._written_at + WINDOW)
+
+    def take(self, now: float) -> Batch | None:
+        """What is to be written next, or None; ``confirm`` or ``rewind`` must follow."""
+        for item in self._pending:
+            event = agui.delta(item.kind, item.of, "".join(item.texts)) if isinstance(item, _Pieces) else item
+            self._frames.append(agui.encode(event))
+        self._pending.clear()
+        self.relaxed = True
+        self._written_at = now
+        if self._taken == len(self._frames):
+            return None
+        batch = Batch(self.project_id, self.run_id, self.epoch, self._taken + 1, self._frames[self._taken :])
+        self._taken = len(self._frames)
+        return batch
+
+    def confirm(self, batch: Batch) -> None:
+        """``batch`` is committed: readers may see it."""
+        self._committed = max(self._committed, batch.first + len(batch.events) - 1)
+        self._wake()
+
+    def rewind(self, last_seq: int) -> None:
+        """The database has events up to ``last_seq`` only; the next ``take`` starts behind them."""
+        self._taken = min(self._taken, max(last_seq, 0))
+
+    def end(self) -> None:
+        """The terminal event is committed."""
+        self.ended = True
+        self._wake()
+
+    def lose(self) -> None:
+        """The lease is gone: nothing more is written from here; readers go on from the database."""
+        self.lost = True
+        self._wake()
+
+    def after(self, seq: int) -> list[tuple[int, bytes]]:
+        """Committed events with a number over ``seq``."""
+        return list(enumerate(self._frames[seq : self._committed], seq + 1))
+
+    async def wait_after(self, seq: int, seconds: float) -> list[tuple[int, bytes]]:
+        """Wait at most ``seconds`` for events over ``seq``; empty when none came or none will."""
+        changed = self._changed
+        found = self.after(seq)
+        if found or self.finished:
+            return found
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            return []
+        return self.after(seq)
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,210 @@
+"""The conversation a model sees: our stored history, and what is new in the client's messages.
+
+The stored history counts. Of the client's messages only those of the trailing block of ``user`` and ``tool`` messages
+are read that we have not stored under their ids before. A ``tool`` message answers a call of a client-side tool that
+the last answer left open; every other one is an echo and is passed over.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ag_ui.core import Message, ToolMessage, UserMessage
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+    UserContent,
+    UserPromptPart,
+    repair_messages,
+)
+
+from agents.agui import without_surrogates
+from agents.run_input import RunInput
+from db.errors import invalid
+from db.ids import uuid7
+from db.runs import StoredMessage
+
+OURS: Final = "innkeeper"
+CHARACTERS_PER_TOKEN: Final = 4
+
+
+@dataclass(frozen=True)
+class Turn:
+    """``messages`` end with a request for the model to answer; ``said`` is what of it is new and to be stored."""
+
+    messages: list[ModelMessage]
+    said: ModelRequest | None
+
+
+def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None) -> Turn:
+    """Raises AppError when there is nothing to answer, or calls of the last answer stay open without a new message."""
+    history = ModelMessagesTypeAdapter.validate_json(stored)
+    fresh = _fresh(asked.messages, _known_ids(history))
+    open_calls = _open_calls(history)
+    parts: list[ModelRequestPart] = []
+    ids: list[str] = []
+    for message in fresh:
+        if isinstance(message, ToolMessage):
+            call = open_calls.pop(message.tool_call_id, None)
+            if call is not None:
+                parts.append(_tool_return(message, call))
+                ids.append(message.id)
+    users = [message for message in fresh if isinstance(message, UserMessage)]
+    if parts and open_calls and not users:
+        raise invalid(
+            f"Tool calls of the last answer are still open: {', '.join(open_calls)}.",
+            "Send a tool message for each of them, or a user message to go on without.",
+            "tool_results_missing",
+        )
+    for message in users:
+        parts.append(UserPromptPart(_user_content(message, asked if message is users[-1] else None)))
+        ids.append(message.id)
+    said = ModelRequest(parts=parts, metadata={OURS: {"ids": ids}}) if parts else None
+    messages = repair_messages([*history, said] if said else history)
+    if not messages or not isinstance(messages[-1], ModelRequest):
+        raise invalid(
+            "There is no new message to answer.",
+            "End 'messages' with a user message whose id this thread has not seen before.",
+            "no_new_message",
+        )
+    return Turn(_within(messages, max_input_tokens), said)
+
+
+def system_texts(messages: Sequence[Message]) -> list[str]:
+    """The client's own instructions, which count only where the project allows it."""
+    return [message.content for message in messages if message.role in ("system", "developer") and message.content]
+
+
+def to_store(messages: Sequence[ModelMessage]) -> list[StoredMessage]:
+    """Messages as rows; what a model broke off before its first part is left out."""
+    return [_row(message) for message in messages if message.parts]
+
+
+def _row(message: ModelMessage) -> StoredMessage:
+    try:
+        text = ModelMessagesTypeAdapter.dump_json([message]).decode()[1:-1]
+    except ValueError:
+        text = json.dumps(_cleaned(ModelMessagesTypeAdapter.dump_python([message], mode="json")[0]))
+    if "\\u0000" in text:
+        text = json.dumps(_cleaned(json.loads(text)))
+    return StoredMessage(uuid7(), "user" if isinstance(message, ModelRequest) else "assistant", text)
+
+
+def _cleaned(value: Any) -> Any:
+    """The same JSON value without what jsonb cannot hold: U+0000 and lone surrogates."""
+    if isinstance(value, str):
+        return without_surrogates(value).replace("\x00", "\ufffd")
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(held) for key, held in value.items()}
+    return [_cleaned(held) for held in value] if isinstance(value, list) else value
+
+
+def _fresh(messages: Sequence[Message], known: set[str]) -> list[Message]:
+    fresh: list[Message] = []
+    for message in reversed(messages):
+        if message.role in ("system", "developer"):
+            continue
+        if message.role not in ("user", "tool") or message.id in known:
+            break
+        fresh.append(message)
+    return fresh[::-1]
+
+
+def _known_ids(history: Sequence[ModelMessage]) -> set[str]:
+    known: set[str] = set()
+    for message in history:
+        if isinstance(message, ModelRequest) and message.metadata:
+            known.update(message.metadata.get(OURS, {}).get("ids", ()))
+    return known
+
+
+def _open_calls(history: Sequence[ModelMessage]) -> dict[str, ToolCallPart]:
+    """Calls of the last answer that nothing has answered yet, by id."""
+    calls: dict[str, ToolCallPart] = {}
+    for message in history:
+        if isinstance(message, ModelResponse):
+            calls = {call.tool_call_id: call for call in message.tool_calls}
+        else:
+            for part in message.parts:
+                if isinstance(part, ToolReturnPart):
+                    calls.pop(part.tool_call_id, None)
+    return calls
+
+
+def _tool_return(message: ToolMessage, call: ToolCallPart) -> ToolReturnPart:
+    content: Any = message.content
+    if not isinstance(content, str):
+        content = "\n".join(_text_of(part) for part in content)
+    if message.error:
+        return ToolReturnPart(
+            call.tool_name, f"{content}\n{message.error}".strip(), call.tool_call_id, outcome="failed"
+        )
+    return ToolReturnPart(call.tool_name, content, call.tool_call_id)
+
+
+def _user_content(message: UserMessage, asked: RunInput | None) -> str | list[UserContent]:
+    context = "\n".join(f"{item.description}: {item.value}" for item in asked.context) if asked else ""
+    if isinstance(message.content, str) and not context:
+        return message.content
+    content: list[UserContent] = [f"Context from the application:\n{context}"] if context else []
+    if isinstance(message.content, str):
+        return [*content, message.content]
+    content.extend(part.text if part.type == "text" else _attached(part) for part in message.content)
+    return content
+
+
+def _text_of(part: Any) -> str:
+    if part.type != "text":
+        raise invalid("A tool result here may hold text only.", "Describe the result in text.", "content_not_supported")
+    return str(part.text)
+
+
+def _attached(part: Any) -> BinaryContent:
+    source = part.source
+    if source.type != "data":
+        raise invalid(
+            f"A part of type '{part.type}' refers to its content by {source.type}, which is not read here.",
+            "Send the content itself: a source of type 'data' with base64 and a mimeType.",
+            "content_not_supported",
+        )
+    try:
+        data = base64.b64decode(source.value, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid(
+            f"The content of a part of type '{part.type}' is not base64.", "RFC 4648, without line breaks."
+        ) from None
+    return BinaryContent(data=data, media_type=source.mime_type)
+
+
+def _within(messages: list[ModelMessage], max_input_tokens: int | None) -> list[ModelMessage]:
+    """The newest messages that fit by estimate, cut only before what a user said: calls and results stay together."""
+    if max_input_tokens is None:
+        return messages
+    room = max_input_tokens * CHARACTERS_PER_TOKEN
+    start = len(messages) - 1
+    for index in range(len(messages) - 1, -1, -1):
+        room -= len(ModelMessagesTypeAdapter.dump_json([messages[index]]))
+        if room < 0:
+            break
+        if any(isinstance(part, UserPromptPart) for part in messages[index].parts):
+            start = index
+    return messages[start:] if _starts_a_turn(messages[start]) else messages[_last_prompt(messages) :]
+
+
+def _starts_a_turn(message: ModelMessage) -> bool:
+    return isinstance(message, ModelRequest) and any(isinstance(part, UserPromptPart) for part in message.parts)
+
+
+def _last_prompt(messages: Sequence[ModelMessage]) -> int:
+    return max((index for index, message in enumerate(messages) if _starts_a_turn(message)), default=0)

@@ -1,0 +1,133 @@
+"""Innkeeper's own MCP tools as the agent's toolset: what the run's grant may see, called as that grant.
+
+One instance serves every run of a process. It holds no caller: each listing and each call takes the grant from the run
+it is made for. It is an ``MCPToolset`` given to the agent at construction, so a durability backend journals its calls.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import OrderedDict
+from typing import Any, Final, Self
+
+from pydantic_ai import RunContext, ToolDefinition
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.mcp import MCPToolset
+from pydantic_ai.messages import BinaryContent
+from pydantic_ai.toolsets.abstract import ToolsetTool
+
+from agents.deps import RunDeps
+from agents.house_mcp import CallRefusedError, HouseMCP
+from db.principal import Principal
+
+TOOLSET_ID: Final = "innkeeper"
+LISTINGS: Final = 512
+LONGEST_KEY: Final = 255
+NEEDS_A_PERSON: Final = (
+    "This call waits for a person's confirmation, which a run cannot give. Tell the user what you wanted to do."
+)
+
+
+def _of_the_run(_context: RunContext[RunDeps]) -> None:
+    """Marks the toolset as one that only connects within a run; the grant itself goes with each call."""
+
+
+class HouseTools(MCPToolset[RunDeps]):
+    """The tools behind ``mcp``, listed once for each set of rights: the catalogue is the same all process long."""
+
+    def __init__(self, mcp: HouseMCP) -> None:
+        # The URL is never dialled: listing and calling are overridden below, everything else refuses outside a run.
+        super().__init__("http://innkeeper.invalid/mcp", id=TOOLSET_ID, auth=_of_the_run)
+        self._mcp = mcp
+        self._listings: OrderedDict[tuple[object, ...], list[ToolDefinition]] = OrderedDict()
+
+    async def for_run(self, ctx: RunContext[RunDeps]) -> Self:
+        return self
+
+    async def get_tools(self, ctx: RunContext[RunDeps]) -> dict[str, ToolsetTool[RunDeps]]:
+        definitions = await self._definitions(ctx.deps.grant)
+        return {definition.name: self.tool_for_tool_def(definition, ctx=ctx) for definition in definitions}
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[RunDeps], tool: ToolsetTool[RunDeps]
+    ) -> Any:
+        key = _idempotency_key(ctx.deps.call_prefix, ctx.run_step, ctx.tool_call_id or name)
+        try:
+            result = await self._mcp.call_tool(ctx.deps.grant, name, tool_args, key)
+        except CallRefusedError as refused:
+            raise ToolFailed(refused.message) from refused
+        if result.get("resultType") == "input_required":
+            raise ToolFailed(NEEDS_A_PERSON)
+        value = _value(result)
+        if result.get("isError"):
+            raise ToolFailed(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+        return value
+
+    async def names(self, grant: Principal) -> set[str]:
+        """The names of the tools that ``grant`` may call."""
+        return {definition.name for definition in await self._definitions(grant)}
+
+    async def _definitions(self, grant: Principal) -> list[ToolDefinition]:
+        rights = (
+            grant.scopes,
+            grant.read_only,
+            grant.kind,
+            grant.project_id,
+            grant.end_user_id is not None,
+            grant.run_depth,
+        )
+        found = self._listings.get(rights)
+        if found is None:
+            found = [_definition(tool) for tool in await self._mcp.list_tools(grant) if _for_models(tool)]
+            self._listings[rights] = found
+            if len(self._listings) > LISTINGS:
+                self._listings.popitem(last=False)
+        self._listings.move_to_end(rights)
+        return found
+
+
+def _definition(tool: dict[str, Any]) -> ToolDefinition:
+    return ToolDefinition(
+        name=tool["name"],
+        description=tool.get("description"),
+        parameters_json_schema=tool["inputSchema"],
+        metadata={"annotations": tool.get("annotations")},
+        return_schema=tool.get("outputSchema"),
+    )
+
+
+def _for_models(tool: dict[str, Any]) -> bool:
+    """MCP Apps: a tool may be meant for a user interface only."""
+    ui = (tool.get("_meta") or {}).get("ui")
+    visibility = ui.get("visibility") if isinstance(ui, dict) else None
+    return visibility is None or "model" in visibility
+
+
+def _idempotency_key(prefix: str, step: int, call_id: str) -> str:
+    """The step belongs to it because some models number their calls from zero in every answer."""
+    key = f"{prefix}:{step}:{call_id}"
+    if len(key) <= LONGEST_KEY and key.isascii() and key.isprintable():
+        return key
+    return f"{prefix}:{step}:{hashlib.sha256(call_id.encode('utf-8', 'replace')).hexdigest()}"
+
+
+def _value(result: dict[str, Any]) -> Any:
+    structured = result.get("structuredContent")
+    if structured is not None:
+        return structured
+    values = [_block(block) for block in result.get("content", ())]
+    return values[0] if len(values) == 1 else values
+
+
+def _block(block: dict[str, Any]) -> Any:
+    match block.get("type"):
+        case "text":
+            return block["text"]
+        case "image" | "audio":
+            return BinaryContent(data=base64.b64decode(block["data"]), media_type=block["mimeType"])
+        case "resource_link":
+            return block["uri"]
+        case _:
+            return block

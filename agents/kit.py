@@ -1,0 +1,82 @@
+"""Everything of the engine that needs pydantic-ai, behind one import of seconds: never made on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.tools import ToolDefinition
+
+from agents import assistant, demo, history, run_input
+from agents.assistant import Assistant
+from agents.conversation import Conversation, Plan
+from agents.deps import RunDeps
+from agents.event_log import EventLog
+from agents.history import Turn
+from agents.house_mcp import HouseMCP, MCPApp
+from agents.house_tools import HouseTools
+from agents.model_spec import ModelSpec
+from agents.models import ModelFactory
+from agents.run_input import RunInput
+from db.principal import Principal
+from db.runs import StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """The parts a run is made of."""
+
+    assistant: Assistant
+    tools: HouseTools
+    factory: ModelFactory
+
+    def parse(self, body: bytes) -> RunInput:
+        return run_input.parse(body)
+
+    def next_turn(self, stored: str, asked: RunInput, max_input_tokens: int | None) -> Turn:
+        return history.next_turn(stored, asked, max_input_tokens)
+
+    def to_store(self, messages: Sequence[ModelMessage]) -> list[StoredMessage]:
+        return history.to_store(messages)
+
+    def conversation(self, plan: Plan, log: EventLog) -> Conversation:
+        return Conversation(self.assistant, self.tools, self.factory, plan, log)
+
+
+def load(factory: ModelFactory, mcp_app: MCPApp) -> Kit:
+    """Build the one agent, after a scripted turn of a copy without tools: so that no run pays for what is done once.
+
+    Blocks for a while: call it in a thread.
+    """
+    asyncio.run(_rehearse(factory))
+    tools = HouseTools(HouseMCP(mcp_app))
+    return Kit(assistant.build(factory, tools), tools, factory)
+
+
+class _NoTools(HouseTools):
+    async def _definitions(self, grant: Principal) -> list[ToolDefinition]:
+        return []
+
+
+async def _rehearse(factory: ModelFactory) -> None:
+    async def never(*_: Any) -> None:
+        raise RuntimeError("a rehearsal calls nothing")
+
+    body = b'{"threadId": "t", "runId": "r", "messages": [{"id": "m", "role": "user", "content": "hello"}]}'
+    turn = history.next_turn("[]", run_input.parse(body))
+    nobody = Principal(UUID(int=0), UUID(int=0), None, None, frozenset())
+    deps = RunDeps(nobody, "rehearsal", "", ModelSpec(demo.MODEL_ID))
+    agent = assistant.build(factory, _NoTools(HouseMCP(never)))
+    result = await agent.run(
+        message_history=turn.messages, model=demo.MODEL_ID, deps=deps, event_stream_handler=_listen
+    )
+    history.to_store(result.new_messages())
+
+
+async def _listen(_context: object, events: AsyncIterable[object]) -> None:
+    async for _event in events:
+        pass

@@ -1,0 +1,122 @@
+"""A run while this process holds it: one task that lets the conversation be held and always ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, Literal
+
+from opentelemetry import trace
+
+from agents import agui
+from agents.agui import Event
+from agents.event_log import EventLog
+from agents.event_writer import EventWriter
+from agents.model_errors import map_model_error
+from db.errors import AppError
+from db.runs import Status
+
+if TYPE_CHECKING:
+    from agents.conversation import Conversation, Plan
+
+Reason = Literal["asked", "shutdown", "lost"]
+
+INTERRUPTED: Final = AppError(
+    "run_interrupted",
+    503,
+    "The server stopped before this run was done.",
+    "Start a new run in the same thread; what was said so far is kept.",
+    True,
+)
+_log = logging.getLogger("innkeeper.agents")
+_tracer = trace.get_tracer("innkeeper.agents")
+
+
+def error_event(error: AppError) -> Event:
+    """RUN_ERROR with our words only."""
+    return agui.run_error(error.code, f"{error.message} {error.hint}" if error.hint else error.message)
+
+
+class LiveRun:
+    """``done`` is over once the terminal event is committed, or another process has taken the run's lease."""
+
+    def __init__(
+        self, plan: Plan, conversation: Conversation, log: EventLog, writer: EventWriter, deadline: float
+    ) -> None:
+        self.plan = plan
+        self.log = log
+        self._conversation = conversation
+        self._writer = writer
+        self._deadline = deadline
+        self._reason: Reason | None = None
+        self._begun = False
+        self._ending = False
+        self.done = asyncio.create_task(self._live(), name=f"run-{plan.run_id}")
+
+    def stop(self, reason: Reason) -> None:
+        """End it soon; the first reason counts. Does nothing to a run that is ending already."""
+        if self._ending or self._reason is not None:
+            return
+        self._reason = reason
+        if self._begun:
+            # A task that has not begun yet would never run, and never end its run.
+            self.done.cancel()
+
+    async def _live(self) -> None:
+        with _tracer.start_as_current_span(
+            "agent.run", attributes={"run": str(self.plan.run_id), "agent": self.plan.agent}
+        ) as span:
+            status, code, event = await self._outcome()
+            self._ending = True
+            span.set_attribute("status", status)
+            if self._reason == "lost":
+                return
+            self._conversation.close()
+            ending = self._conversation.ending(status, code)
+            usage = self._conversation.usage(ending)
+            if usage:
+                event["usage"] = usage
+            self.log.emit(event)
+            await self._writer.finish(self.log, ending)
+
+    async def _outcome(self) -> tuple[Status, str | None, Event]:
+        asked = self.plan.asked
+        self._begun = True
+        if self._reason is not None:
+            return self._stopped()
+        deadline = asyncio.timeout(self._deadline)
+        try:
+            async with deadline:
+                pending = await self._conversation.hold()
+        except asyncio.CancelledError:
+            return self._stopped()
+        except Exception as error:  # noqa: BLE001  (every run ends with a terminal event)
+            if isinstance(error, TimeoutError) and deadline.expired():
+                return self._failed(_too_long(self._deadline))
+            mapped = map_model_error(error)
+            if mapped.code == "internal_error":
+                _log.exception("run failed", extra={"run": str(self.plan.run_id)})
+            return self._failed(mapped)
+        return "succeeded", None, agui.run_finished(asked.thread_id, asked.run_id, pending=pending)
+
+    def _stopped(self) -> tuple[Status, str | None, Event]:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The stop was ours to handle; what follows, the end of the run, must not be cut off by it.
+            task.uncancel()
+        if self._reason == "asked":
+            asked = self.plan.asked
+            return "cancelled", None, agui.run_finished(asked.thread_id, asked.run_id, cancelled=True)
+        return "interrupted", INTERRUPTED.code, error_event(INTERRUPTED)
+
+    def _failed(self, error: AppError) -> tuple[Status, str | None, Event]:
+        return "failed", error.code, error_event(error)
+
+
+def _too_long(seconds: float) -> AppError:
+    return AppError(
+        "run_deadline_exceeded",
+        504,
+        f"The run did not end within {seconds:g} seconds.",
+        "Ask for less at once, or use a faster model.",
+    )

@@ -1,0 +1,110 @@
+"""Tells a run as AG-UI events: from what pydantic-ai's stream says to the run's event log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic_ai.messages import (
+    AgentStreamEvent,
+    FunctionToolResultEvent,
+    PartDeltaEvent,
+    PartEndEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+    ToolCallPartDelta,
+)
+from pydantic_core import to_json
+
+from agents import agui
+from agents.event_log import EventLog
+from db.ids import uuid7
+
+
+class Narrator:
+    """One a run. What it opens (a text, a span of reasoning, a call's arguments) it closes, whatever happens."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._text: str | None = None
+        self._reasoning: str | None = None
+        self._call: str | None = None
+        self._parent = str(uuid7())
+
+    def tell(self, event: AgentStreamEvent) -> None:
+        if isinstance(event, PartDeltaEvent):
+            self._delta(event)
+        elif isinstance(event, PartStartEvent):
+            self._start(event)
+        elif isinstance(event, PartEndEvent):
+            self._end(event)
+        elif isinstance(event, FunctionToolResultEvent):
+            part = event.part
+            self._log.emit(agui.tool_result(str(uuid7()), part.tool_call_id, part.model_response_str()))
+
+    def close(self) -> None:
+        """Close what is open: before a terminal event, and when a model's answer breaks off."""
+        if self._call is not None:
+            self._log.emit(agui.tool_end(self._call))
+        if self._reasoning is not None:
+            for event in agui.reasoning_end(self._reasoning):
+                self._log.emit(event)
+        if self._text is not None:
+            self._log.emit(agui.text_end(self._text))
+        self._text = self._reasoning = self._call = None
+
+    def _start(self, event: PartStartEvent) -> None:
+        part = event.part
+        if event.previous_part_kind is None:
+            self.close()
+            self._parent = str(uuid7())
+        if isinstance(part, TextPart):
+            if self._text is None:
+                self._text = self._parent = str(uuid7())
+                self._log.emit(agui.text_start(self._text))
+            self._say("TEXT_MESSAGE_CONTENT", self._text, part.content)
+        elif isinstance(part, ThinkingPart):
+            if self._reasoning is None:
+                self._reasoning = str(uuid7())
+                for told in agui.reasoning_start(self._reasoning):
+                    self._log.emit(told)
+            self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)
+        elif isinstance(part, ToolCallPart):
+            self._call = part.tool_call_id
+            self._log.emit(agui.tool_start(part.tool_call_id, part.tool_name, self._parent))
+            self._say("TOOL_CALL_ARGS", self._call, _arguments(part.args))
+
+    def _delta(self, event: PartDeltaEvent) -> None:
+        delta = event.delta
+        if isinstance(delta, TextPartDelta):
+            self._say("TEXT_MESSAGE_CONTENT", self._text, delta.content_delta)
+        elif isinstance(delta, ThinkingPartDelta):
+            self._say("REASONING_MESSAGE_CONTENT", self._reasoning, delta.content_delta or "")
+        elif isinstance(delta, ToolCallPartDelta):
+            self._say("TOOL_CALL_ARGS", self._call, _arguments(delta.args_delta))
+
+    def _end(self, event: PartEndEvent) -> None:
+        part, follows = event.part, event.next_part_kind
+        if isinstance(part, TextPart) and self._text is not None and follows != "text":
+            self._log.emit(agui.text_end(self._text))
+            self._text = None
+        elif isinstance(part, ThinkingPart) and self._reasoning is not None and follows != "thinking":
+            for told in agui.reasoning_end(self._reasoning):
+                self._log.emit(told)
+            self._reasoning = None
+        elif isinstance(part, ToolCallPart) and self._call is not None:
+            self._log.emit(agui.tool_end(self._call))
+            self._call = None
+
+    def _say(self, kind: str, of: str | None, text: str) -> None:
+        if of is not None and text:
+            self._log.delta(kind, of, text)
+
+
+def _arguments(args: str | Mapping[str, object] | None) -> str:
+    if args is None or isinstance(args, str):
+        return args or ""
+    return to_json(args).decode() if args else ""

@@ -1,0 +1,113 @@
+"""What a client asks for: an AG-UI 1.0 ``RunAgentInput``, checked, with our own part of ``forwardedProps`` read.
+
+Importing this imports the protocol's models; :mod:`agents.engine` does it off the event loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from ag_ui.core import Context, Message, RunAgentInput, Tool
+from pydantic import ValidationError
+
+from db.errors import invalid
+
+LONGEST_ID: Final = 255
+OUR_PROPS: Final = "innkeeper"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """``text`` is the JSON as it came, ``canonical`` the same for every spelling of the same JSON value.
+
+    ``project``: from ``forwardedProps.innkeeper.project``; ``on_disconnect``: from ``.onDisconnect``.
+    """
+
+    thread_id: str
+    run_id: str
+    messages: Sequence[Message]
+    tools: Sequence[Tool]
+    context: Sequence[Context]
+    text: str
+    canonical: str
+    project: UUID | None
+    on_disconnect: Literal["continue", "cancel"]
+
+    def digest_for(self, agent: str) -> bytes:
+        """What decides whether a repeated run id asks for the same run."""
+        return hashlib.sha256(f"{agent}\n{self.canonical}".encode()).digest()
+
+
+def parse(body: bytes) -> RunInput:
+    """Raises AppError ``invalid_arguments`` with what is wrong and where."""
+    try:
+        asked = RunAgentInput.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in found]
+        raise invalid(
+            f"The body is not an AG-UI RunAgentInput. {'; '.join(faults[:3])}.",
+            'At least: {"threadId": "t", "runId": "r", "messages": [{"id": "m", "role": "user", "content": "Hello"}]}.',
+        ) from error
+    text = body.decode()
+    value = json.loads(text)
+    if "\\u0000" in text and _holds_nul(value):
+        raise invalid("A text holds the character U+0000, which cannot be stored.", "Leave it out.")
+    for name, given in (("threadId", asked.thread_id), ("runId", asked.run_id)):
+        if not 1 <= len(given) <= LONGEST_ID:
+            raise invalid(f"{name} must have 1 to {LONGEST_ID} characters.", "Any text will do; a UUID is usual.")
+    if asked.resume:
+        raise invalid("There is no open interrupt to resume.", "Leave 'resume' out.", "interrupt_not_found")
+    project, on_disconnect = _ours(asked.forwarded_props)
+    return RunInput(
+        thread_id=asked.thread_id,
+        run_id=asked.run_id,
+        messages=asked.messages,
+        tools=asked.tools or (),
+        context=asked.context or (),
+        text=text,
+        canonical=json.dumps(value, sort_keys=True, separators=(",", ":")),
+        project=project,
+        on_disconnect=on_disconnect,
+    )
+
+
+def _ours(props: Any) -> tuple[UUID | None, Literal["continue", "cancel"]]:
+    ours = props.get(OUR_PROPS) if isinstance(props, dict) else None
+    if ours is None:
+        return None, "continue"
+    if not isinstance(ours, dict):
+        raise invalid("forwardedProps.innkeeper must be an object.", 'Like {"onDisconnect": "cancel"}.')
+    wish = ours.get("onDisconnect", "continue")
+    if wish not in ("continue", "cancel"):
+        raise invalid(
+            "forwardedProps.innkeeper.onDisconnect is neither 'continue' nor 'cancel'.", "Leave it out to continue."
+        )
+    return project_id(ours.get("project"), "forwardedProps.innkeeper.project"), wish
+
+
+def project_id(given: object, place: str) -> UUID | None:
+    """A project id as a client writes it; raises AppError when it is none."""
+    if given is None:
+        return None
+    try:
+        return UUID(given) if isinstance(given, str) else UUID("")
+    except ValueError:
+        raise invalid(f"{place} is not a project id.", "Project ids are UUIDs; list_projects shows them.") from None
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(held) for key, held in value.items())
+    return isinstance(value, list) and any(_holds_nul(held) for held in value)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(step) for step in location) or "body"

@@ -1,0 +1,75 @@
+"""The append-only log of runs: canonical AG-UI events, as the bytes that are sent, numbered from 1 in each run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from db.database import Connection
+
+CHANNEL: Final = "innkeeper_runs"
+"""Payload: ids of runs with new events, comma-separated, at most ``TOLD_AT_ONCE`` of them."""
+
+TOLD_AT_ONCE: Final = 200
+PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive events of one run, from number ``first`` on, fenced by the epoch of its lease."""
+
+    project_id: UUID
+    run_id: UUID
+    epoch: int
+    first: int
+    events: Sequence[bytes]
+
+
+async def append(
+    connection: Connection, owner: UUID, batches: Sequence[Batch], *, tell: Iterable[UUID] = (), relaxed: bool = False
+) -> dict[UUID, int | None]:
+    """Append the batches of many runs at once; returns only the refused runs.
+
+    None for a run whose lease is gone, else the last seq of its log: what came before this batch is missing, or the
+    batch was written before. ``tell`` names the runs to wake other processes' readers for. ``relaxed``: the commit
+    does not wait for the disk; right for deltas only.
+    """
+    projects: list[UUID] = []
+    runs: list[UUID] = []
+    epochs: list[int] = []
+    seqs: list[int] = []
+    events: list[bytes] = []
+    for batch in batches:
+        count = len(batch.events)
+        projects += [batch.project_id] * count
+        runs += [batch.run_id] * count
+        epochs += [batch.epoch] * count
+        seqs += range(batch.first, batch.first + count)
+        events += batch.events
+    rows = await connection.fetch(
+        "SELECT * FROM append_events($1, $2, $3, $4, $5, $6, $7, $8)",
+        owner,
+        projects,
+        runs,
+        epochs,
+        seqs,
+        events,
+        ",".join(str(run) for run in tell),
+        relaxed,
+    )
+    return {row["run_id"]: row["last_seq"] for row in rows}
+
+
+async def read(connection: Connection, project_id: UUID, run_id: UUID, after: int) -> list[tuple[int, bytes]]:
+    """At most ``PAGE`` events with a number over ``after``, in order, as the caller may see them."""
+    rows = await connection.fetch(
+        "SELECT seq, event FROM run_events WHERE project_id = $1 AND run_id = $2 AND seq > $3 ORDER BY seq LIMIT $4",
+        project_id,
+        run_id,
+        after,
+        PAGE,
+    )
+    return [(row["seq"], row["event"]) for row in rows]

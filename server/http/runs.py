@@ -1,0 +1,114 @@
+"""``POST /agui`` and ``POST /agui/{agent}``: an AG-UI 1.0 run as server-sent events.
+
+This edge parses, authenticates, starts and tails; the run lives in the engine and does not notice who reads it. Each
+event's ``id`` is its number in the run's log. Sending the same input again attaches to the same run from its start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from agents.agui import sse
+from agents.engine import DEFAULT_AGENT, RunEngine, RunHandle
+from db.errors import AppError, invalid
+from db.principal import Principal
+from server.http.problem import problem_response
+from server.mcp.bearer import Authenticator, principal_of
+from tools.narrowing import Narrowing
+
+KEEP_ALIVE_SECONDS: Final = 15.0
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class RunServices(Protocol):
+    """What this edge needs of ``server.services.Services``."""
+
+    @property
+    def authenticator(self) -> Authenticator: ...
+
+    @property
+    def engine(self) -> RunEngine: ...
+
+
+def routes(services: RunServices) -> list[BaseRoute]:
+    """The routes over ``services``. A problem document answers whatever keeps the run from existing."""
+
+    async def agui(request: Request) -> Response:
+        try:
+            principal = await principal_of(request.scope, services.authenticator)
+            narrowing = Narrowing.parse(request.query_params)
+            principal = _narrowed(principal, narrowing)
+            handle = await services.engine.start(
+                principal,
+                await request.body(),
+                project_id=narrowing.project_id,
+                agent=request.path_params.get("agent", DEFAULT_AGENT),
+            )
+        except AppError as error:
+            extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
+            return problem_response(error, extra)
+        return RunStream(services.engine, handle)
+
+    return [
+        Route("/agui", agui, methods=["POST"], name="agui"),
+        Route("/agui/{agent}", agui, methods=["POST"], name="agui-agent"),
+    ]
+
+
+def _narrowed(principal: Principal, narrowing: Narrowing) -> Principal:
+    if narrowing.read_only:
+        raise invalid("A run cannot be started with read_only=1.", "Leave it out, or use a key with fewer scopes.")
+    return principal
+
+
+class RunStream(Response):
+    """The events of one run until its terminal one. A reader that goes away is all the engine hears of it."""
+
+    def __init__(self, engine: RunEngine, handle: RunHandle) -> None:
+        super().__init__(status_code=200)
+        self.raw_headers = [*HEADERS, (b"innkeeper-run-id", str(handle.run_id).encode())]
+        self._engine = engine
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pumping = asyncio.create_task(self._pump(send))
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
+            if pumping.done():
+                await pumping
+            else:
+                self._engine.hung_up(self._handle)
+        finally:
+            for task in (pumping, gone):
+                task.cancel()
+            await asyncio.wait([pumping, gone])
+
+    async def _pump(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        tail = self._handle.tail
+        while not tail.ended:
+            # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
+            found = await tail.next(KEEP_ALIVE_SECONDS)
+            if found or not tail.ended:
+                body = b"".join(sse(seq, event) for seq, event in found) or KEEP_ALIVE
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    with contextlib.suppress(OSError):
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -1,0 +1,162 @@
+"""A whole house on a socket for the tests of runs: real database, real MCP endpoint, real HTTP, a scripted model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from agents.engine import RunEngine
+from agents.model_spec import ModelSpec
+from agents.models import ModelFactory
+from db.credentials import Authenticator
+from db.database import Database
+from server.http import runs
+from server.http.front_door import FrontDoor
+from server.mcp import endpoint
+from server.metrics import Metrics
+from tests.conftest import DatabaseUrls, opened
+from tests.fakes.sockets import on_socket
+from tools.catalog import CATALOG, Catalog
+from tools.dispatch import Dispatch
+from tools.ports import Services
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Inn:
+    """One process of the house. ``url`` is where it listens."""
+
+    url: str
+    engine: RunEngine
+    database: Database
+    client: httpx2.AsyncClient
+
+
+@dataclass(frozen=True)
+class _Services:
+    authenticator: Authenticator
+    dispatch: Dispatch
+    catalog: Catalog
+    engine: RunEngine
+    public_url: str | None = None
+
+
+@asynccontextmanager
+async def inn(
+    urls: DatabaseUrls, *, model_url: str | None = None, default: str = "openai-chat:scripted", deadline: float = 60.0
+) -> AsyncIterator[Inn]:
+    """One process. ``model_url``: the scripted model's base URL; without it no model is configured."""
+    async with opened(urls) as database, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        authenticator = Authenticator(database)
+        await authenticator.start()
+        spec = ModelSpec(default, base_url=model_url) if model_url else None
+        models = ModelFactory(default=spec)
+        engine = RunEngine(database, models, deadline=deadline)
+        services = _Services(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
+        mcp_app = endpoint.build(services)
+        engine.use(mcp_app)
+        app = Starlette(
+            routes=[Route("/mcp", mcp_app), *runs.routes(services)],
+            middleware=[Middleware(FrontDoor, metrics=Metrics())],
+        )
+        await engine.open()
+        try:
+            async with on_socket(app) as url:
+                yield Inn(url, engine, database, client)
+                await engine.shutdown(0)
+        finally:
+            await engine.shutdown(0)
+            await models.aclose()
+
+
+def user(text: str, message_id: str | None = None) -> dict[str, Any]:
+    return {"id": message_id or str(uuid4()), "role": "user", "content": text}
+
+
+def body(*messages: dict[str, Any], thread: str | None = None, run: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"threadId": thread or str(uuid4()), "runId": run or str(uuid4()), "messages": list(messages), **more}
+
+
+@dataclass
+class Stream:
+    """What came back: ``events`` as JSON values, ``ids`` and ``raw`` as they were on the wire."""
+
+    status: int
+    headers: httpx2.Headers
+    events: list[Event] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    raw: bytes = b""
+    problem: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+    @property
+    def last(self) -> Event:
+        return self.events[-1]
+
+    @property
+    def text(self) -> str:
+        return "".join(event["delta"] for event in self.events if event["type"] == "TEXT_MESSAGE_CONTENT")
+
+    def feed(self, data: bytes) -> None:
+        """Take complete server-sent events in."""
+        self.raw += data
+        *whole, _rest = self.raw.split(b"\n\n")
+        for frame in whole[len(self.ids) + self._comments :]:
+            if frame.startswith(b":"):
+                self._comments += 1
+                continue
+            number, payload = frame.split(b"\n", 1)
+            self.ids.append(int(number.removeprefix(b"id: ")))
+            self.events.append(json.loads(payload.removeprefix(b"data: ")))
+
+    _comments: int = 0
+
+
+async def run(
+    house: Inn, token: str, asked: dict[str, Any], *, agent: str | None = None, project: UUID | None = None
+) -> Stream:
+    """POST a run and read all of it."""
+    async with running(house, token, asked, agent=agent, project=project) as (stream, response):
+        if stream.status == 200:
+            async for data in response.aiter_raw():
+                stream.feed(data)
+    return stream
+
+
+@asynccontextmanager
+async def running(
+    house: Inn, token: str, asked: dict[str, Any], *, agent: str | None = None, project: UUID | None = None
+) -> AsyncIterator[tuple[Stream, httpx2.Response]]:
+    """POST a run and leave its stream open."""
+    path = "/agui" if agent is None else f"/agui/{agent}"
+    params = {} if project is None else {"project": str(project)}
+    headers = {"authorization": f"Bearer {token}"}
+    async with house.client.stream("POST", house.url + path, params=params, json=asked, headers=headers) as response:
+        stream = Stream(response.status_code, response.headers)
+        if response.status_code != 200:
+            stream.problem = json.loads(await response.aread())
+        yield stream, response
+
+
+async def until(stream: Stream, response: AsyncIterator[bytes], kind: str) -> Event:
+    """Read on until an event of ``kind`` has come."""
+    while kind not in stream.types:
+        stream.feed(await anext(response))
+    return next(event for event in stream.events if event["type"] == kind)
+
+
+def tools_seen(requests: Sequence[Any]) -> list[str]:
+    return [name for request in requests for name in request.tools]
