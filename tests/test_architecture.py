@@ -92,6 +92,7 @@ def test_only_the_server_reads_the_environment() -> None:
     }
     assert readers <= {
         "migrations/__main__.py",  # a developer's command: the owner's URL may not stand on a command line
+        "db/backup/programs.py",  # hands PATH and PG* on to the programs it starts
         "db/embedded/place.py",  # where this system keeps sockets
         "db/embedded/watchdog.py",  # hands its own environment on to the program it starts
     }
