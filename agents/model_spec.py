@@ -66,7 +66,7 @@ def check_base_url(base_url: str) -> None:
 
 
 def not_configured(message: str, hint: str) -> AppError:
-    return AppError("modelnot_configured", 409, message, hint)
+    return AppError("model_not_configured", 409, message, hint)
 
 
 def _not_supported(message: str) -> AppError:

@@ -103,7 +103,7 @@ def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Mo
             return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
         case _:
             # A name of its own: prices of OpenAI's models must not be put on another service's model of that name.
-            service = "lmstudio" if endpoint.provider == "lmstudio" else "openai-compatible"
+            service = "lmstudio" if endpoint.provider == "lmstudio" else "compatible"
             return OpenAIChatModel(
                 name, provider=OpenAICompatibleProvider(service, openai_client=sdk), settings=settings
             )

@@ -1,0 +1,43 @@
+"""Runs an ASGI application on a real socket inside the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # faults of the fakes are scripted
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@asynccontextmanager
+async def on_socket(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serve ``app`` on 127.0.0.1 and give its URL; connections still open at the end are cut."""
+    listener = socket.create_server(("127.0.0.1", port))
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+    # serve() would take over the process's signals, which belong to pytest.
+    serving = asyncio.create_task(server._serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(10):
+            await server.listening.wait()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        for task in list(server.server_state.tasks):
+            task.cancel()
+        server.should_exit = server.force_exit = True
+        await serving
+        listener.close()
