@@ -169,7 +169,9 @@ class _Launch:
                 "Install the newer Innkeeper that made it, or restore a backup into a new data directory.",
             )
         if major < self.binaries.major:
-            await upgrade(self.data_dir, self.state, site, self.binaries, major, old_bin_dirs, self.progress)
+            await upgrade(
+                self.data_dir, self.state, site, self.binaries, major, old_bin_dirs, self.fast_unsafe, self.progress
+            )
 
     async def serve(self) -> Server:
         self.progress(f"starting PostgreSQL {self.binaries.version}")

@@ -11,16 +11,18 @@ DATABASE = "innkeeper"
 PREPARATION = 1
 # Those that only a superuser may create; the owner creates trusted ones (pg_trgm, citext, btree_gin) itself.
 EXTENSIONS = ("vector",)
-LOGIN = "LOGIN NOSUPERUSER NOBYPASSRLS NOINHERIT NOCREATEDB NOCREATEROLE NOREPLICATION"
+LOGIN = "LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION"
+# The owner of a database has the schema public through the role pg_database_owner, which it has to inherit.
+INHERITS = {OWNER: "INHERIT", APP: "NOINHERIT", OPS: "NOINHERIT"}
 
 
 async def prepare_cluster(connection: asyncpg.Connection, state: State) -> None:
     """Make roles and database, as superuser. Repeats itself harmlessly, also after an interrupted first time."""
     existing = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
-    for role in (OWNER, APP, OPS):
+    for role, inherits in INHERITS.items():
         verb = "ALTER" if role in existing else "CREATE"
         password = await connection.fetchval("SELECT quote_literal($1::text)", state.passwords[role])
-        await connection.execute(f"{verb} ROLE {role} {LOGIN} PASSWORD {password}")
+        await connection.execute(f"{verb} ROLE {role} {LOGIN} {inherits} PASSWORD {password}")
     if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
         await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
     await connection.execute(

@@ -32,6 +32,7 @@ async def upgrade(
     binaries: Binaries,
     old_major: int,
     old_bin_dirs: Sequence[Path],
+    fast_unsafe: bool,
     progress: Callable[[str], None],
 ) -> None:
     """Replace the cluster at ``site`` by one of ``binaries`` with the same roles, databases and rows."""
@@ -49,12 +50,12 @@ async def upgrade(
     new_site = replace(site, data=data, sockets=socket_folder(data, site.account))
     password = state.passwords[SUPERUSER]
     await to_end(lambda: remove(data))
-    await to_end(lambda: init_cluster(binaries, new_site, password, False))
-    old_server, connection = await start_server(old, site, password, False, progress)
+    await to_end(lambda: init_cluster(binaries, new_site, password, fast_unsafe))
+    old_server, connection = await start_server(old, site, password, fast_unsafe, progress)
     try:
         names = [row["datname"] for row in await connection.fetch(DATABASES)]
         await connection.close()
-        new_server, connection = await start_server(binaries, new_site, password, False, progress)
+        new_server, connection = await start_server(binaries, new_site, password, fast_unsafe, progress)
         try:
             await connection.close()
             transfer = Transfer(binaries, site, new_site, password)

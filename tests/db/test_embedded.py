@@ -177,9 +177,11 @@ async def test_first_start_makes_the_cluster_and_the_second_finds_its_rows(folde
 async def test_roles_have_no_power_beyond_their_task_and_log_in_with_a_password_only(folder: Path) -> None:
     cluster = await start(folder)
     try:
-        powers = "rolsuper OR rolbypassrls OR rolinherit OR rolcreatedb OR rolcreaterole OR rolreplication"
+        powers = "rolsuper OR rolbypassrls OR rolcreatedb OR rolcreaterole OR rolreplication"
         query = f"SELECT count(*) FROM pg_roles WHERE rolname LIKE 'innkeeper%' AND NOT ({powers}) AND rolcanlogin"
         assert await fetch(cluster.app_url, query) == 3
+        inheriting = "SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolname LIKE 'innkeeper%' AND rolinherit"
+        assert await fetch(cluster.app_url, inheriting) == "innkeeper_owner"
         assert await fetch(cluster.ops_url, "SELECT current_user") == "innkeeper_ops"
         assert await fetch(cluster.owner_url, "SHOW listen_addresses") == ""
         owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
