@@ -21,9 +21,9 @@ KEY_LENGTH: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The answer a key was given before. ``project_id``: where the write took place, if in a project."""
+    """The answer a key was given before, as JSON. ``project_id``: where the write took place, if in a project."""
 
-    answer: dict[str, Any]
+    answer: bytes
     project_id: UUID | None
 
 
@@ -74,10 +74,10 @@ async def require_membership(connection: Connection, saved: Saved, *, ended: boo
         raise not_found("project")
 
 
-async def save(connection: Connection, principal: Principal, key: str, answer: Mapping[str, Any]) -> None:
+async def save(connection: Connection, principal: Principal, key: str, answer: bytes) -> None:
     await connection.execute(
         "UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND key = $2",
-        *(principal.credential_id, key, dict(answer)),
+        *(principal.credential_id, key, answer),
     )
 
 

@@ -42,8 +42,8 @@ def _moment() -> Column[datetime]:
     return Column(Timestamp, nullable=True)
 
 
-def _json(*, nullable: bool = False) -> Column[Any]:
-    return Column(JSONB, nullable=nullable, server_default=None if nullable else text("'{}'::jsonb"))
+def _json() -> Column[Any]:
+    return Column(JSONB, nullable=False, server_default=text("'{}'::jsonb"))
 
 
 def _texts() -> Column[Any]:
@@ -186,7 +186,7 @@ class Idempotency(SQLModel, table=True):
     tool: str = Field(sa_column=_text())
     arguments_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     project_id: UUID | None = None
-    answer: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    answer: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     created_at: datetime = Field(sa_column=_now())
     expires_at: datetime = Field(
         sa_column=Column(Timestamp, nullable=False, server_default=text("now() + interval '24 hours'"))

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 from opentelemetry import trace
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
 from db import ledger
 from db.errors import AppError, invalid, missing_scope, not_found, read_only
@@ -31,11 +31,21 @@ _tracer = trace.get_tracer("innkeeper.tools")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a tool answered: ``structured`` fits its output schema, ``text`` is the same as compact JSON."""
+    """What a tool answered, serialised once: ``json`` is the object of its output schema as compact UTF-8 JSON."""
 
-    structured: dict[str, Any]
-    text: str
+    json: bytes
     replayed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The same for a model to read."""
+        return self.json.decode()
+
+    @property
+    def structured(self) -> dict[str, Any]:
+        """The same as a Python object."""
+        parsed: dict[str, Any] = from_json(self.json)
+        return parsed
 
 
 class Dispatch:
@@ -135,26 +145,18 @@ class Dispatch:
                 saved = await ledger.claim(connection, call.principal, key, spec.name, digest, call.project_id)
                 if saved is not None:
                     await ledger.require_membership(connection, saved, ended=spec.ends_project)
-                    return Outcome(saved.answer, _text(saved.answer), replayed=True)
+                    return Outcome(saved.answer, replayed=True)
             bound = Call(call.principal, self.services, call.project_id, connection)
             outcome = _outcome(spec.output, await spec.function(bound, **values))
             target = outcome.structured.get("id")
             await ledger.audit(connection, call.principal, call.project_id, spec.name, target)
             if key is not None:
-                await ledger.save(connection, call.principal, key, outcome.structured)
+                await ledger.save(connection, call.principal, key, outcome.json)
         return outcome
 
 
-_JSON: Final = TypeAdapter(dict[str, Any])
-
-
-def _text(structured: dict[str, Any]) -> str:
-    return _JSON.dump_json(structured).decode()
-
-
 def _outcome(output: TypeAdapter[Any], value: Any) -> Outcome:
-    structured = output.dump_python(value, mode="json", exclude_none=False)
-    return Outcome(structured, _text(structured))
+    return Outcome(output.dump_json(value))
 
 
 def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:

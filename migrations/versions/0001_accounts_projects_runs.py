@@ -236,7 +236,7 @@ def upgrade() -> None:
         sa.Column("tool", sa.Text(), nullable=False),
         sa.Column("arguments_digest", sa.LargeBinary(), nullable=False),
         sa.Column("project_id", sa.Uuid(), nullable=True),
-        sa.Column("answer", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column(
             "expires_at",
