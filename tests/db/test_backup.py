@@ -14,8 +14,12 @@ import asyncpg
 import pytest
 
 from db.backup import backup, restore, verify
+from db.backup.programs import for_libpq, installations
 from db.embedded import EmbeddedPostgres
+from db.embedded.binaries import wheel_folder
 from db.errors import AppError
+from migrations import runner
+from tests.conftest import DatabaseUrls
 
 SCHEMA = """
 CREATE FUNCTION current_project() RETURNS uuid LANGUAGE sql STABLE AS
@@ -335,3 +339,35 @@ def rewrite_manifest(archive: Path, **changes: object) -> None:
                 part.seek(0)
                 tar.addfile(entry, part)
     scratch.rename(archive)
+
+
+@pytest.mark.promise("HOME-07")
+async def test_the_migrated_schema_survives_backup_and_restore(urls: DatabaseUrls, target: str, tmp_path: Path) -> None:
+    archive = tmp_path / "b.tar"
+    await rows(urls.owner, "INSERT INTO users (id, email, name) VALUES (gen_random_uuid(), 'a@b.c', 'A')")
+    manifest = await backup(urls.owner, archive, secret_files={}, files_dir=None, progress=quiet)
+    assert manifest.alembic_revision
+    await restore(archive, target, secret_targets={}, files_dir=None, progress=quiet)
+    functions = """SELECT proname, pg_get_functiondef(oid), proacl::text, proowner::regrole::text FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND prokind = 'f' AND proowner <> 10
+        ORDER BY 1, 2"""
+    triggers = "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2"
+    indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+    for query in (POLICIES, GRANTS, CONSTRAINTS, functions, triggers, indexes, "SELECT * FROM users"):
+        assert await rows(target, query) == await rows(urls.owner, query)
+    # And the migrations take it from there.
+    assert await runner.upgrade(target) == manifest.alembic_revision
+
+
+def test_an_address_loses_its_password_and_what_only_drivers_know() -> None:
+    url = "postgresql+asyncpg://me:p%40ss@db.example:6432/inn?ssl=require&statement_cache_size=0"
+    assert for_libpq(url) == ("postgresql://me@db.example:6432/inn?sslmode=require", "p@ss")
+    socket = "postgresql://me:pw@/inn?host=%2Frun%2Fpg"
+    assert for_libpq(socket) == ("postgresql://me@/inn?host=%2Frun%2Fpg", "pw")
+
+
+def test_a_server_that_speaks_tls_gets_programs_that_do() -> None:
+    wheel = wheel_folder()
+    assert wheel is not None
+    assert next(installations(tls=False)).bin == wheel
+    assert wheel not in [found.bin for found in installations(tls=True)]

@@ -11,8 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from db.embedded import EmbeddedError, EmbeddedPostgres, cluster, upgrade
+from db.embedded import EmbeddedError, EmbeddedPostgres, upgrade
 from db.embedded.binaries import Binaries, find_major
+from db.embedded.roles import PREPARATION
 
 OLD = next((found for major in range(17, 12, -1) if (found := find_major(major, ())) is not None), None)
 needs_old = pytest.mark.skipif(OLD is None, reason="no PostgreSQL older than 18 is installed (apt: postgresql-15)")
@@ -157,4 +158,4 @@ async def test_a_cluster_of_a_newer_major_is_refused_untouched(folder: Path) -> 
     with pytest.raises(EmbeddedError, match="made by PostgreSQL 99") as refused:
         await start(folder, [])
     assert refused.value.code == "database_too_new"
-    assert json.loads((folder / "postgres.json").read_text())["prepared"] == cluster.PREPARATION
+    assert json.loads((folder / "postgres.json").read_text())["prepared"] == PREPARATION
