@@ -18,6 +18,7 @@ from server.refusal import Refusal
 
 READY_SECONDS = 30.0
 READY_INTERVAL = 0.02
+LAST_WORDS_SECONDS = 6.0
 INTERRUPTED = 130
 
 
@@ -55,9 +56,18 @@ def run(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
 
 
 async def serve(
-    app: ASGIApp, bound: socket.socket, stop: Stop, *, drain_seconds: float, on_ready: Callable[[], Awaitable[None]]
+    app: ASGIApp,
+    bound: socket.socket,
+    stop: Stop,
+    *,
+    drain_seconds: float,
+    on_ready: Callable[[], Awaitable[None]],
+    on_stop: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve until a stop is asked for and running streams have ended, at most ``drain_seconds`` later."""
+    """Serve until a stop is asked for, then let ``on_stop`` end what runs while open streams are read to their end.
+
+    ``on_stop`` gets ``drain_seconds``; a stream that is open 6 s after that is cut. A second signal cuts all at once.
+    """
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -66,24 +76,28 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=round(drain_seconds + LAST_WORDS_SECONDS),
     )
     server = _Server(config)
     with stop.patiently():
         serving = asyncio.create_task(server.serve(sockets=[bound]), name="serve")
-        watching = asyncio.create_task(_end_when_asked(server, stop), name="stop-signals")
+        asked = asyncio.create_task(stop.asked.wait(), name="stop-asked")
         try:
             await _until_ready(server, serving, bound, stop)
-            # What start-up made lives as long as the process: keep it out of every later collection.
-            gc.collect()
-            gc.freeze()
-            await on_ready()
+            if not stop.asked.is_set():
+                # What start-up made lives as long as the process: keep it out of every later collection.
+                gc.collect()
+                gc.freeze()
+                await on_ready()
+            await asyncio.wait([serving, asked], return_when=asyncio.FIRST_COMPLETED)
+            server.should_exit = True
+            await on_stop()
             await asyncio.shield(serving)
         finally:
-            server.should_exit = True
-            server.force_exit = stop.urgent.is_set()
+            asked.cancel()
+            # Only reached with an open server when waiting is over: a second signal, or a crash.
+            server.should_exit = server.force_exit = True
             await asyncio.wait([serving])
-            watching.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -108,13 +122,6 @@ async def _with_signals(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int
         if not stop.asked.is_set():
             raise
         return INTERRUPTED
-
-
-async def _end_when_asked(server: uvicorn.Server, stop: Stop) -> None:
-    await stop.asked.wait()
-    server.should_exit = True
-    await stop.urgent.wait()
-    server.force_exit = True
 
 
 async def _until_ready(server: uvicorn.Server, serving: asyncio.Task[None], bound: socket.socket, stop: Stop) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from agents.engine import RunEngine
 from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
@@ -15,7 +16,6 @@ from server.model_choice import ModelChoice
 from server.settings.loading import Settings
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
-from tools.ports import NoRuns
 from tools.ports import Services as ToolServices
 
 
@@ -27,6 +27,7 @@ class Services:
     authenticator: Authenticator
     catalog: Catalog
     dispatch: Dispatch
+    engine: RunEngine
     models: ModelFactory
     keyring: Keyring
     public_url: str | None = None
@@ -39,7 +40,10 @@ class Services:
 async def build(
     settings: Settings, urls: DatabaseUrls, choice: ModelChoice, *, root_secret: str, public_url: str
 ) -> AsyncIterator[Services]:
-    """Open everything, and close it in the reverse order at the end."""
+    """Open everything, and close it in the reverse order at the end.
+
+    The engine is handed its way to ``/mcp`` by whoever makes the application: ``services.engine.use(mcp_app)``.
+    """
     database = await Database.open(
         urls.app,
         direct_url=urls.direct,
@@ -53,15 +57,18 @@ async def build(
         endpoints=choice.endpoints,
         local=choice.local,
     )
+    engine = RunEngine(database, models)
     token = settings.house.metrics_token
     try:
         authenticator = Authenticator(database)
         await authenticator.start()
+        await engine.open()
         yield Services(
             database=database,
             authenticator=authenticator,
             catalog=CATALOG,
-            dispatch=Dispatch(ToolServices(database, NoRuns())),
+            dispatch=Dispatch(ToolServices(database, engine)),
+            engine=engine,
             models=models,
             keyring=Keyring(root_secret.encode()),
             public_url=public_url,
@@ -70,6 +77,7 @@ async def build(
             metrics_token=token.get_secret_value() if token else None,
         )
     finally:
+        await engine.shutdown(0)
         await models.aclose()
         if choice.local is not None:
             await choice.local.stop()

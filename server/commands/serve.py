@@ -26,20 +26,26 @@ async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -
     with bound:
         urls = urls_of(settings.database)
         await require_servable(urls, say)
-        from server.app import create_app
-        from server.services import build
+        from server.running import run_house
 
         if house.root_secret is None:
             raise RuntimeError("the root secret is required")
         choice = await choose_model(settings.models, detect=False, data=None, progress=say)
         public_url = house.public_url or url_of(bound)
-        secret = house.root_secret.get_secret_value()
-        async with build(settings, urls, choice, root_secret=secret, public_url=public_url) as services:
 
-            async def ready() -> None:
-                say(choice.said)
-                say(f"ready: {public_url}/mcp, listening on {url_of(bound)}")
+        def announce() -> None:
+            say(choice.said)
+            say(f"ready: {public_url}/mcp, listening on {url_of(bound)}")
 
-            await process.serve(create_app(services), bound, stop, drain_seconds=house.drain_seconds, on_ready=ready)
+        await run_house(
+            settings,
+            urls,
+            choice,
+            root_secret=house.root_secret.get_secret_value(),
+            public_url=public_url,
+            bound=bound,
+            stop=stop,
+            announce=announce,
+        )
     say("stopped")
     return 0

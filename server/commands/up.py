@@ -27,7 +27,7 @@ from server.settings import Settings
 from server.terminal import Progress, progress, put
 
 # Big imports, in a thread while PostgreSQL starts: the application needs them to be ready.
-APPLICATION = ("server.services", "server.app")
+APPLICATION = ("server.running",)
 
 
 def run(arguments: Namespace) -> int:
@@ -104,25 +104,29 @@ class _Start:
 
 
 async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> None:
-    from server.app import create_app
-    from server.services import build
+    from server.running import run_house
 
     house = start.settings.house
     detect = not start.arguments.no_detect
     choice = await choose_model(start.settings.models, detect=detect, data=start.data.root, progress=start.say)
-    secret = house.root_secret.get_secret_value() if house.root_secret else root_secret_file(start.data.root_secret)
-    public_url = house.public_url or start.url
-    async with build(start.settings, start.urls, choice, root_secret=secret, public_url=public_url) as services:
 
-        async def ready() -> None:
-            start.say(choice.said)
-            start.announce()
-            if choice.local is not None and choice.default is not None and choice.default.model == "local":
-                choice.local.start_soon()
+    def announce() -> None:
+        start.say(choice.said)
+        start.announce()
 
-        with _running_file(start):
-            app = create_app(services)
-            await process.serve(app, bound, stop, drain_seconds=house.drain_seconds, on_ready=ready)
+    with _running_file(start):
+        await run_house(
+            start.settings,
+            start.urls,
+            choice,
+            root_secret=house.root_secret.get_secret_value()
+            if house.root_secret
+            else root_secret_file(start.data.root_secret),
+            public_url=house.public_url or start.url,
+            bound=bound,
+            stop=stop,
+            announce=announce,
+        )
 
 
 @contextmanager

@@ -1,0 +1,70 @@
+"""The house while it runs: services, application, server, and what happens after ready and after a stop signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from server import process
+from server.app import create_app
+from server.databases import DatabaseUrls
+from server.model_choice import ModelChoice
+from server.services import Services, build
+from server.settings import Settings
+
+WARM_SWITCH_SECONDS = 0.0005
+log = logging.getLogger("innkeeper.start")
+
+
+async def run_house(
+    settings: Settings,
+    urls: DatabaseUrls,
+    choice: ModelChoice,
+    *,
+    root_secret: str,
+    public_url: str,
+    bound: socket.socket,
+    stop: process.Stop,
+    announce: Callable[[], None],
+) -> None:
+    """Serve until a signal; ``announce`` is called once everything answers."""
+    drain = settings.house.drain_seconds
+    async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url) as services:
+        app = create_app(services)
+        services.engine.use(app.state.mcp_app)
+        warming: list[asyncio.Task[None]] = []
+
+        async def ready() -> None:
+            announce()
+            warming.append(asyncio.create_task(_warm(services), name="warm"))
+            if choice.local is not None and choice.default is not None and choice.default.model == "local":
+                choice.local.start_soon()
+
+        async def stopping() -> None:
+            await services.engine.shutdown(drain)
+
+        try:
+            await process.serve(app, bound, stop, drain_seconds=drain, on_ready=ready, on_stop=stopping)
+        finally:
+            for task in warming:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _warm(services: Services) -> None:
+    """Import what only runs need, in a thread. It holds the interpreter in short turns, so that no stream stalls."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(WARM_SWITCH_SECONDS)
+    try:
+        await services.engine.warm()
+    except Exception:
+        log.exception("what runs need could not be imported; the first run will try again")
+    finally:
+        sys.setswitchinterval(before)
+    gc.freeze()
