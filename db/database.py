@@ -116,6 +116,20 @@ class Database:
             begin += f"; SET LOCAL app.project_id = '{project_id}'"
         return Transaction(self._pool, begin)
 
+    async def read(self, function: str, principal: Principal, project_id: UUID) -> list[asyncpg.Record]:
+        """The rows of a reading function of migration 0003, as ``principal`` in ``project_id``, in one round trip.
+
+        The statement is its own transaction: what the function sets about the caller ends with it.
+        """
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                return await connection.fetch(
+                    f"SELECT * FROM {function}($1, $2, $3, $4)",  # noqa: S608  a name out of our own code
+                    *(principal.credential_id, principal.user_id, principal.end_user_id, project_id),
+                )
+        except LOST as error:
+            raise unavailable() from error
+
     def system(self) -> Transaction:
         """A transaction as nobody: no tenant row is visible, only the allow-listed functions are of use."""
         return Transaction(self._pool, "BEGIN")

@@ -9,7 +9,8 @@ from uuid import UUID
 if TYPE_CHECKING:
     import asyncpg
 
-    from db.database import Connection
+    from db.database import Connection, Database
+    from db.principal import Principal
 
 SETTINGS: Final = (
     "name",
@@ -26,6 +27,12 @@ _COLUMNS: Final = f"id, {', '.join(SETTINGS)}, created_at, updated_at"
 
 async def fetch(connection: Connection, project_id: UUID) -> asyncpg.Record | None:
     return await connection.fetchrow(f"SELECT {_COLUMNS} FROM projects WHERE id = $1", project_id)  # noqa: S608  fixed text
+
+
+async def read(database: Database, principal: Principal, project_id: UUID) -> asyncpg.Record | None:
+    """One project in one round trip, outside any transaction."""
+    rows = await database.read("read_project", principal, project_id)
+    return rows[0] if rows else None
 
 
 async def page(

@@ -114,8 +114,7 @@ async def list_projects(call: Caller, limit: Limit = 50, cursor: Cursor = None) 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
 async def get_project(call: Caller, project_id: ProjectId) -> Project:
     """Read a project with all its settings."""
-    async with call.transaction() as connection:
-        row = await projects.fetch(connection, project_id)
+    row = await projects.read(call.services.database, call.principal, project_id)
     if row is None:
         raise not_found("project")
     return Project(**row)
