@@ -1,6 +1,6 @@
 """The lane that knows everything: the official SDK's low-level server, one request in, one JSON answer out, both eras.
 
-The SDK's kernel (``serve_one``, the inbound ladder of the modern era, the version surfaces) does the protocol. Its
+The SDK's kernel (``ServerRunner``, the inbound ladder of the modern era, the version surfaces) does the protocol. Its
 HTTP transports are not used: they build a task group, memory streams and a dispatcher for each stateless handshake
 request, need a lifespan, and answer 200 where the specification wants something else. Without them one coroutine
 serves a request, so the endpoint can be called over ASGI in-process with nothing running around it.
@@ -11,12 +11,12 @@ modern checks, which a client can see when two of them fail at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
-from mcp.server.runner import modern_error_data, serve_one
+from mcp.server.runner import ServerRunner, modern_error_data
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     InboundLadderRejection,
@@ -37,6 +37,7 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json, to_json
 
+from server.mcp.connections import Connections
 from server.mcp.inbound import Answer, Inbound
 from server.mcp.one_shot import OneShot
 
@@ -50,13 +51,14 @@ class Exchange:
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
+        self._connections = Connections()
 
     async def answer(self, inbound: Inbound) -> Answer:
         try:
             message = from_json(inbound.body, allow_inf_nan=False)
         except ValueError:
             return failure(None, ErrorData(code=PARSE_ERROR, message="Parse error: the body is not valid JSON"), 400)
-        version = inbound.plain_headers.get(VERSION_HEADER)
+        version = inbound.headers.get(VERSION_HEADER)
         if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS:
             return await self._answer_handshake(inbound, message, version or DEFAULT_NEGOTIATED_VERSION)
         return await self._answer_modern(inbound, message, version)
@@ -88,8 +90,10 @@ class Exchange:
             return None
         if not is_request(message):
             return {"jsonrpc": "2.0", "id": None, "error": _not_a_message()}
-        connection = Connection.from_envelope(version, None, None)
-        return await self._serve(inbound, message, connection)
+        if message["method"] == "initialize":
+            # The only method that changes its connection: it gets one of its own.
+            return await self._serve(inbound, message, Connection.from_envelope(version, None, None))
+        return await self._serve(inbound, message, self._connections.of(version, None, None))
 
     async def _answer_modern(self, inbound: Inbound, message: Any, version: str) -> Answer:
         if is_notification(message):
@@ -99,17 +103,17 @@ class Exchange:
             return _encode({"jsonrpc": "2.0", "id": None, "error": _not_a_message()})
         request_id = message["id"]
         if inbound.repeats_headers:
-            repeated = find_duplicated_routing_header(inbound.headers.items())
+            repeated = find_duplicated_routing_header(inbound.all_headers().items())
             if repeated is not None:
                 fault = ErrorData(code=HEADER_MISMATCH, message=f"{repeated} header appears more than once")
                 return failure(request_id, fault, 400)
-        verdict = classify_inbound_request(message, headers=inbound.plain_headers)
+        verdict = classify_inbound_request(message, headers=inbound.headers)
         if isinstance(verdict, InboundLadderRejection):
             return _rejected(request_id, verdict)
         mismatch = self._parameter_mismatch(inbound, message)
         if mismatch is not None:
             return _rejected(request_id, mismatch)
-        connection = Connection.from_envelope(
+        connection = self._connections.of(
             verdict.protocol_version, verdict.client_info, verdict.client_capabilities
         )
         return _encode(await self._serve(inbound, message, connection))
@@ -124,20 +128,16 @@ class Exchange:
         arguments = message["params"].get("arguments") or {}
         if schema is None or not isinstance(arguments, Mapping):
             return None
-        return validate_mcp_param_headers(schema, arguments, inbound.headers)
+        return validate_mcp_param_headers(schema, arguments, inbound.all_headers())
 
     async def _serve(self, inbound: Inbound, message: dict[str, Any], connection: Connection) -> dict[str, Any]:
-        params = cast("dict[str, Any] | None", message.get("params"))
         request_id: RequestId = message["id"]
-        serving = serve_one(
-            self.server,
-            OneShot(inbound, request_id),
-            message["method"],
-            params,
-            connection=connection,
-            lifespan_state=None,
-        )
-        return await _reply_to(request_id, serving)
+        runner = ServerRunner(self.server, connection, None)
+        try:
+            result = await runner.on_request(OneShot(inbound, request_id), message["method"], message.get("params"))
+        except Exception as error:
+            return {"jsonrpc": "2.0", "id": request_id, "error": _dump(modern_error_data(error))}
+        return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
 def is_request(message: Any) -> bool:
@@ -184,14 +184,6 @@ def _rejected(request_id: RequestId | None, rejection: InboundLadderRejection) -
             "error": _dump(ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)),
         }
     )
-
-
-async def _reply_to(request_id: RequestId, serving: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    try:
-        result = await serving
-    except Exception as error:
-        return {"jsonrpc": "2.0", "id": request_id, "error": _dump(modern_error_data(error))}
-    return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
 def _encode(reply: dict[str, Any]) -> Answer:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,12 +18,10 @@ from mcp.shared.inbound import x_mcp_header_map
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
-    CallToolRequestParams,
-    PaginatedRequestParams,
-    ReadResourceRequestParams,
 )
 from mcp_types.methods import CacheableMethod
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import BaseModel
 
 from db.errors import AppError
 from server.http.problem import crash
@@ -64,7 +64,7 @@ Context = ServerRequestContext[Any, Inbound]
 def build_server(catalog: Catalog, dispatch: Dispatch) -> Server[Any]:
     """The SDK server over ``catalog`` and ``dispatch``. Advertises no list changes and no subscriptions."""
     handlers = Handlers(catalog, dispatch)
-    server: Server[Any] = Server(
+    server = HouseServer(
         "innkeeper",
         version=release(),
         title="Innkeeper",
@@ -75,12 +75,26 @@ def build_server(catalog: Catalog, dispatch: Dispatch) -> Server[Any]:
     )
     # The SDK's own span carries no tenant and costs a span a message; ours are made in dispatch and at the endpoint.
     server.middleware.clear()
-    server.add_request_handler("tools/list", PaginatedRequestParams, handlers.list_tools)
-    server.add_request_handler("tools/call", CallToolRequestParams, handlers.call_tool)
-    server.add_request_handler("resources/list", PaginatedRequestParams, handlers.list_resources)
-    server.add_request_handler("resources/templates/list", PaginatedRequestParams, handlers.list_templates)
-    server.add_request_handler("resources/read", ReadResourceRequestParams, handlers.read_resource)
+    server.add_request_handler("tools/list", Checked, handlers.list_tools)
+    server.add_request_handler("tools/call", Checked, handlers.call_tool)
+    server.add_request_handler("resources/list", Checked, handlers.list_resources)
+    server.add_request_handler("resources/templates/list", Checked, handlers.list_templates)
+    server.add_request_handler("resources/read", Checked, handlers.read_resource)
     return server
+
+
+class HouseServer(Server[Any]):
+    """The SDK's server, without its deep copy of our identity into every modern answer: nothing changes it."""
+
+    @cached_property
+    def server_info_stamp(self) -> dict[str, Any]:
+        return super().server_info_stamp
+
+
+class Checked(BaseModel):
+    """Stands for parameters in a handler's signature. The SDK has checked them against the schema of the caller's
+    revision by then, so handlers read ``ctx.params`` and nothing is parsed a second time.
+    """
 
 
 def release() -> str:
@@ -101,56 +115,57 @@ class Handlers:
             spec.name: spec.input_schema for spec in catalog.tools if x_mcp_header_map(spec.input_schema)
         }
 
-    async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> dict[str, Any]:
+    async def list_tools(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """Every tool this caller may call, in the catalogue's order, on one page."""
-        _refuse_cursor(params)
+        _refuse_cursor(ctx)
         tools = self.catalog.visible(_inbound(ctx).principal)
         return {"resultType": COMPLETE, "tools": [_tool_on_wire(tool) for tool in tools]}
 
-    async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> dict[str, Any]:
+    async def call_tool(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """Errors a caller can mend are results, so that models see them; an unknown tool is a protocol error."""
-        inbound = _inbound(ctx)
-        if self.catalog.tool(params.name) is None:
+        inbound, params = _inbound(ctx), ctx.params or {}
+        name: str = params["name"]
+        if self.catalog.tool(name) is None:
             inbound.notes["error"] = "unknown_tool"
-            raise MCPError(INVALID_PARAMS, f"There is no tool '{params.name[:80]}'. List the tools and use one of them.")
-        inbound.notes["tool"] = params.name
-        with server_span(f"tools/call {params.name}", inbound.plain_headers):
+            raise MCPError(INVALID_PARAMS, f"There is no tool '{name[:80]}'. List the tools and use one of them.")
+        inbound.notes["tool"] = name
+        with server_span(f"tools/call {name}", inbound.headers):
             try:
                 outcome = await self.dispatch.call(
                     inbound.principal,
-                    params.name,
-                    params.arguments or {},
+                    name,
+                    params.get("arguments") or {},
                     narrowing=inbound.narrowing,
-                    idempotency_key=_idempotency_key(ctx, inbound),
+                    idempotency_key=_idempotency_key(params, inbound),
                 )
             except AppError as error:
                 inbound.notes["error"] = error.code
                 return refusal(error)
             except Exception:
-                log.exception("tool crashed", extra={"tool": params.name})
+                log.exception("tool crashed", extra={"tool": name})
                 inbound.notes["error"] = "internal_error"
                 return refusal(crash())
         return success(outcome.structured, outcome.text)
 
-    async def list_resources(self, ctx: Context, params: PaginatedRequestParams) -> dict[str, Any]:
+    async def list_resources(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """What a caller bound to a project can read there; others expand the templates."""
-        _refuse_cursor(params)
+        _refuse_cursor(ctx)
         principal = _inbound(ctx).principal
         project_id = principal.project_id
         specs = self.catalog.visible_resources(principal) if project_id is not None else ()
         resources = [{"uri": spec.uri(project_id), **_resource_on_wire(spec)} for spec in specs]
         return {"resultType": COMPLETE, "resources": resources}
 
-    async def list_templates(self, ctx: Context, params: PaginatedRequestParams) -> dict[str, Any]:
-        _refuse_cursor(params)
+    async def list_templates(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
+        _refuse_cursor(ctx)
         specs = self.catalog.visible_resources(_inbound(ctx).principal)
         templates = [{"uriTemplate": spec.uri_template, **_resource_on_wire(spec)} for spec in specs]
         return {"resultType": COMPLETE, "resourceTemplates": templates}
 
-    async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> dict[str, Any]:
+    async def read_resource(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         inbound = _inbound(ctx)
-        uri = str(params.uri)
-        with server_span("resources/read", inbound.plain_headers):
+        uri: str = (ctx.params or {})["uri"]
+        with server_span("resources/read", inbound.headers):
             try:
                 outcome = await self.dispatch.read_resource(inbound.principal, uri, narrowing=inbound.narrowing)
             except AppError as error:
@@ -170,17 +185,17 @@ def _inbound(ctx: Context) -> Inbound:
     return ctx.request
 
 
-def _refuse_cursor(params: PaginatedRequestParams) -> None:
-    if params.cursor is not None:
+def _refuse_cursor(ctx: Context) -> None:
+    if ctx.params is not None and ctx.params.get("cursor") is not None:
         raise MCPError(INVALID_PARAMS, "This list has one page: leave the cursor out.")
 
 
-def _idempotency_key(ctx: Context, inbound: Inbound) -> str | None:
+def _idempotency_key(params: Mapping[str, Any], inbound: Inbound) -> str | None:
     """From ``_meta``, which names this call, else from the header, which clients behind a gateway can set."""
-    meta = (ctx.params or {}).get("_meta")
-    if isinstance(meta, dict) and IDEMPOTENCY_META in meta:
+    meta = params.get("_meta")
+    if meta is not None and IDEMPOTENCY_META in meta:
         return str(meta[IDEMPOTENCY_META])
-    return inbound.plain_headers.get("idempotency-key")
+    return inbound.headers.get("idempotency-key")
 
 
 def _tool_on_wire(tool: ListedTool) -> dict[str, Any]:

@@ -6,9 +6,7 @@ so a lane that knows only the commonest requests can stand before the one that k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.datastructures import Headers
@@ -23,32 +21,32 @@ RawHeaders = list[tuple[bytes, bytes]]
 JSON_HEADERS: RawHeaders = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
 
-@dataclass(eq=False)
 class Inbound:
     """One authenticated POST to the endpoint. ``principal`` is already narrowed by ``narrowing``; ``raw_headers`` have
-    lower-case names and stripped values.
+    lower-case names and stripped values. ``headers``: the first value of each. ``notes``: what a lane wants on the
+    access log line (the tool's name, the error's code).
     """
 
-    principal: Principal
-    narrowing: Narrowing
-    raw_headers: RawHeaders
-    body: bytes
-    notes: dict[str, object] = field(default_factory=dict)
-    """What a lane wants on the access log line (the tool's name, the error's code)."""
+    __slots__ = ("body", "headers", "narrowing", "notes", "principal", "raw_headers")
 
-    @cached_property
-    def headers(self) -> Mapping[str, str]:
-        """Case-insensitive; a repeated header shows its first value here and all of them in ``raw_headers``."""
-        return Headers(raw=self.raw_headers)
-
-    @cached_property
-    def plain_headers(self) -> dict[str, str]:
-        """Lower-case names to values, the first of repeated ones. Much cheaper to read than ``headers``."""
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.raw_headers)}
+    def __init__(self, principal: Principal, narrowing: Narrowing, raw_headers: RawHeaders, body: bytes) -> None:
+        self.principal = principal
+        self.narrowing = narrowing
+        self.raw_headers = raw_headers
+        self.body = body
+        self.notes: dict[str, object] = {}
+        headers: dict[str, str] = {}
+        for name, value in raw_headers:
+            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        self.headers = headers
 
     @property
     def repeats_headers(self) -> bool:
-        return len(self.plain_headers) != len(self.raw_headers)
+        return len(self.headers) != len(self.raw_headers)
+
+    def all_headers(self) -> Headers:
+        """Every value of every header, for the checks that care about repeated ones."""
+        return Headers(raw=self.raw_headers)
 
 
 @dataclass(frozen=True, slots=True)

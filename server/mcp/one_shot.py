@@ -27,7 +27,7 @@ class OneShot:
         self.request_id: RequestId | None = request_id
         self.message_metadata: MessageMetadata = ServerMessageMetadata(request_context=inbound, can_send_request=False)
         self.transport = TransportContext(
-            kind="streamable-http", can_send_request=False, headers=inbound.plain_headers
+            kind="streamable-http", can_send_request=False, headers=inbound.headers
         )
 
     @cached_property
