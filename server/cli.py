@@ -114,6 +114,7 @@ def _add_backups(add: _Add) -> None:
     backup.add_argument("file", type=Path, metavar="FILE")
     restore = add("restore", "put a backup back into an empty data directory or database")
     restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("--force", action="store_true", help="replace what is there")
     for command in (backup, restore):
         _add_data(command)
 

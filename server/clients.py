@@ -53,4 +53,4 @@ def _file(path: str, content: dict[str, object], literal: bool) -> tuple[str, ..
     text = json.dumps(content, ensure_ascii=False)
     if literal:
         return f"  in {path}:", f"  {text}"
-    return f"mkdir -p {path.partition('/')[0]} && cat > {path} <<END", text, "END"
+    return f"mkdir -p {path.partition('/')[0]} && [ ! -e {path} ] && cat > {path} <<END", text, "END"

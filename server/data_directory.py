@@ -7,11 +7,21 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from server.keyring import write_once
 from server.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrls:
+    """One database as each role. ``owner`` is known to ``up`` and to operators' commands only."""
+
+    app: str = field(repr=False)
+    ops: str | None = field(repr=False)
+    owner: str | None = field(default=None, repr=False)
+    direct: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,11 @@ class DataDirectory:
         return self.root / "database_roles.json"
 
     @property
+    def files(self) -> Path:
+        """What tenants store, while no object store is configured."""
+        return self.root / "files"
+
+    @property
     def running(self) -> Path:
         """Where the running ``up`` says how its database is reached; stale unless :meth:`is_locked`."""
         return self.root / "running.json"
@@ -42,15 +57,15 @@ class DataDirectory:
         """What the embedded PostgreSQL leaves in a directory it has been started in."""
         return self.root / "postgres.json"
 
-    def say_running(self, *, pid: int, url: str, owner_url: str) -> None:
+    def say_running(self, urls: DatabaseUrls) -> None:
         self.running.unlink(missing_ok=True)
-        write_once(self.running, json.dumps({"pid": pid, "url": url, "owner_url": owner_url}))
+        write_once(self.running, json.dumps(asdict(urls)))
 
-    def running_owner_url(self) -> str | None:
-        """The owner's URL of the database that a running ``up`` uses, ``None`` when none is ready."""
+    def running_urls(self) -> DatabaseUrls | None:
+        """The database that a running ``up`` uses, ``None`` when none is ready."""
         try:
-            return str(json.loads(self.running.read_text())["owner_url"])
-        except (OSError, ValueError, KeyError):
+            return DatabaseUrls(**json.loads(self.running.read_text()))
+        except (OSError, ValueError, TypeError):
             return None
 
     def make(self) -> None:

@@ -6,9 +6,8 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
-from server.data_directory import DataDirectory
+from server.data_directory import DatabaseUrls, DataDirectory
 from server.keyring import write_once
 from server.refusal import Refusal
 from server.roles import Facts, connect, inspect, role_exists, role_of, set_role, with_role
@@ -18,16 +17,6 @@ from server.terminal import Progress
 
 APP_ROLE = "innkeeper_app"
 OPS_ROLE = "innkeeper_ops"
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseUrls:
-    """One database as each role. ``owner`` is known to ``up`` only, which migrates and makes the first account."""
-
-    app: str = field(repr=False)
-    ops: str | None = field(repr=False)
-    owner: str | None = field(default=None, repr=False)
-    direct: str | None = field(default=None, repr=False)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The owner's connection, for commands that an operator runs beside the server."""
+"""The database as an operator reaches it, for commands that are run beside the server or without one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from server.data_directory import DataDirectory, data_directory
+from server.data_directory import DatabaseUrls, DataDirectory, data_directory
 from server.databases import embedded
 from server.refusal import Refusal
 from server.settings import Settings
@@ -15,10 +15,14 @@ from server.terminal import Progress
 
 
 @asynccontextmanager
-async def owner_url(settings: Settings, chosen: Path | None, progress: Progress) -> AsyncIterator[str]:
-    """The owner's URL: of ``DATABASE_OWNER_URL``, of the running ``up``, or of a cluster started for the moment."""
-    if settings.database.owner_url is not None and chosen is None:
-        yield settings.database.owner_url.get_secret_value()
+async def owned_database(settings: Settings, chosen: Path | None, progress: Progress) -> AsyncIterator[DatabaseUrls]:
+    """With the owner's URL: ``DATABASE_OWNER_URL``'s; with ``chosen``, or without that variable, the data directory's.
+
+    The data directory's database is the one the running ``up`` uses, or its cluster, started for the moment.
+    """
+    named = _named(settings)
+    if named is not None and chosen is None:
+        yield named
         return
     data = data_directory(chosen or settings.house.data, os.environ)
     if not data.root.is_dir():
@@ -29,18 +33,33 @@ async def owner_url(settings: Settings, chosen: Path | None, progress: Progress)
     with data.try_lock() as free:
         if not free:
             yield _of_running(data)
-        elif not data.cluster.exists():
+        elif data.cluster.exists():
+            async with embedded(data, progress) as urls:
+                yield urls
+        elif named is not None:
+            yield named
+        else:
             raise Refusal(
                 f"There is no database in {data.root}: start 'innkeeper up' first, or set DATABASE_OWNER_URL for a "
                 "database of your own."
             )
-        else:
-            async with embedded(data, progress) as urls:
-                yield urls.owner or ""
 
 
-def _of_running(data: DataDirectory) -> str:
-    found = data.running_owner_url()
-    if not found:
+def _named(settings: Settings) -> DatabaseUrls | None:
+    """What the settings name; without an application role the owner stands in, for commands that use only the owner."""
+    database = settings.database
+    if database.owner_url is None:
+        return None
+    owner = database.owner_url.get_secret_value()
+    return DatabaseUrls(
+        app=database.url.get_secret_value() if database.url else owner,
+        ops=database.ops_url.get_secret_value() if database.ops_url else None,
+        owner=owner,
+    )
+
+
+def _of_running(data: DataDirectory) -> DatabaseUrls:
+    found = data.running_urls()
+    if found is None:
         raise Refusal(f"The Innkeeper of {data.root} is starting or stopping: try again in a moment.")
     return found

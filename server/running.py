@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from server import process
 from server.app import create_app
-from server.databases import DatabaseUrls
+from server.data_directory import DatabaseUrls
 from server.model_choice import ModelChoice
 from server.services import Services, build
 from server.settings import Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.databases import DatabaseUrls
+from server.data_directory import DatabaseUrls
 from server.settings.house import DatabaseSettings
 
 REQUIRED = ("DATABASE_URL", "DATABASE_OPS_URL", "INNKEEPER_ROOT_SECRET")

@@ -10,7 +10,7 @@ from agents.engine import RunEngine
 from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
-from server.databases import DatabaseUrls
+from server.data_directory import DatabaseUrls
 from server.keyring import Keyring
 from server.model_choice import ModelChoice
 from server.settings.loading import Settings

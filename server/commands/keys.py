@@ -12,7 +12,7 @@ from uuid import UUID
 
 from db import accounts
 from server.commands.reading import read_settings
-from server.owner import owner_url
+from server.owner import owned_database
 from server.refusal import Refusal
 from server.roles import connect
 from server.terminal import note, progress, put
@@ -27,7 +27,10 @@ def run(arguments: Namespace) -> int:
 
 async def _run(arguments: Namespace) -> int:
     settings = read_settings(environment="development")
-    async with owner_url(settings, arguments.data, progress()) as url, connect(url, "the owner's URL") as connection:
+    async with (
+        owned_database(settings, arguments.data, progress()) as urls,
+        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,
+    ):
         await ACTIONS[arguments.action](connection, arguments)
     return 0
 

@@ -17,8 +17,8 @@ from uuid import UUID
 from server import process
 from server.clients import welcome
 from server.commands.reading import read_settings
-from server.data_directory import DataDirectory, data_directory
-from server.databases import DatabaseUrls, open_for_up
+from server.data_directory import DatabaseUrls, DataDirectory, data_directory
+from server.databases import open_for_up
 from server.first_account import ensure_first_account
 from server.keyring import root_secret_file
 from server.listening import bind, url_of
@@ -132,7 +132,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
 @contextmanager
 def _running_file(start: _Start) -> Iterator[None]:
     """Tells ``keys``, ``backup`` and ``doctor`` where the running database is; it counts only under the held lock."""
-    start.data.say_running(pid=os.getpid(), url=start.url, owner_url=start.urls.owner or "")
+    start.data.say_running(start.urls)
     try:
         yield
     finally:

@@ -1,0 +1,59 @@
+"""``innkeeper backup FILE``: database, secrets and files in one archive, while Innkeeper may go on running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+from server.commands.reading import read_settings
+from server.data_directory import DataDirectory, data_directory
+from server.keyring import write_once
+from server.owner import owned_database
+from server.settings import Settings
+from server.terminal import progress
+
+ROOT_SECRET = "root_secret"  # noqa: S105  (a name)
+API_KEY = "api_key"
+
+
+def run(arguments: Namespace) -> int:
+    return asyncio.run(_backup(arguments))
+
+
+def own_directory(settings: Settings, chosen: Path | None) -> DataDirectory | None:
+    """The data directory, unless the settings name a database and nobody named a directory."""
+    if settings.database.owner_url is not None and chosen is None:
+        return None
+    return data_directory(chosen or settings.house.data, os.environ)
+
+
+async def _backup(arguments: Namespace) -> int:
+    from db.backup import backup
+
+    settings = read_settings(environment="development")
+    say = progress()
+    data = own_directory(settings, arguments.data)
+    async with owned_database(settings, arguments.data, say) as urls:
+        with tempfile.TemporaryDirectory(prefix="innkeeper-") as scratch:
+            await backup(
+                urls.owner or urls.app,
+                arguments.file.absolute(),
+                secret_files=_secrets(settings, data, Path(scratch)),
+                files_dir=data.files if data is not None and data.files.is_dir() else None,
+                progress=say,
+            )
+    return 0
+
+
+def _secrets(settings: Settings, data: DataDirectory | None, scratch: Path) -> dict[str, Path]:
+    found = {}
+    if data is not None:
+        kept = {ROOT_SECRET: data.root_secret, API_KEY: data.api_key}
+        found = {name: path for name, path in kept.items() if path.exists()}
+    if settings.house.root_secret is not None:
+        found[ROOT_SECRET] = scratch / ROOT_SECRET
+        write_once(found[ROOT_SECRET], settings.house.root_secret.get_secret_value() + "\n")
+    return found

@@ -1,0 +1,123 @@
+"""``innkeeper doctor``: every line ok, or what to do. Exit code 1 when something is to be done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from server.catalog import catalog_faults
+from server.data_directory import DatabaseUrls, data_directory
+from server.model_choice import choose_model
+from server.owner import owned_database
+from server.refusal import Refusal
+from server.roles import Facts, connect, inspect
+from server.schema import SchemaState, revisions, schema_state
+from server.settings import Settings, SettingsError, load
+from server.settings.replaced import REPLACED
+from server.terminal import note, put
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``note`` is worth knowing and nothing to be done about."""
+
+    subject: str
+    verdict: Literal["ok", "note", "fault"]
+    said: str
+
+
+def run(arguments: Namespace) -> int:
+    return asyncio.run(_doctor(arguments))
+
+
+async def _doctor(arguments: Namespace) -> int:
+    findings = [finding async for finding in _findings(arguments)]
+    healthy = all(finding.verdict != "fault" for finding in findings)
+    if arguments.json:
+        put(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            put(f"{finding.verdict:<5}  {finding.subject:<9}  {finding.said}")
+    return 0 if healthy else 1
+
+
+async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
+    for old in REPLACED:
+        if os.environ.get(old.name):
+            yield Finding("settings", "note", f"{old.name} is ignored, replaced by {old.by}: {old.reason}")
+    try:
+        settings = load(os.environ, environment="development")
+    except SettingsError as error:
+        for fault in error.faults:
+            yield Finding("settings", "fault", fault)
+        return
+    yield Finding("settings", "ok", f"read, {settings.house.environment}")
+    async for finding in _database(settings, arguments.data):
+        yield finding
+    directory = data_directory(arguments.data or settings.house.data, os.environ).root
+    choice = await choose_model(settings.models, detect=settings.database.url is None, data=directory, progress=note)
+    yield Finding("model", "ok" if choice.default else "note", choice.said)
+
+
+async def _database(settings: Settings, chosen: Path | None) -> AsyncIterator[Finding]:
+    try:
+        if settings.database.url is not None and chosen is None:
+            url, ops = settings.database.url, settings.database.ops_url
+            urls = DatabaseUrls(url.get_secret_value(), ops.get_secret_value() if ops else None)
+            async for finding in _examine(urls):
+                yield finding
+        else:
+            async with owned_database(settings, chosen, _silent) as urls:
+                async for finding in _examine(urls):
+                    yield finding
+    except Refusal as refusal:
+        for sentence in refusal.sentences:
+            yield Finding("database", "fault", sentence)
+
+
+async def _examine(urls: DatabaseUrls) -> AsyncIterator[Finding]:
+    async with connect(urls.app, "DATABASE_URL") as connection:
+        facts = await inspect(connection)
+        yield Finding("database", "ok", f"PostgreSQL {facts.version}, database '{facts.database}'")
+        yield _schema(facts)
+        yield _role(facts, "the application role")
+        faults = await catalog_faults(connection)
+    if urls.ops is None:
+        yield Finding("roles", "fault", "DATABASE_OPS_URL is not set: 'serve' and 'worker' need it.")
+    else:
+        async with connect(urls.ops, "DATABASE_OPS_URL") as connection:
+            yield _role(await inspect(connection), "the ops role")
+    for fault in faults:
+        yield Finding("rls", "fault", fault)
+    if not faults:
+        yield Finding("rls", "ok", "every table forces row-level security with the standard policies")
+
+
+def _schema(facts: Facts) -> Finding:
+    state = schema_state(facts.revision)
+    if state in (SchemaState.absent, SchemaState.behind):
+        return Finding(
+            "schema", "fault", f"at {facts.revision}, this version needs {revisions()[-1]}: innkeeper migrate"
+        )
+    if state is SchemaState.newer:
+        return Finding("schema", "note", f"at {facts.revision}, newer than this version, which works with it")
+    return Finding("schema", "ok", f"at {facts.revision}")
+
+
+def _role(facts: Facts, which: str) -> Finding:
+    if facts.privileged:
+        said = (
+            f"{which} '{facts.role}' is superuser, bypasses row-level security or owns tables: use an unprivileged one"
+        )
+        return Finding("roles", "fault", said)
+    return Finding("roles", "ok", f"{which} '{facts.role}' is unprivileged")
+
+
+def _silent(_step: str) -> None:
+    """The findings are what is printed."""
