@@ -187,3 +187,10 @@ def test_readmes_two_commands_are_one_line_each(monkeypatch: pytest.MonkeyPatch)
     readme = load("readme")
     assert readme.command("run").endswith("innkeeper up")
     assert "pytest" in readme.command("test")
+
+
+@pytest.mark.promise("HOME-60")
+def test_the_pages_made_from_the_code_are_fresh() -> None:
+    stale = load("pages").stale()
+    assert stale == [], "run .ci/pages.py write"
+    assert "<!-- tools -->" in (ROOT / "README.md").read_text(encoding="utf-8")
