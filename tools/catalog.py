@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from db.errors import invalid
 from db.principal import Principal
 from tools import projects
 from tools.contract import ResourceSpec, ToolSpec
@@ -27,26 +28,48 @@ class ListedTool:
 class Catalog:
     """Tools and resources by name. What a caller sees depends on its scopes and binding only, never on a connection."""
 
-    def __init__(self, tools: Iterable[ToolSpec], resources: Iterable[ResourceSpec] = ()) -> None:
+    def __init__(
+        self, tools: Iterable[ToolSpec], resources: Iterable[ResourceSpec] = (), *, on_request: Iterable[str] = ()
+    ) -> None:
+        """``on_request``: families that are offered only to connections that name them in ``?tools=``."""
         self.tools = tuple(tools)
         self.resources = tuple(resources)
-        self._by_name = {spec.name: spec for spec in self.tools}
-        if len(self._by_name) != len(self.tools):
+        self.families = frozenset(spec.family for spec in self.tools)
+        self.default_families = self.families - frozenset(on_request)
+        names = [(name, spec) for spec in self.tools for name in (spec.name, *spec.aliases)]
+        self._by_name = dict(names)
+        if len(self._by_name) != len(names):
             raise ValueError("two tools have the same name")
-        self._listings: dict[tuple[frozenset[str], bool, bool], tuple[ListedTool, ...]] = {}
+        self._listings: dict[tuple[frozenset[str], bool, bool, frozenset[str]], tuple[ListedTool, ...]] = {}
 
     def tool(self, name: str) -> ToolSpec | None:
         return self._by_name.get(name)
 
-    def visible(self, principal: Principal) -> tuple[ListedTool, ...]:
-        """The tools a caller (already narrowed by its connection) may call, in the order of the catalog."""
-        key = (principal.scopes & self._scopes, principal.read_only, principal.project_id is not None)
+    def visible(self, principal: Principal, families: frozenset[str] | None = None) -> tuple[ListedTool, ...]:
+        """The tools a caller (already narrowed by its connection) may call, in the order of the catalog.
+
+        The same tuple for the same rights, so that an edge may keep what it made of it.
+        """
+        offered = self.offered(families)
+        key = (principal.scopes & self._scopes, principal.read_only, principal.project_id is not None, offered)
         listing = self._listings.get(key)
         if listing is None:
             listing = self._listings[key] = tuple(
-                self._listed(spec, principal) for spec in self.tools if visible(spec, principal)
+                self._listed(spec, principal)
+                for spec in self.tools
+                if spec.family in offered and visible(spec, principal)
             )
         return listing
+
+    def offered(self, families: frozenset[str] | None) -> frozenset[str]:
+        """The families a connection gets. Raises ``AppError`` for one there is not."""
+        if families is None:
+            return self.default_families
+        unknown = families - self.families
+        if unknown or not families:
+            named = ", ".join(sorted(unknown)) or "nothing"
+            raise invalid(f"?tools= names {named[:80]}.", f"Families are {', '.join(sorted(self.families))}.")
+        return families
 
     def visible_resources(self, principal: Principal) -> tuple[ResourceSpec, ...]:
         return tuple(spec for spec in self.resources if principal.may(spec.scope))

@@ -62,6 +62,7 @@ class ToolSpec:
     """A tool as a value. ``account_wide``: needs a caller who is not bound to one project.
 
     ``ends_project``: deletes the project it acts in, so a saved answer may be fetched though the project is gone.
+    ``aliases``: former names, still answered but no longer listed.
     """
 
     name: str
@@ -76,6 +77,12 @@ class ToolSpec:
     output_schema: dict[str, Any]
     account_wide: bool = False
     ends_project: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """The module a tool lives in; ``?tools=`` chooses among families."""
+        return self.function.__module__.rpartition(".")[2]
 
     @property
     def in_project(self) -> bool:
@@ -137,6 +144,7 @@ def tool(
     title: str | None = None,
     account_wide: bool = False,
     ends_project: bool = False,
+    aliases: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
 
@@ -169,6 +177,7 @@ def tool(
             output_schema=compact(output.json_schema(mode="serialization"), optional=False),
             account_wide=account_wide,
             ends_project=ends_project,
+            aliases=aliases,
         )
 
     return decorate

@@ -75,7 +75,7 @@ class Dispatch:
     ) -> Outcome:
         """Call the tool ``name``. Raises ``AppError`` for everything that is the caller's to know."""
         caller = narrowing.of(principal)
-        spec = self._permitted(caller, name)
+        spec = self._permitted(caller, name, narrowing)
         values = _validated(spec, caller, arguments)
         project_id = values.get(PROJECT)
         self._check_project(caller, project_id)
@@ -115,11 +115,18 @@ class Dispatch:
                     raise _from_database(error) from error
         raise not_found("resource", "List the resource templates and use an id that this caller can see.")
 
-    def _permitted(self, caller: Principal, name: str) -> ToolSpec:
+    def _permitted(self, caller: Principal, name: str, narrowing: Narrowing) -> ToolSpec:
         spec = self.catalog.tool(name)
         if spec is None:
             raise AppError(
                 "unknown_tool", 404, f"There is no tool '{name[:80]}'.", "List the tools and use one of them."
+            )
+        if spec.family not in self.catalog.offered(narrowing.families):
+            raise AppError(
+                "tool_not_offered",
+                404,
+                f"This connection does not offer {spec.name}.",
+                f"Connect with ?tools={spec.family} added to the URL.",
             )
         if visible(spec, caller):
             return spec

@@ -1,4 +1,4 @@
-"""What a connection's URL takes away: ``?project=ID`` and ``?read_only=1``. A URL never gives anything."""
+"""What a connection's URL chooses: ``?project=ID``, ``?tools=FAMILY,FAMILY``, ``?read_only=1``. It adds no rights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _NO: Final = frozenset({"0", "false", "no"})
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
+    """``families``: the tool families to offer; ``None`` offers the default ones."""
+
     project_id: UUID | None = None
     read_only: bool = False
+    families: frozenset[str] | None = None
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Self:
@@ -31,7 +34,10 @@ class Narrowing:
         value = query.get("read_only", "0").lower()
         if value not in _YES | _NO:
             raise invalid("?read_only= is neither 1 nor 0.", "Write read_only=1 for a connection that only reads.")
-        return cls(project_id, value in _YES)
+        families = None
+        if "tools" in query:
+            families = frozenset(name.strip() for name in query["tools"].split(",")) - {""}
+        return cls(project_id, value in _YES, families)
 
     def of(self, principal: Principal) -> Principal:
         """The caller as this connection sees it. Raises ``AppError`` when the key is bound to another project."""

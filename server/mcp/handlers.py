@@ -118,7 +118,8 @@ class Handlers:
     async def list_tools(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """Every tool this caller may call, in the catalogue's order, on one page."""
         _refuse_cursor(ctx)
-        tools = self.catalog.visible(_inbound(ctx).principal)
+        inbound = _inbound(ctx)
+        tools = self.catalog.visible(inbound.principal, inbound.narrowing.families)
         return {"resultType": COMPLETE, "tools": [_tool_on_wire(tool) for tool in tools]}
 
     async def call_tool(self, ctx: Context, _checked: Checked) -> dict[str, Any]:

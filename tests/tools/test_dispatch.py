@@ -169,3 +169,46 @@ async def test_an_unknown_tool_is_named_with_what_to_do(dispatch: Dispatch, tena
         await dispatch.call(tenant.principal, "make_coffee", {})
 
     assert caught.value.code == "unknown_tool"
+
+
+@pytest.mark.promise("MCP-03")
+async def test_a_url_chooses_families_and_an_unknown_one_is_refused_with_the_known(
+    services: Services, tenant: Tenant
+) -> None:
+    catalog = Catalog(CATALOG.tools, on_request=["projects"])
+    chosen = frozenset({"projects"})
+
+    assert catalog.visible(tenant.principal) == ()
+    assert [listed.name for listed in catalog.visible(tenant.principal, chosen)] == [t.name for t in CATALOG.tools]
+    with pytest.raises(AppError) as caught:
+        catalog.visible(tenant.principal, frozenset({"pigeons"}))
+    assert caught.value.hint == "Families are projects."
+    with pytest.raises(AppError) as caught:
+        await Dispatch(services, catalog).call(tenant.principal, "list_projects", {})
+    assert caught.value.code == "tool_not_offered"
+    listed = await Dispatch(services, catalog).call(
+        tenant.principal, "list_projects", {}, narrowing=Narrowing(families=chosen)
+    )
+    assert listed.structured["projects"]
+
+
+@pytest.mark.promise("MCP-12")
+async def test_a_renamed_tool_still_answers_to_its_former_name_and_is_listed_once(
+    services: Services, tenant: Tenant
+) -> None:
+    @tool(
+        Scope.projects_read,
+        read_only=True,
+        destructive=False,
+        idempotent=True,
+        open_world=False,
+        aliases=("old_name",),
+    )
+    async def new_name(call: Caller) -> dict[str, str]:
+        """Renamed."""
+        return {"answer": "yes"}
+
+    dispatch = Dispatch(services, Catalog([new_name]))
+
+    assert (await dispatch.call(tenant.principal, "old_name", {})).structured == {"answer": "yes"}
+    assert [listed.name for listed in dispatch.catalog.visible(tenant.principal)] == ["new_name"]
