@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
 
 from db.embedded.account import account_for_postgres, is_ours_alone
+from db.embedded.addresses import Addresses
 from db.embedded.binaries import Binaries, find_binaries, reachable
 from db.embedded.blocking import to_end
-from db.embedded.errors import EmbeddedError, unwritable
+from db.embedded.errors import DataDirectoryInUse, EmbeddedError, unwritable
 from db.embedded.folder import NAME, check_owner, finish_exchange, init_cluster, is_there, major_of
 from db.embedded.place import ELSEWHERE, choose_place, socket_folder
-from db.embedded.roles import DATABASE, PREPARATION, prepare_cluster, prepare_database
+from db.embedded.roles import PREPARATION, prepare_cluster, prepare_database
 from db.embedded.server import Server, Site, start_server
-from db.embedded.state import APP, OPS, OWNER, SUPERUSER, State, take_lock
+from db.embedded.state import SUPERUSER, State, take_lock
 from db.embedded.upgrade import UPGRADED, upgrade
 
 Progress = Callable[[str], None]
@@ -26,24 +27,20 @@ Progress = Callable[[str], None]
 class EmbeddedPostgres:
     """A running cluster. It stops with `stop`, or at once when this process dies in any way.
 
-    The addresses are for asyncpg and libpq: ``postgresql://role:password@/innkeeper?host=/socket/folder``. There is no
-    TCP port. ``superuser_url`` is for tests and repair only.
+    ``addresses`` says how to connect, and so do the properties of the same names.
     """
 
-    def __init__(self, server: Server, state: State, binaries: Binaries) -> None:
+    def __init__(self, server: Server, addresses: Addresses, binaries: Binaries) -> None:
         self._server = server
-        self._state = state
         self._stopped = False
+        self.addresses = addresses
         self.server_version = binaries.version
         self.pid = server.pid
-        self.owner_url = self.url(DATABASE, OWNER)
-        self.app_url = self.url(DATABASE, APP)
-        self.ops_url = self.url(DATABASE, OPS)
-        self.superuser_url = self.url(DATABASE, SUPERUSER)
-
-    def url(self, database: str, role: str) -> str:
-        """The address of ``database`` for one of the four roles of the cluster, by its full name."""
-        return self._server.site.url(role, self._state.passwords[role], database)
+        self.url = addresses.url
+        self.owner_url = addresses.owner_url
+        self.app_url = addresses.app_url
+        self.ops_url = addresses.ops_url
+        self.superuser_url = addresses.superuser_url
 
     @property
     def data(self) -> Path:
@@ -89,7 +86,37 @@ class EmbeddedPostgres:
         except BaseException:
             os.close(lock)
             raise
-        return cls(server, launch.state, launch.binaries)
+        return cls(server, Addresses(launch.site.sockets, launch.state), launch.binaries)
+
+    @classmethod
+    async def attach(cls, data_dir: Path) -> Addresses:
+        """The addresses of the cluster that another process runs there. Raises EmbeddedError when none answers."""
+        state = await to_end(lambda: State.load(data_dir.absolute()))
+        if state is not None and state.sockets is not None:
+            addresses = Addresses(Path(state.sockets), state)
+            with suppress(OSError, asyncpg.PostgresError):
+                connection = await asyncpg.connect(addresses.owner_url, timeout=5)
+                await connection.close()
+                return addresses
+        raise EmbeddedError(
+            "database_not_running",
+            f"No database of the data directory {data_dir} is running.",
+            "Start Innkeeper there, or name the data directory that it uses.",
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def reach(cls, data_dir: Path, *, progress: Progress) -> AsyncIterator[Addresses]:
+        """The cluster of ``data_dir`` for a short task: that of the process that runs it, else started for so long."""
+        try:
+            cluster = await cls.start(data_dir, progress=progress)
+        except DataDirectoryInUse:
+            yield await cls.attach(data_dir)
+            return
+        try:
+            yield cluster.addresses
+        finally:
+            await cluster.stop()
 
 
 def _claim(data_dir: Path) -> int:
@@ -175,8 +202,10 @@ class _Launch:
 
     async def serve(self) -> Server:
         self.progress(f"starting PostgreSQL {self.binaries.version}")
-        password = self.state.passwords[SUPERUSER]
-        server, connection = await start_server(self.binaries, self.site, password, self.fast_unsafe, self.progress)
+        if self.state.sockets != str(self.site.sockets):
+            self.state.sockets = str(self.site.sockets)
+            await to_end(lambda: self.state.save(self.data_dir))
+        server, connection = await start_server(self.binaries, self.site, self.state, self.fast_unsafe, self.progress)
         try:
             if self.state.prepared < PREPARATION:
                 await prepare_cluster(connection, self.state)
@@ -191,7 +220,7 @@ class _Launch:
         return server
 
     async def _prepare_database(self) -> None:
-        connection = await asyncpg.connect(self.site.url(SUPERUSER, self.state.passwords[SUPERUSER], DATABASE))
+        connection = await asyncpg.connect(Addresses(self.site.sockets, self.state).superuser_url)
         try:
             await prepare_database(connection)
         finally:

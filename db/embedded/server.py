@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote
 
 import asyncpg
 
 from db.embedded.account import Account
+from db.embedded.addresses import Addresses
 from db.embedded.binaries import Binaries
 from db.embedded.blocking import to_end
 from db.embedded.errors import EmbeddedError, server_failed
 from db.embedded.place import SOCKET
-from db.embedded.state import SUPERUSER
+from db.embedded.state import SUPERUSER, State
 
 WATCHDOG = Path(__file__).with_name("watchdog.py")
 # Replaying the log of an unclean stop may take minutes on a slow disk; a server that dies ends the wait at once.
@@ -43,9 +43,6 @@ class Site:
     log: Path
     account: Account | None
     lock: int
-
-    def url(self, role: str, password: str, database: str) -> str:
-        return f"postgresql://{role}:{quote(password)}@/{quote(database)}?host={quote(str(self.sockets), safe='')}"
 
     @property
     def spawning(self) -> dict[str, Any]:
@@ -173,16 +170,17 @@ class Server:
 
 
 async def start_server(
-    binaries: Binaries, site: Site, password: str, fast_unsafe: bool, progress: Callable[[str], None]
+    binaries: Binaries, site: Site, state: State, fast_unsafe: bool, progress: Callable[[str], None]
 ) -> tuple[Server, asyncpg.Connection]:
     """A server that is ready, with a superuser's connection to it. Whatever fails, nothing is left running."""
+    superuser = Addresses(site.sockets, state).url("postgres", SUPERUSER)
     orphan = await to_end(lambda: clear_leftovers(binaries, site))
     if orphan:
         progress("stopped a PostgreSQL that an earlier process left running")
     for attempt in (1, 2):
         server = await to_end(lambda: Server.spawn(binaries, site, fast_unsafe), undo=Server.stop)
         try:
-            return server, await server.ready(site.url(SUPERUSER, password, "postgres"), progress)
+            return server, await server.ready(superuser, progress)
         except BaseException:
             taken = any('lock file "' in line and "already exists" in line for line in server.last_words())
             await to_end(server.stop)

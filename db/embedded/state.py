@@ -24,13 +24,16 @@ class State:
     """``prepared``: the number of the last preparation that was carried out in the cluster, 0 for none.
 
     ``place``: the folder that holds PostgreSQL's. ``swap``: the name that the old folder gets, while an upgrade
-    exchanges the two.
+    exchanges the two. ``sockets``: the folder of the socket, as of the last start.
     """
 
     place: str
     prepared: int = 0
     swap: str | None = None
-    passwords: dict[str, str] = field(default_factory=lambda: {role: secrets.token_urlsafe(32) for role in ROLES})
+    sockets: str | None = None
+    passwords: dict[str, str] = field(
+        default_factory=lambda: {role: secrets.token_urlsafe(32) for role in ROLES}, repr=False
+    )
 
     @staticmethod
     def file(data_dir: Path) -> Path:
@@ -41,7 +44,7 @@ class State:
         path = cls.file(data_dir)
         try:
             found = json.loads(path.read_text())
-            state = cls(found["place"], found["prepared"], found["swap"], dict(found["passwords"]))
+            state = cls(**found)
             if set(ROLES) - state.passwords.keys():
                 raise KeyError("passwords")
         except FileNotFoundError:

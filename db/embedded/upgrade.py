@@ -51,11 +51,11 @@ async def upgrade(
     password = state.passwords[SUPERUSER]
     await to_end(lambda: remove(data))
     await to_end(lambda: init_cluster(binaries, new_site, password, fast_unsafe))
-    old_server, connection = await start_server(old, site, password, fast_unsafe, progress)
+    old_server, connection = await start_server(old, site, state, fast_unsafe, progress)
     try:
         names = [row["datname"] for row in await connection.fetch(DATABASES)]
         await connection.close()
-        new_server, connection = await start_server(binaries, new_site, password, fast_unsafe, progress)
+        new_server, connection = await start_server(binaries, new_site, state, fast_unsafe, progress)
         try:
             await connection.close()
             transfer = Transfer(binaries, site, new_site, password)

@@ -308,6 +308,26 @@ async def test_of_four_racing_processes_one_owns_the_directory(folder: Path) -> 
             dispose(owner)
 
 
+@pytest.mark.promise("HOME-07")
+async def test_a_short_task_reaches_the_database_of_the_running_process_or_starts_it(folder: Path) -> None:
+    with pytest.raises(EmbeddedError, match="No database"):
+        await EmbeddedPostgres.attach(folder)
+    cluster = await start(folder)
+    try:
+        async with EmbeddedPostgres.reach(folder, progress=lambda _line: None) as addresses:
+            assert addresses.owner_url == cluster.owner_url
+            await fetch(addresses.owner_url, "CREATE TABLE kept AS SELECT 3 AS answer")
+        assert cluster.running
+    finally:
+        await cluster.stop()
+    with pytest.raises(EmbeddedError, match="No database"):
+        await EmbeddedPostgres.attach(folder)
+    async with EmbeddedPostgres.reach(folder, progress=lambda _line: None) as addresses:
+        assert await fetch(addresses.app_url, "SELECT current_user") == "innkeeper_app"
+        assert await fetch(addresses.owner_url, "SELECT answer FROM kept") == 3
+    assert not processes_in(cluster.data)
+
+
 async def test_a_long_path_gets_a_socket_in_a_short_private_folder(folder: Path) -> None:
     cluster = await start(folder / ("long" * 20) / ("path" * 20))
     try:
