@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROJECT: Final = "project_id"
 ProjectId: TypeAlias = Annotated[UUID, Field(description="Id of the project, as list_projects shows it.")]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+Progress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
+"""Hears how far a call has come: done, total where it is known, and what is being done, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ class Call:
     services: Services
     project_id: UUID | None = None
     connection: Connection | None = None
+    listener: Progress | None = None
+
+    async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell the caller how far a tool that takes long has come; each ``done`` more than the last. Costs nothing
+        when nobody listens, waits when the listener is slow, never raises because it left."""
+        if self.listener is not None:
+            await self.listener(done, total, message)
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """A connection inside a transaction as the caller: the one dispatch opened for a write, else a new one."""
@@ -63,6 +72,8 @@ class ToolSpec:
 
     ``ends_project``: deletes the project it acts in, so a saved answer may be fetched though the project is gone.
     ``aliases``: former names, still answered but no longer listed.
+    ``takes_long``: minutes rather than seconds. It is answered as a stream, may report progress, and is cancelled when
+    its caller leaves, if it only reads.
     """
 
     name: str
@@ -77,6 +88,7 @@ class ToolSpec:
     output_schema: dict[str, Any]
     account_wide: bool = False
     ends_project: bool = False
+    takes_long: bool = False
     aliases: tuple[str, ...] = ()
 
     @property
@@ -144,6 +156,7 @@ def tool(
     title: str | None = None,
     account_wide: bool = False,
     ends_project: bool = False,
+    takes_long: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
@@ -177,6 +190,7 @@ def tool(
             output_schema=compact(output.json_schema(mode="serialization"), optional=False),
             account_wide=account_wide,
             ends_project=ends_project,
+            takes_long=takes_long,
             aliases=aliases,
         )
 

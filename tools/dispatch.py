@@ -21,11 +21,12 @@ from db import ledger
 from db.errors import AppError, invalid, missing_scope, not_found, read_only
 from db.principal import Principal
 from tools.catalog import CATALOG, Catalog, visible
-from tools.contract import PROJECT, Call, ToolSpec
+from tools.contract import PROJECT, Call, Progress, ToolSpec
 from tools.narrowing import EVERYTHING, Narrowing
 from tools.ports import Services
 
 DEADLINE_SECONDS: Final = 30.0
+LONG_DEADLINE_SECONDS: Final = 600.0
 _tracer = trace.get_tracer("innkeeper.tools")
 
 
@@ -58,11 +59,13 @@ class Dispatch:
         *,
         verify_project: bool = True,
         deadline: float = DEADLINE_SECONDS,
+        long_deadline: float = LONG_DEADLINE_SECONDS,
     ) -> None:
         self.services = services
         self.catalog = catalog
         self._verify_project = verify_project
         self._deadline = deadline
+        self._long_deadline = long_deadline
 
     async def call(
         self,
@@ -72,23 +75,26 @@ class Dispatch:
         *,
         narrowing: Narrowing = EVERYTHING,
         idempotency_key: str | None = None,
+        progress: Progress | None = None,
     ) -> Outcome:
-        """Call the tool ``name``. Raises ``AppError`` for everything that is the caller's to know."""
+        """Call the tool ``name``. Raises ``AppError`` for everything that is the caller's to know. ``progress`` hears
+        how far a tool that takes long has come."""
         caller = narrowing.of(principal)
         spec = self._permitted(caller, name, narrowing)
         values = _validated(spec, caller, arguments)
         project_id = values.get(PROJECT)
         self._check_project(caller, project_id)
-        call = Call(caller, self.services, project_id)
+        call = Call(caller, self.services, project_id, listener=progress)
+        deadline = self._long_deadline if spec.takes_long else self._deadline
         with _tracer.start_as_current_span("tool.call", attributes={"tool.name": name}):
             try:
-                async with asyncio.timeout(self._deadline):
+                async with asyncio.timeout(deadline):
                     if spec.hints.read_only:
                         return _outcome(spec.output, await spec.function(call, **values))
                     return await self._write(spec, call, values, idempotency_key)
             except TimeoutError as error:
                 raise AppError(
-                    "deadline_exceeded", 504, f"{name} took longer than {self._deadline:g} s.", "Try again later.", True
+                    "deadline_exceeded", 504, f"{name} took longer than {deadline:g} s.", "Try again later.", True
                 ) from error
             except asyncpg.PostgresError as error:
                 raise _from_database(error) from error
@@ -153,7 +159,7 @@ class Dispatch:
                 if saved is not None:
                     await ledger.require_membership(connection, saved, ended=spec.ends_project)
                     return Outcome(saved.answer, replayed=True)
-            bound = Call(call.principal, self.services, call.project_id, connection)
+            bound = Call(call.principal, self.services, call.project_id, connection, call.listener)
             outcome = _outcome(spec.output, await spec.function(bound, **values))
             target = outcome.structured.get("id")
             await ledger.audit(connection, call.principal, call.project_id, spec.name, target)

@@ -19,7 +19,7 @@ from server.http.problem import send_problem
 from server.mcp.bearer import Authenticator, principal_of, sent_credentials
 from server.mcp.exchange import Exchange, failure
 from server.mcp.handlers import build_server
-from server.mcp.inbound import Answer, Inbound, Lane
+from server.mcp.inbound import Answer, Inbound, Lane, send_answer
 from server.mcp.resource import ProtectedResource
 from server.mcp.results import describe
 from tools.catalog import Catalog
@@ -48,7 +48,8 @@ class EndpointServices(Protocol):
 def build(services: EndpointServices) -> McpEndpoint:
     """The endpoint over ``services``. Cheap, holds no connection; one per process is enough."""
     server = build_server(services.catalog, services.dispatch)
-    return McpEndpoint(services.authenticator, ProtectedResource(services.public_url), [Exchange(server)])
+    lanes = [Exchange(server, services.catalog)]
+    return McpEndpoint(services.authenticator, ProtectedResource(services.public_url), lanes)
 
 
 class McpEndpoint:
@@ -82,8 +83,11 @@ class McpEndpoint:
         scope["innkeeper.log"] = inbound.notes
         for lane in self.lanes:
             answer = await lane.answer(inbound)
-            if answer is not None:
+            if isinstance(answer, Answer):
                 await send_answer(send, answer)
+                return
+            if answer is not None:
+                await answer.send(receive, send)
                 return
 
     async def _refuse_caller(self, scope: Scope, send: Send, error: AppError) -> None:
@@ -105,12 +109,6 @@ async def read_body(receive: Receive) -> bytes | None:
         chunks.append(chunk)
         message = await receive()
     return None
-
-
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Put ``answer`` on the wire."""
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-    await send({"type": "http.response.body", "body": answer.body})
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""The lane that knows everything: the official SDK's low-level server, one request in, one JSON answer out, both eras.
+"""The lane that knows everything: the official SDK's low-level server, one request in, one answer out, both eras.
 
 The SDK's kernel (``ServerRunner``, the inbound ladder of the modern era, the version surfaces) does the protocol. Its
 HTTP transports are not used: they build a task group, memory streams and a dispatcher for each stateless handshake
@@ -11,7 +11,7 @@ modern checks, which a client can see when two of them fail at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp.server.connection import Connection
@@ -28,7 +28,6 @@ from mcp.shared.inbound import (
 from mcp_types import (
     DEFAULT_NEGOTIATED_VERSION,
     HEADER_MISMATCH,
-
     INVALID_REQUEST,
     PARSE_ERROR,
     ErrorData,
@@ -38,8 +37,11 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json, to_json
 
 from server.mcp.connections import Connections
-from server.mcp.inbound import Answer, Inbound
+from server.mcp.inbound import Answer, Inbound, LongAnswer
+from server.mcp.long_work import LongWork
 from server.mcp.one_shot import OneShot
+from server.mcp.streaming import EventStream, Say, Told
+from tools.catalog import Catalog
 
 VERSION_HEADER = "mcp-protocol-version"
 BATCH_VERSIONS = frozenset({"2024-11-05", "2025-03-26"})
@@ -49,11 +51,12 @@ MAX_BATCH = 50
 class Exchange:
     """The SDK lane. ``server`` holds the handlers; it is shared by every request and keeps no state of any."""
 
-    def __init__(self, server: Server[Any]) -> None:
+    def __init__(self, server: Server[Any], catalog: Catalog) -> None:
         self.server = server
         self._connections = Connections()
+        self._long_work = LongWork(server, catalog)
 
-    async def answer(self, inbound: Inbound) -> Answer:
+    async def answer(self, inbound: Inbound) -> Answer | LongAnswer:
         try:
             message = from_json(inbound.body, allow_inf_nan=False)
         except ValueError:
@@ -63,14 +66,14 @@ class Exchange:
             return await self._answer_handshake(inbound, message, version or DEFAULT_NEGOTIATED_VERSION)
         return await self._answer_modern(inbound, message, version)
 
-    async def _answer_handshake(self, inbound: Inbound, message: Any, version: str) -> Answer:
+    async def _answer_handshake(self, inbound: Inbound, message: Any, version: str) -> Answer | LongAnswer:
         if isinstance(message, list) and version in BATCH_VERSIONS:
             return await self._answer_batch(inbound, message, version)
+        if is_request(message) and (goes_on := self._long_work.of(inbound, message)) is not None:
+            connection = self._connections.of(version, None, None)
+            return self._serve_long(inbound, message, connection, _encode_handshake, goes_on=goes_on)
         reply = await self._reply(inbound, message, version)
-        if reply is None:
-            return Answer(202)
-        # Of the faults, only a message that is no message at all has no id; the others travel as 200.
-        return Answer(200 if "result" in reply or reply["id"] is not None else 400, to_json(reply))
+        return Answer(202) if reply is None else _encode_handshake(reply)
 
     async def _answer_batch(self, inbound: Inbound, messages: list[Any], version: str) -> Answer:
         """JSON-RPC batches: revisions up to 2025-03-26 must be able to receive them, later ones must not."""
@@ -92,10 +95,12 @@ class Exchange:
             return {"jsonrpc": "2.0", "id": None, "error": _not_a_message()}
         if message["method"] == "initialize":
             # The only method that changes its connection: it gets one of its own.
-            return await self._serve(inbound, message, Connection.from_envelope(version, None, None))
-        return await self._serve(inbound, message, self._connections.of(version, None, None))
+            connection = Connection.from_envelope(version, None, None)
+        else:
+            connection = self._connections.of(version, None, None)
+        return await self._serve(OneShot(inbound, message["id"]), message, connection)
 
-    async def _answer_modern(self, inbound: Inbound, message: Any, version: str) -> Answer:
+    async def _answer_modern(self, inbound: Inbound, message: Any, version: str) -> Answer | LongAnswer:
         if is_notification(message):
             unsupported = unsupported_protocol_version_rejection(version)
             return _rejected(None, unsupported) if unsupported is not None else Answer(202)
@@ -116,7 +121,9 @@ class Exchange:
         connection = self._connections.of(
             verdict.protocol_version, verdict.client_info, verdict.client_capabilities
         )
-        return _encode(await self._serve(inbound, message, connection))
+        if (goes_on := self._long_work.of(inbound, message)) is not None:
+            return self._serve_long(inbound, message, connection, _encode, goes_on=goes_on)
+        return _encode(await self._serve(OneShot(inbound, message["id"]), message, connection))
 
     def _parameter_mismatch(self, inbound: Inbound, message: dict[str, Any]) -> InboundLadderRejection | None:
         """``Mcp-Param-*`` headers against the arguments, for the tools whose schema declares such headers."""
@@ -130,14 +137,28 @@ class Exchange:
             return None
         return validate_mcp_param_headers(schema, arguments, inbound.all_headers())
 
-    async def _serve(self, inbound: Inbound, message: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    async def _serve(self, context: OneShot, message: dict[str, Any], connection: Connection) -> dict[str, Any]:
         request_id: RequestId = message["id"]
         runner = ServerRunner(self.server, connection, None)
         try:
-            result = await runner.on_request(OneShot(inbound, request_id), message["method"], message.get("params"))
-        except Exception as error:
+            result = await runner.on_request(context, message["method"], message.get("params"))
+        except Exception as error:  # noqa: BLE001  modern_error_data logs what it does not know
             return {"jsonrpc": "2.0", "id": request_id, "error": _dump(modern_error_data(error))}
         return {"jsonrpc": "2.0", "id": request_id, "result": result}
+
+    def _serve_long(
+        self,
+        inbound: Inbound,
+        message: dict[str, Any],
+        connection: Connection,
+        encode: Callable[[dict[str, Any]], Answer],
+        *,
+        goes_on: bool,
+    ) -> LongAnswer:
+        async def work(say: Say) -> Answer:
+            return encode(await self._serve(Told(inbound, message, say), message, connection))
+
+        return EventStream(work, goes_on=goes_on, notes=inbound.notes)
 
 
 def is_request(message: Any) -> bool:
@@ -184,6 +205,11 @@ def _rejected(request_id: RequestId | None, rejection: InboundLadderRejection) -
             "error": _dump(ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)),
         }
     )
+
+
+def _encode_handshake(reply: dict[str, Any]) -> Answer:
+    """Of the faults, only a message that is no message at all has no id; the others travel as 200."""
+    return Answer(200 if "result" in reply or reply["id"] is not None else 400, to_json(reply))
 
 
 def _encode(reply: dict[str, Any]) -> Answer:

@@ -138,6 +138,7 @@ class Handlers:
                     params.get("arguments") or {},
                     narrowing=inbound.narrowing,
                     idempotency_key=_idempotency_key(params, inbound),
+                    progress=ctx.session.report_progress,
                 )
             except AppError as error:
                 inbound.notes["error"] = error.code
@@ -153,7 +154,9 @@ class Handlers:
         _refuse_cursor(ctx)
         principal = _inbound(ctx).principal
         project_id = principal.project_id
-        specs = self.catalog.visible_resources(principal) if project_id is not None else ()
+        if project_id is None:
+            return {"resultType": COMPLETE, "resources": []}
+        specs = self.catalog.visible_resources(principal)
         resources = [{"uri": spec.uri(project_id), **_resource_on_wire(spec)} for spec in specs]
         return {"resultType": COMPLETE, "resources": resources}
 

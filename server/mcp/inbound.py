@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.datastructures import Headers
+from starlette.types import Receive, Send
 
 from db.principal import Principal
 
@@ -62,7 +63,19 @@ class Answer:
         return [*kind, (b"content-length", str(len(self.body)).encode()), *self.headers]
 
 
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Put ``answer`` on the wire."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+class LongAnswer(Protocol):
+    """An answer that is still in the making: ``send`` makes it, and hears from ``receive`` when nobody waits for it."""
+
+    async def send(self, receive: Receive, send: Send) -> None: ...
+
+
 class Lane(Protocol):
     """Answers a POST, or says ``None`` to leave it to the next lane."""
 
-    async def answer(self, inbound: Inbound) -> Answer | None: ...
+    async def answer(self, inbound: Inbound) -> Answer | LongAnswer | None: ...
