@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from db.errors import AppError
-from server.http import health
+from server.http import health, runs
 from server.http.body_limit import BodyLimit
 from server.http.front_door import FrontDoor
 from server.http.host_guard import HostGuard
@@ -23,6 +23,7 @@ from server.mcp.resource import MCP_PATH
 from server.metrics import Metrics
 
 if TYPE_CHECKING:
+    from db.database import Database
     from server.services import Services
 
 
@@ -38,8 +39,13 @@ def create_app(services: Services) -> Starlette:
         Route(MCP_PATH, mcp_app),
         Route(MCP_PATH + "/", mcp_app),
         *mcp_app.resource.routes(),
+        *runs.routes(services),
         *health.routes(services.database, metrics, services.metrics_token),
     ]
+    metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", lambda: {"live": services.engine.live})
+    metrics.add_gauges(
+        "innkeeper_pool_connections", "Connections of the pool.", "state", lambda: _pool(services.database)
+    )
     app = Starlette(
         routes=routes,
         middleware=[
@@ -59,3 +65,8 @@ def create_app(services: Services) -> Starlette:
     app.state.mcp_app = mcp_app
     app.state.metrics = metrics
     return app
+
+
+def _pool(database: Database) -> dict[str, float]:
+    stats = database.stats()
+    return {"open": stats.size, "idle": stats.idle, "limit": stats.limit}

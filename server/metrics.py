@@ -1,4 +1,4 @@
-"""Prometheus metrics of one process: requests, runs and the connection pool.
+"""Prometheus metrics of one process: requests, and what is read at the scrape (runs, connection pool).
 
 Each :class:`Metrics` owns its registry, so that several applications in one process (tests) never share a counter.
 Label values come from closed sets only (route templates, known methods), so no caller can make the series grow.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -36,8 +36,6 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._runs = Counter("innkeeper_runs_total", "Agent runs that ended.", ("status",), registry=self.registry)
-        self._active = Gauge("innkeeper_runs_active", "Agent runs this process is driving.", registry=self.registry)
         # ``labels()`` takes a lock and builds a tuple of strings; the children are kept instead.
         self._request_children: dict[tuple[str, str, int], Counter] = {}
         self._latency_children: dict[str, Histogram] = {}
@@ -53,15 +51,6 @@ class Metrics:
             latency = self._latency_children[route] = self._latency.labels(route)
         counter.inc()
         latency.observe(seconds)
-
-    def run_started(self) -> None:
-        """Call when this process starts driving a run."""
-        self._active.inc()
-
-    def run_ended(self, status: str) -> None:
-        """Call when a run this process drove reached its terminal ``status`` (succeeded, failed, cancelled, ...)."""
-        self._active.dec()
-        self._runs.labels(status).inc()
 
     def add_gauges(self, name: str, help: str, label: str, read: Gauges) -> None:
         """Show ``read()`` (label value to number), called at each scrape, as the gauge ``name``."""

@@ -10,7 +10,7 @@ from server.http.problem import send_problem
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 
-class BodyTooLarge(Exception):
+class BodyTooLargeError(Exception):
     """Raised out of ``receive`` at the first chunk over the limit; :class:`BodyLimit` turns it into 413."""
 
 
@@ -55,7 +55,7 @@ class BodyLimit:
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > self.limit:
-                    raise BodyTooLarge
+                    raise BodyTooLargeError
             return message
 
         async def watching_send(message: Message) -> None:
@@ -65,7 +65,7 @@ class BodyLimit:
 
         try:
             await self.app(scope, counting_receive, watching_send)
-        except BodyTooLarge:
+        except BodyTooLargeError:
             if started:
                 raise
             await send_problem(send, self._too_large())

@@ -39,7 +39,7 @@ def routes(database: Pingable, metrics: Metrics, metrics_token: str | None) -> l
         try:
             async with asyncio.timeout(PING_SECONDS):
                 await database.ping()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, we are not ready
             log.warning("not ready: %s", type(error).__name__)
             return problem_response(_not_ready())
         return JSONResponse({"status": "ready"})
@@ -47,7 +47,10 @@ def routes(database: Pingable, metrics: Metrics, metrics_token: str | None) -> l
     async def show_metrics(request: Request) -> Response:
         if not metrics_token:
             raise AppError(
-                "route_not_found", 404, "Metrics are not served.", "Set a metrics token to have them served at /metrics."
+                "route_not_found",
+                404,
+                "Metrics are not served.",
+                "Set a metrics token to have them served at /metrics.",
             )
         scheme, _, sent = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode(), metrics_token.encode()):

@@ -28,7 +28,11 @@ def crash() -> AppError:
     request_id = logs.request_id.get()
     quoting = f", quoting request {request_id}" if request_id else ""
     return AppError(
-        "internal_error", 500, "Something broke on our side.", f"If it happens again, report it{quoting}.", retryable=True
+        "internal_error",
+        500,
+        "Something broke on our side.",
+        f"If it happens again, report it{quoting}.",
+        retryable=True,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from starlette.types import Scope
 
-from db.errors import AppError, unauthenticated
+from db.errors import unauthenticated
 from db.principal import Principal
 from server.http.front_door import GRANT_KEY
 

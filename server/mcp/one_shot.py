@@ -26,9 +26,7 @@ class OneShot:
     def __init__(self, inbound: Inbound, request_id: RequestId) -> None:
         self.request_id: RequestId | None = request_id
         self.message_metadata: MessageMetadata = ServerMessageMetadata(request_context=inbound, can_send_request=False)
-        self.transport = TransportContext(
-            kind="streamable-http", can_send_request=False, headers=inbound.headers
-        )
+        self.transport = TransportContext(kind="streamable-http", can_send_request=False, headers=inbound.headers)
 
     @cached_property
     def cancel_requested(self) -> anyio.Event:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 import tools.ports
-
+from db.database import PoolStats
 from db.errors import unavailable
 from db.ids import uuid7
 from db.principal import Principal
@@ -70,6 +71,9 @@ class PingedDatabase:
     away: bool = False
     hangs: bool = False
 
+    def stats(self) -> PoolStats:
+        return PoolStats(size=3, idle=2, limit=10)
+
     async def ping(self) -> None:
         if self.hangs:
             await asyncio.Event().wait()
@@ -83,14 +87,14 @@ class EdgeServices:
     dispatch: Dispatch
     authenticator: KnownTokens = field(default_factory=KnownTokens)
     database: PingedDatabase = field(default_factory=PingedDatabase)
-    engine: Any = None
+    engine: Any = field(default_factory=lambda: SimpleNamespace(live=0))
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
     metrics_token: str | None = None
 
 
-class _Uvicorn(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
     """Says when it listens, and leaves signals to pytest."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -113,7 +117,7 @@ async def served(app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False)
-    server = _Uvicorn(config)
+    server = Uvicorn(config)
     running = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         async with asyncio.timeout(10):

@@ -77,6 +77,8 @@ async def test_requests_are_counted_by_route_template_method_and_status() -> Non
     assert 'innkeeper_http_requests_total{method="POST",route="/mcp",status="200"} 1.0' in shown
     assert 'innkeeper_http_requests_total{method="GET",route="unmatched",status="404"} 3.0' in shown
     assert 'innkeeper_http_request_seconds_count{route="/mcp"} 1.0' in shown
+    assert 'innkeeper_runs{state="live"} 0.0' in shown
+    assert 'innkeeper_pool_connections{state="idle"} 2.0' in shown
 
 
 async def test_answers_are_never_stored_by_caches() -> None:

@@ -69,7 +69,10 @@ async def test_an_id_that_could_break_a_log_line_is_replaced(offered: str) -> No
 async def test_white_space_around_header_values_is_stripped_on_a_real_socket() -> None:
     async with served(FrontDoor(show_scope, Metrics())) as (host, port):
         reader, writer = await asyncio.open_connection(host, port)
-        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\nmcp-name:  echo \t \r\nx-request-id: mine \r\nconnection: close\r\n\r\n")
+        writer.write(
+            b"GET / HTTP/1.1\r\nhost: localhost\r\nmcp-name:  echo \t \r\n"
+            b"x-request-id: mine \r\nconnection: close\r\n\r\n"
+        )
         raw = await reader.read()
         writer.close()
     seen = json.loads(raw.split(b"\r\n\r\n", 1)[1])

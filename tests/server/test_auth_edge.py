@@ -35,7 +35,9 @@ async def test_no_token_is_401_with_the_address_of_the_metadata_and_no_error() -
 
 
 @pytest.mark.promise("HOME-11")
-@pytest.mark.parametrize("sent", ["Bearer wrong", "Bearer", "Bearer ", "Basic ZnVsbDo=", FULL_KEY, "Bearer f\xfcll", "Bearer full x"])
+@pytest.mark.parametrize(
+    "sent", ["Bearer wrong", "Bearer", "Bearer ", "Basic ZnVsbDo=", FULL_KEY, "Bearer f\xfcll", "Bearer full x"]
+)
 async def test_a_wrong_token_is_401_invalid_token(sent: str) -> None:
     async with client(edge_services(public_url="https://inn.example"), "https://inn.example") as http:
         answer = await ping(http, sent.encode("latin-1"))  # type: ignore[arg-type]  # bytes pass through unchanged

@@ -117,7 +117,8 @@ def test_the_limit_is_four_mebibytes() -> None:
 
 @pytest.mark.promise("HOME-11")
 @pytest.mark.parametrize(
-    "host", ["localhost", "localhost:8260", "127.0.0.1:1", "[::1]:9", "LOCALHOST:5", "inn.example", "inn.example:443", "a.b"]
+    "host",
+    ["localhost", "localhost:8260", "127.0.0.1:1", "[::1]:9", "LOCALHOST:5", "inn.example", "inn.example:443", "a.b"],
 )
 async def test_a_host_of_ours_is_served(host: str) -> None:
     guard = HostGuard(say_ok, allowed_hosts=["a.b"], public_url="https://inn.example")
@@ -129,7 +130,16 @@ async def test_a_host_of_ours_is_served(host: str) -> None:
 @pytest.mark.promise("HOME-11")
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "localhost:80.evil.example", "localhost:", "127.0.0.1:8260@evil", "", "::1", "a.b:x"],
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "localhost:80.evil.example",
+        "localhost:",
+        "127.0.0.1:8260@evil",
+        "",
+        "::1",
+        "a.b:x",
+    ],
 )
 async def test_a_host_that_is_not_ours_is_421(host: str) -> None:
     guard = HostGuard(say_ok, allowed_hosts=["a.b"], public_url="https://inn.example")

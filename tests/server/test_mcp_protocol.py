@@ -9,7 +9,16 @@ import pytest
 import pytest_asyncio
 
 from db.ids import uuid7
-from tests.server.edge_services import FULL_KEY, READ_KEY, EdgeServices, client_of, edge_app, edge_services, error_of, principal
+from tests.server.edge_services import (
+    FULL_KEY,
+    READ_KEY,
+    EdgeServices,
+    client_of,
+    edge_app,
+    edge_services,
+    error_of,
+    principal,
+)
 
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"
@@ -87,7 +96,9 @@ async def test_initialize_negotiates_every_handshake_version_without_a_session(
 
 
 @pytest.mark.promise("HOME-10")
-async def test_initialize_offers_the_latest_handshake_version_to_a_client_of_the_future(http: httpx2.AsyncClient) -> None:
+async def test_initialize_offers_the_latest_handshake_version_to_a_client_of_the_future(
+    http: httpx2.AsyncClient,
+) -> None:
     answer = await http.post("/mcp", json=request("initialize", INITIALIZE | {"protocolVersion": "2099-01-01"}))
     assert answer.json()["result"]["protocolVersion"] == "2025-11-25"
 
@@ -250,7 +261,7 @@ async def test_read_only_hides_and_refuses_every_tool_that_changes_something(
 async def test_a_narrowing_that_is_none_is_400_with_a_sentence(http: httpx2.AsyncClient, query: str) -> None:
     answer = await handshake(http, "tools/list", url=f"/mcp?{query}")
     assert answer.status_code == 400
-    assert query.split("=")[0] in error_of(answer)["message"]
+    assert query.partition("=")[0] in error_of(answer)["message"]
 
 
 @pytest.mark.promise("HOME-10")
@@ -268,8 +279,8 @@ async def test_a_url_cannot_widen_a_key_that_is_bound_to_a_project(
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"nonsense", b'{"jsonrpc": "2.0",}', b"\xff\xfe", b'"\\ud800"', b"[" * 100_000, b'{"a":' * 100_000, b"NaN",
-        b'{"id": NaN}', b"{} {}",
+        b"", b"{", b"nonsense", b'{"jsonrpc": "2.0",}', b"\xff\xfe", b'"\\ud800"', b"[" * 100_000, b'{"a":' * 100_000,
+        b"NaN", b'{"id": NaN}', b"{} {}",
     ],
     ids=lambda body: repr(body[:12]),
 )  # fmt: skip

@@ -4,7 +4,9 @@ from server.metrics import Metrics
 
 
 def series(metrics: Metrics) -> list[str]:
-    return [line for line in metrics.render().decode().splitlines() if line.startswith("innkeeper_http_requests_total{")]
+    return [
+        line for line in metrics.render().decode().splitlines() if line.startswith("innkeeper_http_requests_total{")
+    ]
 
 
 def test_made_up_methods_share_one_series() -> None:
