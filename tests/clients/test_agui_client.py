@@ -1,0 +1,171 @@
+"""@ag-ui/client 1.0 against ``POST /agui``: its pipeline is the judge of every stream we send."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.clients.javascript import JavaScript
+from tests.conftest import House, Owner, Tenant, eventually
+from tests.fakes.openai_server import ScriptedModel
+from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.serving import Served
+
+
+class Guest:
+    """One user of the JavaScript client, on one thread."""
+
+    def __init__(self, javascript: JavaScript, served: Served, tenant: Tenant, thread: str = "thread-1") -> None:
+        self._javascript = javascript
+        self._task = {
+            "url": f"{served.agui}?project={tenant.project_id}",
+            "token": tenant.token,
+            "thread": thread,
+        }
+
+    async def runs(self, *runs: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
+        """Make the runs one after the other in one conversation. The client must find nothing to repair in them."""
+        said = await self._javascript.script("agui", {**self._task, **changes, "runs": runs})
+        assert said["warnings"] == []
+        found: list[dict[str, Any]] = said["runs"]
+        return found
+
+
+@pytest.fixture
+def guest(javascript: JavaScript, served: Served, tenant: Tenant) -> Guest:
+    return Guest(javascript, served, tenant)
+
+
+@pytest.mark.promise("HOME-40", "HOME-20", "HOME-21")
+async def test_the_agui_client_holds_a_conversation(guest: Guest, model: ScriptedModel, owner: Owner) -> None:
+    model.script(Turn("Good ", "evening."), Turn("Room ", "seven."))
+    first, second = await guest.runs({"id": "run-1", "say": "Hello"}, {"id": "run-2", "say": "Which room?"})
+    for run, text in ((first, "Good evening."), (second, "Room seven.")):
+        assert run["thrown"] is None
+        assert run["failed"] is None
+        assert run["finished"]["outcome"] == "success"
+        assert types(run)[0] == "RUN_STARTED"
+        assert types(run)[-1] == "RUN_FINISHED"
+        assert [(message["role"], message["content"]) for message in run["messages"]] == [("assistant", text)]
+    said = [message["content"] for message in model.requests[1].body["messages"] if message["role"] != "system"]
+    assert [text_of(content) for content in said] == ["Hello", "Good evening.", "Which room?"]
+    stored = await owner.fetch("SELECT external_id, status, requests FROM runs ORDER BY created_at")
+    assert [tuple(row) for row in stored] == [("run-1", "succeeded", 1), ("run-2", "succeeded", 1)]
+
+
+@pytest.mark.promise("HOME-40", "HOME-20")
+async def test_the_agui_client_sees_a_server_tool_called_and_its_result(
+    guest: Guest, model: ScriptedModel, tenant: Tenant, owner: Owner
+) -> None:
+    model.script(
+        Turn("One moment. ", ToolCall("create_project", {"name": "From AG-UI"}), ToolCall("list_projects", {})),
+        Turn("Done."),
+    )
+    [run] = await guest.runs({"id": "run-1", "say": "Create a project"})
+    assert run["thrown"] is None
+    assert run["finished"]["outcome"] == "success"
+    assert run["finished"]["pendingToolCallIds"] == []
+    roles = [message["role"] for message in run["messages"]]
+    assert roles.count("tool") == 2
+    assert roles[-1] == "assistant"
+    assert run["messages"][-1]["content"] == "Done."
+    calls = [call["function"]["name"] for message in run["messages"] for call in message.get("toolCalls", [])]
+    assert calls == ["create_project", "list_projects"]
+    assert any("From AG-UI" in message["content"] for message in run["messages"] if message["role"] == "tool")
+    assert await owner.fetchval("SELECT created_by FROM projects WHERE name = 'From AG-UI'") == tenant.user_id
+
+
+@pytest.mark.promise("HOME-40", "HOME-20")
+async def test_the_agui_client_answers_a_tool_of_its_own_in_the_next_run(guest: Guest, model: ScriptedModel) -> None:
+    tool = {
+        "name": "ring_the_bell",
+        "description": "Rings the bell at the desk.",
+        "parameters": {"type": "object", "properties": {"times": {"type": "integer"}}},
+    }
+    model.script(Turn(ToolCall("ring_the_bell", {"times": 2}, id="bell-1")), Turn("It rang."))
+    first, second = await guest.runs(
+        {"id": "run-1", "say": "Ring", "tools": [tool]},
+        {"id": "run-2", "tools": [tool], "result": {"call": "bell-1", "content": "ding ding"}},
+    )
+    assert first["finished"]["outcome"] == "success"
+    assert first["finished"]["pendingToolCallIds"] == ["bell-1"]
+    assert second["thrown"] is None
+    assert second["finished"]["outcome"] == "success"
+    assert second["messages"][-1]["content"] == "It rang."
+    assert "ding ding" in str(model.requests[1].body["messages"])
+
+
+@pytest.mark.promise("HOME-40", "HOME-21")
+async def test_the_agui_client_gets_one_error_without_the_providers_words(
+    guest: Guest, model: ScriptedModel, owner: Owner
+) -> None:
+    secret = "sk-live-1234 at 10.0.0.7"
+    model.script(Status(401, {"error": {"message": f"Incorrect API key provided: {secret}"}}), Turn("Back again."))
+    failed, next_run = await guest.runs({"id": "run-1", "say": "Hello"}, {"id": "run-2", "say": "And now?"})
+    assert failed["thrown"] is None
+    assert types(failed) == ["RUN_STARTED", "RUN_ERROR"]
+    assert failed["error"]["code"]
+    assert secret not in str(failed)
+    assert next_run["finished"]["outcome"] == "success"
+    statuses = await owner.fetch("SELECT status, error_code FROM runs ORDER BY created_at")
+    assert [tuple(row) for row in statuses] == [("failed", failed["error"]["code"]), ("succeeded", None)]
+
+
+@pytest.mark.promise("HOME-40", "HOME-21")
+async def test_the_agui_client_that_aborts_ends_a_run_that_asked_for_it(
+    guest: Guest, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn("Once upon a time", Hang()))
+    run = {"id": "run-1", "say": "A long story", "abort_at": "TEXT_MESSAGE_CONTENT"}
+    [aborted] = await guest.runs({**run, "props": {"innkeeper": {"onDisconnect": "cancel"}}})
+    assert "TEXT_MESSAGE_CONTENT" in types(aborted)
+    assert aborted["error"]["code"] == "abort", "the client's own words, not an error of ours"
+    async with asyncio.timeout(20):
+        await model.disconnected.wait()
+
+    async def cancelled() -> bool:
+        status: str = await owner.fetchval("SELECT status FROM runs")
+        return status == "cancelled"
+
+    await eventually(cancelled)
+
+
+@pytest.mark.promise("HOME-40", "HOME-21")
+async def test_a_run_goes_on_without_the_agui_client_that_aborted_and_can_be_read_again(
+    guest: Guest, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn("Once ", *("upon a time " for _ in range(50))))
+    run = {"id": "run-1", "say": "A long story", "abort_at": "RUN_STARTED"}
+    await guest.runs(run)
+
+    async def ended() -> bool:
+        status: str | None = await owner.fetchval("SELECT status FROM runs")
+        return status == "succeeded"
+
+    await eventually(ended)
+    [again] = await guest.runs({"id": "run-1", "say": "A long story"})
+    assert again["finished"]["outcome"] == "success"
+    assert again["messages"][-1]["content"].startswith("Once upon a time")
+    assert len(model.requests) == 1
+
+
+@pytest.mark.promise("HOME-40", "HOME-20")
+async def test_the_agui_client_is_refused_by_a_problem_document(
+    guest: Guest, house: House, tenant: Tenant, model: ScriptedModel
+) -> None:
+    reader = await house.key(tenant.user_id, scopes=["projects:read"])
+    for token, status in ((None, 401), ("ik_sk_wrong", 401), (reader, 403)):
+        [refused] = await guest.runs({"id": "run-1", "say": "Hello"}, token=token)
+        assert refused["events"] == []
+        assert str(status) in str(refused["thrown"])
+    assert model.requests == []
+
+
+def types(run: dict[str, Any]) -> list[str]:
+    return [event["type"] for event in run["events"]]
+
+
+def text_of(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
