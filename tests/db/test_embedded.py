@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 
 from db.embedded import DataDirectoryInUse, EmbeddedError, EmbeddedPostgres
 from db.embedded.binaries import find_binaries
+from tests.db.clusters import copy_data_directory, open_folder
 
 CHECKOUT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0
@@ -45,11 +45,27 @@ sys.exit(asyncio.run(main()))
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that other accounts can enter, as the ones of pytest cannot, with a short name."""
-    path = Path(tempfile.mkdtemp(prefix="ik-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with open_folder() as path:
+        owner = spawn_owner(path)
+        try:
+            assert first_line(owner).startswith("ready")
+            owner.communicate("stop\n", timeout=60)
+        finally:
+            dispose(owner)
+        yield path
+
+
+@pytest.fixture
+def made(folder: Path, template: Path) -> Path:
+    """A data directory whose cluster was made before."""
+    copy_data_directory(template, folder)
+    return folder
 
 
 async def start(data_dir: Path, lines: list[str] | None = None, **options: object) -> EmbeddedPostgres:
@@ -95,7 +111,7 @@ def wait_for(condition: object, seconds: float) -> float:
     begin = time.monotonic()
     while not condition():
         assert time.monotonic() - begin < seconds, "it did not happen in time"
-        time.sleep(0.005)
+        time.sleep(0.02)
     return time.monotonic() - begin
 
 
@@ -206,8 +222,8 @@ async def test_roles_have_no_power_beyond_their_task_and_log_in_with_a_password_
 
 
 @pytest.mark.promise("HOME-05")
-async def test_kill_9_of_the_owner_stops_postgres_and_the_next_start_keeps_what_was_committed(folder: Path) -> None:
-    owner = spawn_owner(folder)
+async def test_kill_9_of_the_owner_stops_postgres_and_the_next_start_keeps_what_was_committed(made: Path) -> None:
+    owner = spawn_owner(made)
     try:
         _, pid, url = first_line(owner).split()
         await commit(url, "CREATE TABLE kept AS SELECT 1 AS answer")
@@ -217,12 +233,12 @@ async def test_kill_9_of_the_owner_stops_postgres_and_the_next_start_keeps_what_
         await busy.execute("INSERT INTO kept VALUES (2)")
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-        took = wait_for(lambda: not lives(int(pid)) and not processes_in(folder / "postgres"), 5)
+        took = wait_for(lambda: not lives(int(pid)) and not processes_in(made / "postgres"), 5)
         busy.terminate()
     finally:
         dispose(owner)
     assert took < 1
-    cluster = await start(folder)
+    cluster = await start(made)
     try:
         assert await fetch(cluster.owner_url, "SELECT count(*) FROM kept") == 1
     finally:
@@ -230,21 +246,21 @@ async def test_kill_9_of_the_owner_stops_postgres_and_the_next_start_keeps_what_
 
 
 @pytest.mark.promise("HOME-05")
-async def test_a_start_right_after_kill_9_waits_for_the_old_postgres_to_end(folder: Path) -> None:
-    owner = spawn_owner(folder)
+async def test_a_start_right_after_kill_9_waits_for_the_old_postgres_to_end(made: Path) -> None:
+    owner = spawn_owner(made)
     try:
         assert first_line(owner).startswith("ready")
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-        cluster = await start(folder)
+        cluster = await start(made)
         await cluster.stop()
     finally:
         dispose(owner)
 
 
 @pytest.mark.promise("HOME-05")
-async def test_postgres_that_outlived_owner_and_watchdog_is_stopped_at_the_next_start(folder: Path) -> None:
-    owner = spawn_owner(folder)
+async def test_postgres_that_outlived_owner_and_watchdog_is_stopped_at_the_next_start(made: Path) -> None:
+    owner = spawn_owner(made)
     try:
         pid = int(first_line(owner).split()[1])
         os.kill(parent_of(pid), signal.SIGKILL)
@@ -252,7 +268,7 @@ async def test_postgres_that_outlived_owner_and_watchdog_is_stopped_at_the_next_
         owner.wait()
         assert lives(pid)
         lines: list[str] = []
-        cluster = await start(folder, lines)
+        cluster = await start(made, lines)
         await cluster.stop()
     finally:
         dispose(owner)
@@ -260,8 +276,8 @@ async def test_postgres_that_outlived_owner_and_watchdog_is_stopped_at_the_next_
     assert not lives(pid)
 
 
-async def test_crash_of_postgres_itself_is_recovered_from_even_when_its_pid_is_taken_again(folder: Path) -> None:
-    cluster = await start(folder)
+async def test_crash_of_postgres_itself_is_recovered_from_even_when_its_pid_is_taken_again(made: Path) -> None:
+    cluster = await start(made)
     await commit(cluster.owner_url, "CREATE TABLE kept AS SELECT 7 AS answer")
     os.kill(cluster.pid, signal.SIGKILL)
     wait_for(lambda: not cluster.running and not processes_in(cluster.data), 10)
@@ -270,7 +286,7 @@ async def test_crash_of_postgres_itself_is_recovered_from_even_when_its_pid_is_t
     try:
         lock = cluster.data / "postmaster.pid"
         lock.write_text(lock.read_text().replace(str(cluster.pid), str(stranger.pid), 1))
-        again = await start(folder)
+        again = await start(made)
         assert await fetch(again.owner_url, "SELECT answer FROM kept") == 7
         await again.stop()
         assert stranger.poll() is None
@@ -280,11 +296,11 @@ async def test_crash_of_postgres_itself_is_recovered_from_even_when_its_pid_is_t
 
 
 @pytest.mark.promise("HOME-05")
-async def test_second_start_says_who_has_the_directory_and_what_to_do(folder: Path) -> None:
-    cluster = await start(folder)
+async def test_second_start_says_who_has_the_directory_and_what_to_do(made: Path) -> None:
+    cluster = await start(made)
     try:
         with pytest.raises(DataDirectoryInUse) as refused:
-            await start(folder)
+            await start(made)
         assert refused.value.pid == os.getpid()
         assert str(os.getpid()) in refused.value.message
         assert refused.value.hint is not None
@@ -349,33 +365,33 @@ async def test_an_unwritable_directory_is_named_with_what_to_do(folder: Path) ->
 
 
 @pytest.mark.promise("HOME-06")
-async def test_a_server_that_cannot_start_says_the_last_lines_of_its_log(folder: Path) -> None:
-    cluster = await start(folder)
+async def test_a_server_that_cannot_start_says_the_last_lines_of_its_log(made: Path) -> None:
+    cluster = await start(made)
     await cluster.stop()
     (cluster.data / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(EmbeddedError, match="no_such_setting") as refused:
-        await start(folder)
-    assert str(folder / "postgres.log") in (refused.value.hint or "")
+        await start(made)
+    assert str(made / "postgres.log") in (refused.value.hint or "")
     (cluster.data / "postgresql.auto.conf").write_text("")
-    again = await start(folder)  # the failed start gave the directory free
+    again = await start(made)  # the failed start gave the directory free
     await again.stop()
 
 
 @pytest.mark.promise("HOME-06")
-async def test_a_lost_folder_or_lost_passwords_never_become_an_empty_database(folder: Path) -> None:
-    cluster = await start(folder)
+async def test_a_lost_folder_or_lost_passwords_never_become_an_empty_database(made: Path) -> None:
+    cluster = await start(made)
     await cluster.stop()
-    cluster.data.rename(folder / "away")
+    cluster.data.rename(made / "away")
     with pytest.raises(EmbeddedError, match="is gone") as refused:
-        await start(folder)
+        await start(made)
     assert refused.value.code == "database_folder_missing"
-    (folder / "away").rename(cluster.data)
-    (folder / "postgres.json").rename(folder / "lost.json")
+    (made / "away").rename(cluster.data)
+    (made / "postgres.json").rename(made / "lost.json")
     with pytest.raises(EmbeddedError, match="passwords is gone"):
-        await start(folder)
-    (folder / "postgres.json").write_text("{}")
+        await start(made)
+    (made / "postgres.json").write_text("{}")
     with pytest.raises(EmbeddedError, match="damaged"):
-        await start(folder)
+        await start(made)
 
 
 async def test_a_cancelled_start_leaves_nothing_running(folder: Path) -> None:
@@ -398,17 +414,17 @@ async def test_a_cancelled_start_leaves_nothing_running(folder: Path) -> None:
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can lend another account")
 @pytest.mark.promise("HOME-30")
-async def test_as_root_postgres_runs_as_another_account_that_cannot_read_the_secrets(folder: Path) -> None:
-    cluster = await start(folder)
+async def test_as_root_postgres_runs_as_another_account_that_cannot_read_the_secrets(made: Path) -> None:
+    cluster = await start(made)
     try:
         account = cluster.data.stat().st_uid
         assert account != 0
         status = status_of(cluster.pid)
         assert status["Uid"] == [str(account)] * 4
         assert status["Groups"] == []
-        assert owned_by(account, folder) == {"postgres"}
+        assert owned_by(account, made) == {"postgres"}
         for name in ("postgres.json", "postgres.log", "postgres.lock"):
-            assert mode_of(folder / name) == 0o600
+            assert mode_of(made / name) == 0o600
     finally:
         await cluster.stop()
 
@@ -449,13 +465,13 @@ async def test_as_root_binaries_out_of_reach_are_copied_once(folder: Path) -> No
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root could be led astray by a link of the account")
 @pytest.mark.promise("HOME-30")
-async def test_as_root_a_folder_that_became_a_link_is_refused(folder: Path) -> None:
-    cluster = await start(folder)
+async def test_as_root_a_folder_that_became_a_link_is_refused(made: Path) -> None:
+    cluster = await start(made)
     await cluster.stop()
-    cluster.data.rename(folder / "away")
-    cluster.data.symlink_to(folder / "away")
+    cluster.data.rename(made / "away")
+    cluster.data.symlink_to(made / "away")
     with pytest.raises(EmbeddedError, match="is not a folder of the account"):
-        await start(folder)
+        await start(made)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="the rest of this file already runs as an ordinary user")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from db.embedded import EmbeddedError, EmbeddedPostgres, upgrade
 from db.embedded.binaries import Binaries, find_major
 from db.embedded.roles import PREPARATION
+from tests.db.clusters import copy_data_directory, open_folder
 
 OLD = next((found for major in range(17, 12, -1) if (found := find_major(major, ())) is not None), None)
 needs_old = pytest.mark.skipif(OLD is None, reason="no PostgreSQL older than 18 is installed (apt: postgresql-15)")
@@ -25,10 +25,22 @@ class Interrupted(Exception):  # noqa: N818 -- it is no error of the product
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="ik-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with open_folder() as path:
+        asyncio.run(make_old_cluster(path))
+        yield path
+
+
+@pytest.fixture
+def old(folder: Path, template: Path) -> Path:
+    """A data directory that the older PostgreSQL made."""
+    copy_data_directory(template, folder)
+    return folder
 
 
 async def start(folder: Path, lines: list[str], binaries: Binaries | None = None) -> EmbeddedPostgres:
@@ -87,20 +99,19 @@ def names_in(folder: Path) -> set[str]:
 
 @needs_old
 @pytest.mark.promise("HOME-07")
-async def test_an_older_cluster_is_upgraded_by_dump_and_the_old_one_kept(folder: Path) -> None:
+async def test_an_older_cluster_is_upgraded_by_dump_and_the_old_one_kept(old: Path) -> None:
     assert OLD is not None
-    await make_old_cluster(folder)
     lines: list[str] = []
-    new = await start(folder, lines)
+    new = await start(old, lines)
     try:
         assert f"upgrading the database from PostgreSQL {OLD.major} to 18" in lines
         await check_new_cluster(new)
     finally:
         await new.stop()
     own = {"postgres.json", "postgres.lock", "postgres.log"}
-    assert names_in(folder) == {"postgres", f"postgres-{OLD.major}.old", *own}
+    assert names_in(old) == {"postgres", f"postgres-{OLD.major}.old", *own}
     lines.clear()
-    again = await start(folder, lines)
+    again = await start(old, lines)
     await again.stop()
     assert lines == [f"starting PostgreSQL {again.server_version}"]
 
@@ -109,9 +120,8 @@ async def test_an_older_cluster_is_upgraded_by_dump_and_the_old_one_kept(folder:
 @pytest.mark.promise("HOME-07")
 @pytest.mark.parametrize("moment", ["before the exchange", "between the renames"])
 async def test_an_upgrade_that_is_interrupted_is_completed_by_the_next_start(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    old: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    await make_old_cluster(folder)
     rename = Path.rename
 
     def fail(path: Path, target: Path) -> Path:
@@ -127,8 +137,8 @@ async def test_an_upgrade_that_is_interrupted_is_completed_by_the_next_start(
         if moment == "before the exchange":
             patch.setattr(upgrade, "exchange", stop_here)
         with pytest.raises(Interrupted):
-            await start(folder, [])
-    new = await start(folder, [])
+            await start(old, [])
+    new = await start(old, [])
     try:
         await check_new_cluster(new)
     finally:
@@ -138,15 +148,14 @@ async def test_an_upgrade_that_is_interrupted_is_completed_by_the_next_start(
 @needs_old
 @pytest.mark.promise("HOME-07")
 async def test_without_the_old_programs_the_sentence_says_which_to_install(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert OLD is not None
-    await make_old_cluster(folder)
     monkeypatch.setattr(upgrade, "find_major", lambda _major, _folders: None)
     with pytest.raises(EmbeddedError, match="is not installed") as refused:
-        await start(folder, [])
+        await start(old, [])
     assert f"postgresql-{OLD.major}" in (refused.value.hint or "")
-    assert "postgres-" not in "".join(names_in(folder))
+    assert "postgres-" not in "".join(names_in(old))
 
 
 @pytest.mark.promise("HOME-06")
