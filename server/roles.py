@@ -64,7 +64,7 @@ async def connect(url: str, variable: str) -> AsyncIterator[Connection]:
         version = connection.get_server_version()
         if version.major < OLDEST:
             raise Refusal(
-                f"{where} is PostgreSQL {version.major}.{version.minor}, and Innkeeper needs {OLDEST} or later: "
+                f"{where} is PostgreSQL {_number(version)}, and Innkeeper needs {OLDEST} or later: "
                 "upgrade it, or leave DATABASE_URL out and 'innkeeper up' starts its own."
             )
         yield connection
@@ -89,17 +89,21 @@ async def inspect(connection: Connection) -> Facts:
     if row["migrated"]:
         readable = await connection.fetchval("SELECT has_table_privilege('public.alembic_version', 'SELECT')")
         revision = await connection.fetchval("SELECT version_num FROM alembic_version") if readable else None
-    version = connection.get_server_version()
     return Facts(
         role=row["rolname"],
         database=row["database"],
-        version=f"{version.major}.{version.minor}",
+        version=_number(connection.get_server_version()),
         superuser=row["rolsuper"],
         bypasses_rls=row["rolbypassrls"],
         creates_roles=row["rolcreaterole"] or row["rolsuper"],
         owns_tables=row["owns"],
         revision=revision,
     )
+
+
+def _number(version: asyncpg.types.ServerVersion) -> str:
+    """asyncpg keeps the second number of PostgreSQL 10 and later as ``micro``."""
+    return f"{version.major}.{version.micro if version.major >= 10 else version.minor}"
 
 
 async def role_exists(connection: Connection, role: str) -> bool:
