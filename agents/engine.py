@@ -92,7 +92,6 @@ class RunEngine:
 
     async def warm(self) -> None:
         """Import what runs need, off the event loop. A run that comes earlier waits for it."""
-        await self._models.warm()
         await self._kit()
 
     async def start(
@@ -177,9 +176,14 @@ class RunEngine:
 
     async def _kit(self) -> Kit:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
-            self._loading = asyncio.create_task(asyncio.to_thread(self._load), name="import-agents")
+            self._loading = asyncio.create_task(self._prepare(), name="import-agents")
         # Shielded: the first run that waits here may be cancelled, the import is everybody's.
         return await asyncio.shield(self._loading)
+
+    async def _prepare(self) -> Kit:
+        # One after the other: two threads that import pydantic-ai at once find each other's half-made modules.
+        await self._models.warm()
+        return await asyncio.to_thread(self._load)
 
     def _load(self) -> Kit:
         from agents import kit
