@@ -31,7 +31,7 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -108,7 +108,7 @@ class ModelFactory:
         self._max_retries = max_retries
         self._cache: OrderedDict[tuple[object, ...], Model] = OrderedDict()
         self._cache_size = cache_size
-        self._loading: asyncio.Task[None] | None = None
+        self._loading: dict[str, asyncio.Task[None]] = {}
 
     def effective(self, spec: ModelSpec | None = None) -> ModelSpec:
         """The spec a run is started and recorded with: defaults filled in, faults of the caller raised."""
@@ -147,7 +147,7 @@ class ModelFactory:
             base_url, name, key, trusted = endpoint.base_url, endpoint.name, endpoint.api_key, True
         elif provider in ("ollama", "lmstudio") and base_url is None:
             base_url, trusted = self.endpoints[provider], True
-        await self._loaded()
+        await self._loaded(provider)
         fingerprint = hashlib.sha256(key.encode()).digest()
         settings = json.dumps(dict(spec.parameters), sort_keys=True)
         cache_key = (spec.project_id, provider, base_url, fingerprint, name, settings)
@@ -174,13 +174,17 @@ class ModelFactory:
         return ResolveModelId(resolver)
 
     async def warm(self) -> None:
-        """Import pydantic-ai's OpenAI family and its price table in a thread, so that no run pays for it."""
-        await self._loaded()
+        """Import pydantic-ai's OpenAI family and its price table in a thread, so that no run pays for it.
+
+        The Responses API, which costs a second and 25 MB more, only when a key or the default says it will be used.
+        """
+        default = self.default.model if self.default is not None else ""
+        await self._loaded("openai" if self._platform_keys or default.startswith("openai:") else "openai-chat")
 
     async def aclose(self) -> None:
         """Close the connections this factory opened; it cannot be used afterwards."""
-        if self._loading is not None:
-            await asyncio.wait([self._loading])
+        if self._loading:
+            await asyncio.wait(self._loading.values())
         self._cache.clear()
         for client in self._owned:
             await client.aclose()
@@ -206,15 +210,21 @@ class ModelFactory:
             raise not_configured(f"The model '{model_id}' needs an API key, and none is set.", HOW_TO_CONFIGURE)
         return replace(spec, api_key=key)
 
-    async def _loaded(self) -> None:
-        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
-            self._loading = asyncio.create_task(asyncio.to_thread(self._load), name="import-models")
-        if not self._loading.done():
+    async def _loaded(self, provider: str) -> None:
+        await self._once("openai-chat", self._load)
+        if provider == "openai":
+            await self._once("openai", self._load_responses)
+
+    async def _once(self, name: str, load: Callable[[], None]) -> None:
+        task = self._loading.get(name)
+        if task is None or (task.done() and task.exception() is not None):
+            task = self._loading[name] = asyncio.create_task(asyncio.to_thread(load), name=f"import-{name}")
+        if not task.done():
             # Shielded: the first run that waits here may be cancelled, the import is everybody's.
-            await asyncio.shield(self._loading)
+            await asyncio.shield(task)
 
     def _load(self) -> None:
-        from agents import openai_models
+        from agents import model_warmup, openai_models
 
         if self._outside is None:
             self._outside = openai_models.http_client(trust_env=True)
@@ -223,7 +233,12 @@ class ModelFactory:
             # Proxies from the environment are for the world outside, not for 127.0.0.1.
             self._loopback = openai_models.http_client(trust_env=False)
             self._owned.append(self._loopback)
-        openai_models.preload(self._outside)
+        model_warmup.warm_up("openai-chat")
+
+    def _load_responses(self) -> None:
+        from agents import model_warmup
+
+        model_warmup.warm_up("openai")
 
     def _build(
         self, provider: str, name: str, base_url: str | None, key: str, parameters: Mapping[str, object], trusted: bool

@@ -79,13 +79,6 @@ def http_client(*, trust_env: bool) -> httpx2.AsyncClient:
     )
 
 
-def preload(client: httpx2.AsyncClient) -> None:
-    """Build one model of each kind: that imports the SDK's resources and reads the price table."""
-    endpoint = Endpoint("openai", None, "preload", client, 0)
-    build(endpoint, "preload", {})
-    build(replace(endpoint, provider="openai-chat"), "preload", {})
-
-
 def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Model:
     """A model that talks to ``endpoint``; ``provider`` is one of :data:`agents.models.PROVIDERS`."""
     sdk = ExplicitOpenAI(endpoint)

@@ -59,7 +59,7 @@ async def _ask(client: httpx2.AsyncClient, kind: str, host: str, timeout: float)
         async with asyncio.timeout(timeout):
             body = await _get(client, host + path)
         entries = json.loads(body)[listed]
-        names = [entry[named] for entry in entries if not _is_embedding(entry)]
+        names = [entry[named] for entry in entries if isinstance(entry, dict) and not _is_embedding(entry)]
     except (httpx2.HTTPError, TimeoutError, ValueError, KeyError, TypeError):
         return None
     models = tuple(name for name in names if isinstance(name, str) and _is_chat(name))
@@ -83,7 +83,7 @@ def _is_chat(name: str) -> bool:
     return bool(name) and not any(word in lower for word in NOT_FOR_CHAT) and not lower.endswith(REMOTE)
 
 
-def _is_embedding(entry: dict[str, object]) -> bool:
+def _is_embedding(entry: Mapping[str, object]) -> bool:
     """Ollama says so in details.family ("bert", "nomic-bert") and, since 0.6, in capabilities."""
     details, capabilities = entry.get("details"), entry.get("capabilities")
     family = details.get("family") if isinstance(details, dict) else None

