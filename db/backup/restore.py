@@ -37,8 +37,9 @@ async def restore(
     """Put the archive's database, secrets and files in place; then the migrations of this Innkeeper can run.
 
     Refuses a database with rows or a folder with files, unless ``force``, which replaces all of the owner's objects.
-    Secrets are always replaced: without rows and files they seal nothing. ``secret_targets``: the name each secret had for `backup`, to the path it gets. ``roles``: the names that
-    this database has for the roles of the archive's, where they differ; they must exist. The owner's is known.
+    Secrets are always replaced: without rows and files they seal nothing. ``secret_targets``: the name each secret had
+    for `backup`, to the path it gets. ``roles``: the names that this database has for the roles of the archive's,
+    where they differ; they must exist. The owner's is known.
     """
     progress("verifying the archive")
     manifest = await to_end(lambda: verify(archive))
