@@ -1,6 +1,7 @@
 """Host and Origin allow-lists: what keeps a web page from reaching a server on somebody's laptop (DNS rebinding).
 
-A Host that is not ours is 421, an Origin that is not ours is 403. Loopback names are always ours, in any port.
+A Host that is not ours is 421, an Origin that is not ours is 403. Loopback names are always ours, in any port. Pages of
+allowed origins may read our answers (CORS).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
+from server.http.cross_origin import answer_preflight, is_preflight, shared_with
 from server.http.problem import send_problem
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -53,13 +55,14 @@ class HostGuard:
             elif name == b"origin":
                 origins.append(value)
         error = self._host_fault(hosts) or self._origin_fault(origins)
-        if error is None:
+        if error is not None:
+            await _refuse(scope, receive, send, error)
+        elif not origins or scope["type"] == "websocket":
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
+        elif is_preflight(scope):
+            await answer_preflight(scope, send, origins[0])
         else:
-            await send_problem(send, error)
+            await self.app(scope, receive, shared_with(origins[0], send))
 
     def _host_fault(self, hosts: list[bytes]) -> AppError | None:
         if len(hosts) == 1:
@@ -109,6 +112,14 @@ class HostGuard:
             return False
         name, colon, port = host.rpartition(":")
         return host in LOOPBACK or (bool(colon) and port.isascii() and port.isdigit() and name in LOOPBACK)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: AppError) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await send_problem(send, error)
 
 
 def _origin(url: str) -> str:
