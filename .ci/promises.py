@@ -58,7 +58,7 @@ def collect() -> Results:
             check=False,
         )
         if run.returncode:
-            sys.exit(f"The tests cannot be collected:\n{run.stdout}\n{run.stderr}")
+            sys.exit(f"The tests cannot be collected:\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}")
         found: Results = json.loads(file.read_text(encoding="utf-8"))
     return found
 
