@@ -137,7 +137,12 @@ async def serve(name: str) -> None:
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        with_cpu_clock(SERVERS[name]()), http="httptools", ws="none", log_config=None, access_log=False
+        with_cpu_clock(SERVERS[name]()),
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=600,
     )
     server = Uvicorn(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))

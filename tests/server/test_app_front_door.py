@@ -39,8 +39,8 @@ async def crash_halfway(scope: Scope, receive: Receive, send: Send) -> None:
     raise RuntimeError("the password is hunter2")
 
 
-def client(app: ASGIApp, **options: bool) -> httpx2.AsyncClient:
-    transport = httpx2.ASGITransport(app=FrontDoor(app, Metrics()), **options)
+def client(app: ASGIApp) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app=FrontDoor(app, Metrics()))
     return httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -56,7 +57,7 @@ async def test_a_declared_length_over_the_limit_is_413_before_the_application_ru
 
 @pytest.mark.promise("HOME-11")
 async def test_a_chunked_body_is_413_at_the_chunk_that_crosses_the_limit() -> None:
-    async def chunks():  # type: ignore[no-untyped-def]  # an async generator of bytes
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(LIMIT // 100 + 1):
             yield b"x" * 100
 
