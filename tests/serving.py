@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from agents.model_spec import ModelSpec
-from server.databases import DatabaseUrls as Urls
+from server.data_directory import DatabaseUrls as Urls
 from server.integrations.local_model import LocalModel
 from server.listening import bind, url_of
 from server.model_choice import ModelChoice
@@ -19,7 +19,7 @@ from server.settings.loading import load
 from tests.conftest import DatabaseUrls
 
 START_SECONDS = 60
-ROOT_SECRET = "a root secret that only tests have, 0123456789"  # noqa: S105  (opens nothing)
+ROOT_SECRET = "a root secret that only tests have, 0123456789"
 # A run that a test leaves behind is ended at once.
 SETTINGS = {"INNKEEPER_DRAIN_SECONDS": "0"}
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from tests.clients.javascript import JavaScript
 from tests.conftest import House, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.fakes.sockets import on_socket
 from tests.serving import Served
 
 
@@ -161,6 +164,28 @@ async def test_the_agui_client_is_refused_by_a_problem_document(
         assert refused["events"] == []
         assert str(status) in str(refused["thrown"])
     assert model.requests == []
+
+
+async def test_the_agui_client_would_tell_of_a_stream_that_breaks_the_protocol(javascript: JavaScript) -> None:
+    async def run(*events: dict[str, Any]) -> dict[str, Any]:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+            await send({"type": "http.response.body", "body": body})
+
+        async with on_socket(app) as url:
+            asked = {"url": url, "thread": "t", "runs": [{"id": "r", "say": "Hello"}]}
+            return await javascript.script("agui", asked)
+
+    started = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+    finished = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
+    content = {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "Hello"}
+    disordered = await run(started, content, finished)
+    assert disordered["runs"][0]["thrown"] is not None
+    unknown = await run({**started, "mood": "fine"}, finished)
+    assert "mood" in str(unknown["warnings"])
+    assert (await run(started, finished))["warnings"] == []
 
 
 def types(run: dict[str, Any]) -> list[str]:

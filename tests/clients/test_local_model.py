@@ -42,16 +42,14 @@ async def test_the_local_model_streams_its_text_and_its_usage_is_stored(
         "forwardedProps": {},
     }
     await owner.execute(
-        "UPDATE projects SET model_parameters = '{\"temperature\": 0, \"max_tokens\": 24}' WHERE id = $1",
+        'UPDATE projects SET model_parameters = \'{"temperature": 0, "max_tokens": 24}\' WHERE id = $1',
         tenant.project_id,
     )
     events: list[dict[str, Any]] = []
     arrivals: list[int] = []
     async with (
         httpx2.AsyncClient(timeout=200, trust_env=False) as client,
-        client.stream(
-            "POST", served.agui, json=asked, headers={"authorization": f"Bearer {tenant.token}"}
-        ) as response,
+        client.stream("POST", served.agui, json=asked, headers={"authorization": f"Bearer {tenant.token}"}) as response,
     ):
         assert response.status_code == 200
         read = b""

@@ -19,7 +19,8 @@ from tests.conftest import House, Owner, Tenant
 from tests.serving import Served
 
 Answered: TypeAlias = Callable[[httpx2.Response], Awaitable[None]]
-ERAS = [("legacy", "2025-11-25"), ("auto", "2026-07-28")]
+ERAS = pytest.mark.parametrize(("mode", "version"), [("legacy", "2025-11-25"), ("auto", "2026-07-28")])
+MODES = pytest.mark.parametrize("mode", ["legacy", "auto"])
 PROJECT_TOOLS = {"list_projects", "get_project", "create_project", "update_project", "delete_project"}
 
 
@@ -38,7 +39,7 @@ async def mcp_client(
 
 
 @pytest.mark.promise("HOME-40", "HOME-10")
-@pytest.mark.parametrize(("mode", "version"), ERAS)
+@ERAS
 async def test_the_mcp_client_works_with_projects_from_creation_to_deletion(
     served: Served, tenant: Tenant, owner: Owner, mode: str, version: str
 ) -> None:
@@ -66,10 +67,8 @@ async def test_the_mcp_client_works_with_projects_from_creation_to_deletion(
 
 
 @pytest.mark.promise("HOME-40", "HOME-10")
-@pytest.mark.parametrize(("mode", "version"), ERAS)
-async def test_the_mcp_client_is_told_what_was_wrong_and_what_to_do(
-    served: Served, tenant: Tenant, mode: str, version: str
-) -> None:
+@MODES
+async def test_the_mcp_client_is_told_what_was_wrong_and_what_to_do(served: Served, tenant: Tenant, mode: str) -> None:
     async with mcp_client(served.mcp, tenant.token, mode) as client:
         refused = await client.call_tool("get_project", {"project_id": str(uuid4())})
         assert refused.is_error
@@ -87,9 +86,9 @@ async def test_the_mcp_client_is_told_what_was_wrong_and_what_to_do(
 
 
 @pytest.mark.promise("HOME-40", "HOME-10")
-@pytest.mark.parametrize(("mode", "version"), ERAS)
+@MODES
 async def test_the_mcp_client_reads_a_project_as_a_resource(
-    served: Served, house: House, tenant: Tenant, mode: str, version: str
+    served: Served, house: House, tenant: Tenant, mode: str
 ) -> None:
     bound = await house.key(tenant.user_id, project_id=tenant.project_id)
     async with mcp_client(served.mcp, bound, mode) as client:
@@ -99,9 +98,9 @@ async def test_the_mcp_client_reads_a_project_as_a_resource(
 
 
 @pytest.mark.promise("HOME-40", "HOME-10")
-@pytest.mark.parametrize(("mode", "version"), ERAS)
+@MODES
 async def test_the_mcp_client_sees_what_the_key_and_the_address_allow(
-    served: Served, house: House, tenant: Tenant, mode: str, version: str
+    served: Served, house: House, tenant: Tenant, mode: str
 ) -> None:
     async def names(url: str, token: str) -> set[str]:
         async with mcp_client(url, token, mode) as client:
@@ -120,7 +119,7 @@ async def test_the_mcp_client_sees_what_the_key_and_the_address_allow(
 
 
 @pytest.mark.promise("HOME-40", "HOME-11")
-@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@MODES
 async def test_the_mcp_client_without_a_key_is_refused(served: Served, mode: str) -> None:
     answers: list[httpx2.Response] = []
 
@@ -136,7 +135,7 @@ async def test_the_mcp_client_without_a_key_is_refused(served: Served, mode: str
 
 
 @pytest.mark.promise("HOME-40")
-@pytest.mark.parametrize(("mode", "version"), ERAS)
+@ERAS
 async def test_the_fastmcp_client_works_with_projects(served: Served, tenant: Tenant, mode: str, version: str) -> None:
     transport = StreamableHttpTransport(served.mcp, auth=tenant.token)
     async with FastMCPClient(transport, mode=mode) as client:

@@ -53,23 +53,20 @@ async def test_the_typescript_client_lists_calls_reads_and_understands_refusals(
 async def test_the_inspector_finds_portable_tool_schemas_and_calls_a_tool(
     served: Served, tenant: Tenant, javascript: JavaScript, era: str
 ) -> None:
-    common = (served.mcp, "--header", f"Authorization: Bearer {tenant.token}", "--format", "json", "--quiet")
-    common += ("--protocol-era", era)
+    common = [served.mcp, "--header", f"Authorization: Bearer {tenant.token}", "--format", "json", "--quiet"]
+    common += ["--protocol-era", era]
     listed = await javascript.inspector(*common, "--method", "tools/list", "--strict")
     assert listed.code == 0, listed.err
-    tools = json.loads(listed.out)
-    assert "create_project" in listed.out
-    assert tools
+    assert "create_project" in [tool["name"] for tool in json.loads(listed.out)["result"]["tools"]]
     called = await javascript.inspector(*common, "--method", "tools/call", "--tool-name", "list_projects")
     assert called.code == 0, called.err
-    assert str(tenant.project_id) in called.out
+    result = json.loads(called.out)["result"]
+    assert [project["id"] for project in result["structuredContent"]["projects"]] == [str(tenant.project_id)]
 
 
 @pytest.mark.promise("HOME-40")
 async def test_the_inspector_is_refused_without_a_key(served: Served, javascript: JavaScript) -> None:
-    refused = await javascript.inspector(
-        served.mcp, "--method", "tools/list", "--format", "json", "--stored-auth-only"
-    )
+    refused = await javascript.inspector(served.mcp, "--method", "tools/list", "--format", "json", "--stored-auth-only")
     assert refused.code != 0
     told = json.loads(refused.err)["error"]
     assert told["code"] == "auth_required"
