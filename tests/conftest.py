@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
 from db.principal import Principal
 from migrations import runner
+from tests.db.clusters import open_folder
 from tools.dispatch import Dispatch
 from tools.ports import NoRuns, Services
 
@@ -29,15 +29,15 @@ pytest_plugins = ["tests.promises"]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedPostgres]:
+async def cluster() -> AsyncIterator[EmbeddedPostgres]:
     """A running embedded PostgreSQL whose database ``innkeeper`` is migrated: the template of every test's own."""
-    data: Path = tmp_path_factory.mktemp("cluster")
-    running = await EmbeddedPostgres.start(data, progress=lambda _line: None, fast_unsafe=True)
-    try:
-        await runner.upgrade(running.owner_url)
-        yield running
-    finally:
-        await running.stop()
+    with open_folder() as data:
+        running = await EmbeddedPostgres.start(data, progress=lambda _line: None, fast_unsafe=True)
+        try:
+            await runner.upgrade(running.owner_url)
+            yield running
+        finally:
+            await running.stop()
 
 
 @dataclass(frozen=True)

