@@ -9,7 +9,7 @@ from pathlib import Path
 
 from db.errors import AppError
 from server.refusal import Refusal
-from server.terminal import note
+from server.terminal import note, put
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8260
@@ -42,7 +42,8 @@ class _Version(argparse.Action):
             found = version("innkeeper")
         except PackageNotFoundError:
             found = "(run from a source tree that is not installed)"
-        parser.exit(message=f"innkeeper {found}\n")
+        put(f"innkeeper {found}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ def welcome(*, url: str, api_key: str, key_file: Path, literal: bool, agent_url:
         "state": {},
         "forwardedProps": {},
     }
-    curl = f'curl -N {agent_url} -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" '
+    curl = f'curl -N "{agent_url}" -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" '
     curl += f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     return "\n".join(
         (

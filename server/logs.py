@@ -103,7 +103,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "mcp", "asyncio", "uvicorn.error"):
+    for chatty in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2", "mcp", "asyncio", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 

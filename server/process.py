@@ -73,6 +73,7 @@ async def serve(
         http="httptools",
         ws="none",
         loop="none",
+        lifespan="off",  # the services are opened and closed around the server, not by the application
         log_config=None,
         access_log=False,
         server_header=False,

@@ -69,7 +69,10 @@ async def connect(url: str, variable: str) -> AsyncIterator[Connection]:
             )
         yield connection
     finally:
-        await connection.close(timeout=2)
+        try:
+            await connection.close(timeout=2)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()
 
 
 async def inspect(connection: Connection) -> Facts:

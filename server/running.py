@@ -41,9 +41,7 @@ async def run_house(
 
         async def ready() -> None:
             announce()
-            warming.append(asyncio.create_task(_warm(services), name="warm"))
-            if choice.local is not None and choice.default is not None and choice.default.model == "local":
-                choice.local.start_soon()
+            warming.append(asyncio.create_task(_warm(services, choice), name="warm"))
 
         async def stopping() -> None:
             await services.engine.shutdown(drain)
@@ -57,8 +55,11 @@ async def run_house(
                     await task
 
 
-async def _warm(services: Services) -> None:
-    """Import what only runs need, in a thread. It holds the interpreter in short turns, so that no stream stalls."""
+async def _warm(services: Services, choice: ModelChoice) -> None:
+    """Import what only runs need, in a thread. It holds the interpreter in short turns, so that no stream stalls.
+
+    The local model starts after that: it would take the processor from the first run of the scripted agent.
+    """
     before = sys.getswitchinterval()
     sys.setswitchinterval(WARM_SWITCH_SECONDS)
     try:
@@ -68,3 +69,5 @@ async def _warm(services: Services) -> None:
     finally:
         sys.setswitchinterval(before)
     gc.freeze()
+    if choice.local is not None and choice.default is not None and choice.default.model == "local":
+        choice.local.start_soon()

@@ -1,0 +1,131 @@
+"""``keys``, ``doctor``, ``backup`` and ``restore``, beside a running ``up`` and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+
+from tests.conftest import DatabaseUrls, eventually
+from tests.server.command import Running, run, up
+from tests.server.test_serve import environ_of
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data directory for the module; its first test starts it."""
+    return tmp_path_factory.mktemp("operator") / "data"
+
+
+@pytest.mark.promise("HOME-07", "HOME-32")
+async def test_keys_are_made_listed_and_revoked_beside_a_running_server(data: Path, tmp_path: Path) -> None:
+    async with up(data, cwd=tmp_path) as running:
+        made = await run("keys", "create", "reader", "--read-only", "--json", "--data", data, cwd=tmp_path)
+        assert made.code == 0, made.err
+        key = json.loads(made.out)
+        assert "result" in await running.call("list_projects", key=key["key"])
+        listed = json.loads((await run("keys", "list", "--json", "--data", data, cwd=tmp_path)).out)
+        assert [found["name"] for found in listed] == ["first key", "reader"]
+        assert listed[1]["read_only"] is True
+        assert key["key"] not in json.dumps(listed)
+        revoked = await run("keys", "revoke", key["id"], "--data", data, cwd=tmp_path)
+        assert (revoked.code, revoked.out.rstrip().endswith("is revoked.")) == (0, True)
+
+        async def is_refused() -> bool:
+            return await _status(running, key["key"]) == 401
+
+        await eventually(is_refused)
+        lines = (await run("keys", "list", "--data", data, cwd=tmp_path)).out.splitlines()
+        assert [line.split()[2] for line in lines] == ["live", "revoked"]
+        healthy = await run("doctor", "--data", data, cwd=tmp_path)
+        assert healthy.code == 0, healthy.out
+        assert {line.split()[0] for line in healthy.out.splitlines()} <= {"ok", "note"}
+
+
+async def _status(running: Running, key: str) -> int:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.post(running.ready["mcp_url"], json={}, headers={"authorization": f"Bearer {key}"})
+    return answer.status_code
+
+
+@pytest.mark.promise("HOME-07")
+async def test_a_backup_holds_database_secrets_and_keys_and_restores_into_an_empty_directory(
+    data: Path, tmp_path: Path
+) -> None:
+    async with up(data, cwd=tmp_path) as running:
+        await running.call("create_project", {"name": "Kept in the backup"})
+        archive = tmp_path / "inn.backup"
+        written = await run("backup", archive, "--data", data, cwd=tmp_path)
+        assert written.code == 0, written.err
+        assert archive.stat().st_mode & 0o777 == 0o600
+    restored = tmp_path / "restored"
+    put_back = await run("restore", archive, "--data", restored, cwd=tmp_path)
+    assert put_back.code == 0, put_back.err
+    for secret in ("api_key", "root_secret"):
+        assert (restored / secret).read_text() == (data / secret).read_text()
+    async with up(restored, cwd=tmp_path) as running:
+        answer = await running.call("list_projects", key=(data / "api_key").read_text().strip())
+        names = [project["name"] for project in answer["result"]["structuredContent"]["projects"]]
+        assert "Kept in the backup" in names
+    again = await run("restore", archive, "--data", restored, cwd=tmp_path)
+    assert again.code == 2
+    assert "Traceback" not in again.err
+
+
+@pytest.mark.promise("HOME-07")
+async def test_a_managed_database_is_backed_up_with_its_root_secret_and_restored_into_another(
+    urls: DatabaseUrls, empty_urls: DatabaseUrls, owner: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    environ = {**environ_of(urls), "DATABASE_OWNER_URL": urls.owner}
+    made = await run("keys", "create", "nobody", cwd=tmp_path, environ=environ)
+    assert made.code == 2
+    assert "no such user" in made.err
+    await owner.execute("INSERT INTO users (id, email, name) VALUES (gen_random_uuid(), 'a@example.test', 'A')")
+    made = await run("keys", "create", "first", "--user", "a@example.test", cwd=tmp_path, environ=environ)
+    assert made.out.startswith("ik_sk_")
+    written = await run("backup", "inn.backup", cwd=tmp_path, environ=environ)
+    assert written.code == 0, written.err
+    # As an administrator of a managed database does, who alone may create it.
+    superuser = await asyncpg.connect(empty_urls.superuser)
+    await superuser.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    await superuser.close()
+    target = {**environ_of(empty_urls), "DATABASE_OWNER_URL": empty_urls.owner}
+    put_back = await run("restore", "inn.backup", cwd=tmp_path, environ=target)
+    assert put_back.code == 0, put_back.err
+    secret = (tmp_path / "inn.backup.secrets" / "root_secret").read_text().strip()
+    assert secret == environ["INNKEEPER_ROOT_SECRET"]
+    listed = await run("keys", "list", cwd=tmp_path, environ=target)
+    assert listed.out.rstrip().endswith("first")
+
+
+@pytest.mark.promise("HOME-07")
+async def test_doctor_says_for_each_fault_what_to_do_and_exits_1(
+    urls: DatabaseUrls, owner: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    healthy = await run("doctor", "--json", cwd=tmp_path, environ=environ_of(urls))
+    assert healthy.code == 0, healthy.out
+    await owner.execute("ALTER TABLE projects NO FORCE ROW LEVEL SECURITY; DROP POLICY app_update ON runs")
+    environ = environ_of(urls, DATABASE_OPS_URL=urls.superuser, API_KEY_SECRET="old", INNKEEPER_ENV="development")
+    sick = await run("doctor", "--json", cwd=tmp_path, environ=environ)
+    assert sick.code == 1
+    findings = json.loads(sick.out)["findings"]
+    faults = [finding["said"] for finding in findings if finding["verdict"] == "fault"]
+    assert len(faults) == 3
+    assert "the ops role 'postgres' is superuser" in faults[0]
+    assert faults[1].startswith("Table projects does not force row-level security")
+    assert faults[2].startswith("Table runs has lost the policies app_update")
+    assert "API_KEY_SECRET is ignored, replaced by INNKEEPER_ROOT_SECRET" in findings[0]["said"]
+    malformed = await run("doctor", cwd=tmp_path, environ={"INNKEEPER_LOG_LEVEL": "loud"})
+    assert malformed.code == 1
+    assert "fault  settings   INNKEEPER_LOG_LEVEL must be" in malformed.out
+
+
+async def test_without_a_data_directory_the_commands_say_what_to_name(tmp_path: Path) -> None:
+    for arguments in (("keys", "list"), ("backup", "b")):
+        ended = await run(*arguments, "--data", "nowhere", cwd=tmp_path)
+        assert ended.code == 2
+        assert "There is no data directory" in ended.err
+        assert not (tmp_path / "nowhere").exists()
