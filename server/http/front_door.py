@@ -13,6 +13,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
+from server.http.access import log_access
 from server.http.problem import crash, send_problem
 from server.http.request_id import request_id_from
 from server.metrics import Metrics
@@ -20,7 +21,6 @@ from server.metrics import Metrics
 GRANT_KEY = "innkeeper.principal"
 """The ASGI scope key that carries a run's principal; only the in-process transport may set it."""
 
-access_log = logging.getLogger("innkeeper.access")
 error_log = logging.getLogger("innkeeper.error")
 
 _WHITE = (b" ", b"\t")
@@ -72,8 +72,7 @@ class FrontDoor:
             elapsed = perf_counter() - began
             route = _route(scope)
             self.metrics.observe_request(route, scope["method"], status, elapsed)
-            if access_log.isEnabledFor(logging.INFO):
-                access_log.info("request", extra=_access_fields(scope, route, status, elapsed))
+            log_access(scope, route, status, elapsed)
             logs.request_id.reset(token)
 
 
@@ -100,18 +99,3 @@ def _missing_security_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[
 def _route(scope: Scope) -> str:
     """The route's template, never the path itself: a metric label must not grow with what callers type."""
     return getattr(scope.get("route"), "path", "unmatched")
-
-
-def _access_fields(scope: Scope, route: str, status: int, elapsed: float) -> dict[str, object]:
-    """No query string and no header: both can carry secrets."""
-    client = scope.get("client")
-    fields: dict[str, object] = {
-        "method": scope["method"],
-        "path": scope["path"],
-        "route": route,
-        "status": status,
-        "duration_ms": round(elapsed * 1000, 2),
-        "client": client[0] if client else None,
-    }
-    fields.update(scope.get("innkeeper.log", {}))
-    return fields
