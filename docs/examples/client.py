@@ -1,0 +1,17 @@
+import asyncio
+import os
+
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+
+async def main(url: str, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx2.AsyncClient(headers=headers) as http:
+        async with Client(streamable_http_client(url, http_client=http)) as inn:
+            project = await inn.call_tool("create_project", {"name": "From twelve lines"})
+            print(project.structured_content)
+
+
+asyncio.run(main(os.environ["MCP_URL"], os.environ["MCP_KEY"]))
