@@ -1,3 +1,5 @@
+"""Create a project over MCP. MCP_URL and MCP_KEY are what `innkeeper up` printed."""
+
 import asyncio
 import os
 
@@ -8,10 +10,12 @@ from mcp.client.streamable_http import streamable_http_client
 
 async def main(url: str, key: str) -> None:
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx2.AsyncClient(headers=headers) as http:
-        async with Client(streamable_http_client(url, http_client=http)) as inn:
-            project = await inn.call_tool("create_project", {"name": "From twelve lines"})
-            print(project.structured_content)
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(url, http_client=http)) as inn,
+    ):
+        project = await inn.call_tool("create_project", {"name": "From twelve lines"})
+        print(project.structured_content)
 
 
 asyncio.run(main(os.environ["MCP_URL"], os.environ["MCP_KEY"]))
