@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from time import monotonic
 
 from opentelemetry import trace
 from opentelemetry.propagate import extract
@@ -17,9 +18,24 @@ tracer = trace.get_tracer("innkeeper")
 _IDLE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 
-def active() -> bool:
-    """Whether a tracer provider was installed. Without one no span is even built."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+class _Installed:
+    """Whether a tracer provider was installed, asked again each second: asking costs a look into the environment."""
+
+    def __init__(self) -> None:
+        self._asked = float("-inf")
+        self._answer = False
+
+    def __call__(self) -> bool:
+        now = monotonic()
+        if now - self._asked >= 1:
+            self._asked = now
+            none = trace.ProxyTracerProvider | trace.NoOpTracerProvider
+            self._answer = not isinstance(trace.get_tracer_provider(), none)
+        return self._answer
+
+
+active = _Installed()
+"""Whether spans go anywhere; without a tracer provider none is even built."""
 
 
 def server_span(name: str, carrier: Mapping[str, str]) -> AbstractContextManager[Span]:
