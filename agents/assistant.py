@@ -56,5 +56,6 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
     )
 
 
-def _instructions(context: RunContext[RunDeps]) -> str:
+async def _instructions(context: RunContext[RunDeps]) -> str:
+    # Async, though it awaits nothing: pydantic-ai sends a plain function to a thread, each time.
     return context.deps.instructions

@@ -15,6 +15,7 @@ from agents.event_writer import EventWriter
 from agents.leases import LEASE, Leases
 from agents.live_run import LiveRun
 from agents.models import ModelFactory
+from agents.quiet import quietly
 from agents.tails import Tail, Wakeups
 from db import events, runs
 from db.database import Database
@@ -181,9 +182,10 @@ class RunEngine:
         return await asyncio.shield(self._loading)
 
     async def _prepare(self) -> Kit:
-        # One after the other: two threads that import pydantic-ai at once find each other's half-made modules.
-        await self._models.warm()
-        return await asyncio.to_thread(self._load)
+        with quietly():
+            # One after the other: two threads that import pydantic-ai at once find each other's half-made modules.
+            await self._models.warm()
+            return await asyncio.to_thread(self._load)
 
     def _load(self) -> Kit:
         from agents import kit

@@ -73,16 +73,15 @@ async def first(client: httpx2.AsyncClient, url: str, body: dict[str, Any], sign
 async def measure(rounds: int) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(process("-m", "tests.fakes.openai_server"))
-        raw = await stack.enter_async_context(
-            process("-m", "tests.fakes.passthrough", "--upstream", model["base_url"])
-        )
+        raw = await stack.enter_async_context(process("-m", "tests.fakes.passthrough", "--upstream", model["base_url"]))
         data = stack.enter_context(tempfile.TemporaryDirectory(prefix="innkeeper-bench-"))
-        house = await stack.enter_async_context(
-            process(
-                "-m", "server.cli", "up", "--json", "--port", "0", "--data", data, "--no-detect",
-                INNKEEPER_MODEL="openai-chat:scripted", OPENAI_BASE_URL=model["base_url"], OPENAI_API_KEY="none",
-            )  # fmt: skip
-        )
+        up = ["-m", "server.cli", "up", "--json", "--port", "0", "--data", data, "--no-detect"]
+        settings = {
+            "INNKEEPER_MODEL": "openai-chat:scripted",
+            "OPENAI_BASE_URL": model["base_url"],
+            "OPENAI_API_KEY": "none",
+        }
+        house = await stack.enter_async_context(process(*up, **settings))
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, trust_env=False))
         direct, through = [], []
         for number in range(WARM_UP + rounds):
