@@ -62,12 +62,15 @@ async def _warm(services: Services, choice: ModelChoice) -> None:
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(WARM_SWITCH_SECONDS)
+    # A collection over the half million objects of an import would hold every stream for a tenth of a second.
+    gc.disable()
     try:
         await services.engine.warm()
     except Exception:
         log.exception("what runs need could not be imported; the first run will try again")
     finally:
         sys.setswitchinterval(before)
-    gc.freeze()
+        gc.freeze()
+        gc.enable()
     if choice.local is not None and choice.default is not None and choice.default.model == "local":
         choice.local.start_soon()
