@@ -96,6 +96,7 @@ class Project(SQLModel, table=True):
     """A tenant: the settings its agents run with."""
 
     __tablename__ = "projects"
+    __table_args__ = (_one_of("approval_policy", "always", "when_new", "never"),)
 
     id: UUID = Field(primary_key=True)
     name: str = Field(sa_column=_text())
@@ -106,6 +107,7 @@ class Project(SQLModel, table=True):
     tool_call_limit: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("100")))
     allow_prompt_override: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     model_parameters: dict[str, Any] = Field(sa_column=_json())
+    approval_policy: str = Field(sa_column=_text("always"))
     created_by: UUID = Field(foreign_key="users.id", index=True)
     created_at: datetime = Field(sa_column=_now())
     updated_at: datetime = Field(sa_column=_now())
@@ -145,7 +147,8 @@ class EndUser(SQLModel, table=True):
 
 
 class Credential(SQLModel, table=True):
-    """A key. Only the SHA-256 of the token is kept; ``hint`` is its first characters, to tell keys apart.
+    """A key, or a person's session on the pages (``session``), or the link that opens one, once (``link``). Only the
+    SHA-256 of the token is kept; ``hint`` is its first characters, to tell keys apart.
 
     ``project_id`` has no foreign key: a key bound to a deleted project reaches nothing, but can still fetch the saved
     answers of its own writes, the deletion's among them.
@@ -154,7 +157,7 @@ class Credential(SQLModel, table=True):
     __tablename__ = "credentials"
     __table_args__ = (
         _parent("end_users", "end_user_id"),
-        _one_of("kind", "secret"),
+        _one_of("kind", "secret", "link", "session"),
         CheckConstraint("end_user_id IS NULL OR project_id IS NOT NULL", name="end_user_of_project"),
         Index(None, "user_id"),
         Index(None, "project_id"),
@@ -191,6 +194,53 @@ class Idempotency(SQLModel, table=True):
     expires_at: datetime = Field(
         sa_column=Column(Timestamp, nullable=False, server_default=text("now() + interval '24 hours'"))
     )
+
+
+class Approval(SQLModel, table=True):
+    """A person's answer to one call that asks first. Belongs to the credential and outlives the project.
+
+    The caller is the credential, its end user, and whether it called itself or through a run. At most one record of the
+    same caller, tool and arguments is live; past ``expires_at`` a live one counts for nothing.
+    """
+
+    __tablename__ = "approvals"
+    __table_args__ = (
+        _one_of("state", "pending", "approved", "denied", "used", "expired"),
+        _one_of("decided_through", "elicitation", "page"),
+        Index(
+            "approvals_one_live",
+            *("credential_id", "end_user_id", "through_run", "tool", "arguments_digest"),
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("state IN ('pending', 'approved', 'denied')"),
+        ),
+        Index("approvals_used_idx", "credential_id", "tool", "target", postgresql_where=text("state = 'used'")),
+        Index(None, "user_id", "id"),
+        Index(None, "project_id", "id"),
+        Index(None, "expires_at"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    credential_id: UUID = Field(foreign_key="credentials.id", ondelete="CASCADE")
+    user_id: UUID
+    end_user_id: UUID | None = None
+    run_id: UUID | None = None
+    through_run: bool
+    project_id: UUID | None = None
+    tool: str = Field(sa_column=_text())
+    target: str = Field(sa_column=_text())
+    arguments_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    arguments: dict[str, Any] = Field(sa_column=_json())
+    preview: dict[str, Any] = Field(sa_column=_json())
+    state: str = Field(sa_column=_text("pending"))
+    decided_by: UUID | None = None
+    decided_through: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=_now())
+    expires_at: datetime = Field(
+        sa_column=Column(Timestamp, nullable=False, server_default=text("now() + interval '10 minutes'"))
+    )
+    decided_at: datetime | None = Field(default=None, sa_column=_moment())
+    used_at: datetime | None = Field(default=None, sa_column=_moment())
 
 
 class Audit(SQLModel, table=True):
