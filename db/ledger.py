@@ -29,7 +29,7 @@ class Saved:
 
 def digest(tool: str, arguments: Mapping[str, Any]) -> bytes:
     """SHA-256 over the tool and its validated arguments in one canonical form."""
-    canonical = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"), default=_plain)
+    canonical = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"), default=plain)
     return sha256(canonical.encode()).digest()
 
 
@@ -91,6 +91,7 @@ async def audit(
     )
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """What ``json.dumps`` makes of a value that is none of its own: models as objects, everything else as text."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if dump else str(value)
