@@ -48,12 +48,12 @@ class Authenticator:
 
     async def authenticate(self, token: str) -> Principal | None:
         """The principal of a live token, ``None`` for every other. Raises ``AppError`` when the database is away."""
-        if not is_wellformed(token):
-            return None
         digest = token_hash(token)
         cached = self._by_token.get(digest)
         if cached is not None and cached.fresh and self._database.listener.listening:
             return cached.principal
+        if not is_wellformed(token):
+            return None
         generation = self._generation
         async with self._database.system() as connection:
             row = await connection.fetchrow("SELECT * FROM authenticate($1)", digest)

@@ -22,6 +22,7 @@ from opentelemetry import trace
 from db.errors import AppError, unavailable
 from db.listener import Listener
 from db.principal import Principal
+from db.spans import active
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -171,10 +172,11 @@ class Transaction:
         self._pool = pool
         self._begin = begin
         self._connection: Connection | None = None
-        self._span: trace.Span | None = None
+        self._span: trace.Span = trace.INVALID_SPAN
 
     async def __aenter__(self) -> Connection:
-        self._span = _tracer.start_span("db.transaction")
+        if active():
+            self._span = _tracer.start_span("db.transaction")
         try:
             self._connection = connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
             try:
@@ -191,7 +193,7 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         connection = self._connection
-        if connection is None or self._span is None:
+        if connection is None:
             return
         broken = True
         try:

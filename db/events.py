@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from db.spans import traced
+
 if TYPE_CHECKING:
     from db.database import Connection
 
@@ -28,6 +30,7 @@ class Batch:
     events: Sequence[bytes]
 
 
+@traced
 async def append(
     connection: Connection, owner: UUID, batches: Sequence[Batch], *, tell: Iterable[UUID] = (), relaxed: bool = False
 ) -> dict[UUID, int | None]:
@@ -63,6 +66,7 @@ async def append(
     return {row["run_id"]: row["last_seq"] for row in rows}
 
 
+@traced
 async def read(connection: Connection, project_id: UUID, run_id: UUID, after: int) -> list[tuple[int, bytes]]:
     """At most ``PAGE`` events with a number over ``after``, in order, as the caller may see them."""
     rows = await connection.fetch(

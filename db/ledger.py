@@ -12,6 +12,7 @@ from uuid import UUID
 from db.errors import conflict, invalid, not_found
 from db.ids import uuid7
 from db.principal import Principal
+from db.spans import traced
 
 if TYPE_CHECKING:
     from db.database import Connection
@@ -33,6 +34,7 @@ def digest(tool: str, arguments: Mapping[str, Any]) -> bytes:
     return sha256(canonical.encode()).digest()
 
 
+@traced
 async def claim(
     connection: Connection, principal: Principal, key: str, tool: str, arguments_digest: bytes, project_id: UUID | None
 ) -> Saved | None:
@@ -66,6 +68,7 @@ async def claim(
     return Saved(row["answer"], row["project_id"])
 
 
+@traced
 async def require_membership(connection: Connection, saved: Saved, *, ended: bool) -> None:
     """A saved answer is shown only to who may still read the project it came from, or who ended that project."""
     if saved.project_id is None or ended:
@@ -74,6 +77,7 @@ async def require_membership(connection: Connection, saved: Saved, *, ended: boo
         raise not_found("project")
 
 
+@traced
 async def save(connection: Connection, principal: Principal, key: str, answer: bytes) -> None:
     await connection.execute(
         "UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND key = $2",
@@ -81,6 +85,7 @@ async def save(connection: Connection, principal: Principal, key: str, answer: b
     )
 
 
+@traced
 async def audit(
     connection: Connection, principal: Principal, project_id: UUID | None, action: str, target: str | None
 ) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from db.spans import traced
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -25,16 +27,19 @@ SETTINGS: Final = (
 _COLUMNS: Final = f"id, {', '.join(SETTINGS)}, created_at, updated_at"
 
 
+@traced
 async def fetch(connection: Connection, project_id: UUID) -> asyncpg.Record | None:
     return await connection.fetchrow(f"SELECT {_COLUMNS} FROM projects WHERE id = $1", project_id)  # noqa: S608  fixed text
 
 
+@traced
 async def read(database: Database, principal: Principal, project_id: UUID) -> asyncpg.Record | None:
     """One project in one round trip, outside any transaction."""
     rows = await database.read("read_project", principal, project_id)
     return rows[0] if rows else None
 
 
+@traced
 async def page(
     connection: Connection, user_id: UUID, *, only: UUID | None, before: UUID | None, limit: int
 ) -> list[asyncpg.Record]:
@@ -47,6 +52,7 @@ async def page(
     )
 
 
+@traced
 async def insert(connection: Connection, project_id: UUID, created_by: UUID, settings: Mapping[str, Any]) -> None:
     """Insert a project; the database makes ``created_by`` its owner. ``settings``: columns of ``SETTINGS``."""
     names = _known(settings)
@@ -57,6 +63,7 @@ async def insert(connection: Connection, project_id: UUID, created_by: UUID, set
     )
 
 
+@traced
 async def update(connection: Connection, project_id: UUID, changes: Mapping[str, Any]) -> bool:
     """Change the given columns; false when the caller may not or there is no such project."""
     names = _known(changes)
@@ -68,11 +75,13 @@ async def update(connection: Connection, project_id: UUID, changes: Mapping[str,
     return status == "UPDATE 1"
 
 
+@traced
 async def administered(connection: Connection, project_id: UUID) -> bool:
     """Whether the caller is owner or admin of the transaction's project and may write."""
     return bool(await connection.fetchval("SELECT administered_project() = $1", project_id))
 
 
+@traced
 async def delete(connection: Connection, project_id: UUID) -> bool:
     """Delete the project and every row in it; false when the caller may not or there is no such project."""
     return await connection.execute("DELETE FROM projects WHERE id = $1", project_id) == "DELETE 1"

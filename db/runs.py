@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -11,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from db.errors import AppError, not_found
+from db.spans import traced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 CANCEL_CHANNEL: Final = "innkeeper_cancel"
 """Payload: the id of one run that was asked to stop."""
 
-Outcome = Literal["started", "attached", "conflict", "busy"]
+Outcome = Literal["started", "attached", "conflict", "busy", "unknown_project"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 LIVE: Final = ("queued", "running")
 
@@ -68,10 +70,11 @@ class Begun:
     """
 
     outcome: Outcome
-    run_id: UUID | None
+    run_id: UUID
     thread_id: UUID
     on_disconnect: str
     history: str
+    settings: ProjectSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,26 +120,20 @@ class Known:
     last_seq: int
 
 
-async def project_settings(connection: Connection, project_id: UUID) -> ProjectSettings:
-    """Raises AppError ``project_not_found`` when the caller cannot see it."""
-    row = await connection.fetchrow(
-        "SELECT instructions, model, base_url, max_input_tokens, tool_call_limit, allow_prompt_override,"
-        " model_parameters FROM projects WHERE id = $1",
-        project_id,
-    )
-    if row is None:
-        raise not_found("project")
-    return ProjectSettings(**dict(row))
-
-
+@traced
 async def visible_projects(connection: Connection, limit: int) -> list[UUID]:
     """Ids of at most ``limit`` projects the caller can see, when no project is chosen yet."""
     rows = await connection.fetch("SELECT id FROM projects ORDER BY id LIMIT $1", limit)
     return [row["id"] for row in rows]
 
 
+@traced
 async def begin(connection: Connection, run: NewRun) -> Begun:
-    """Start ``run``, or find the one of that name, in the caller's transaction: one compare-and-set on the thread."""
+    """Start ``run``, or find the one of that name, in the caller's transaction: one compare-and-set on the thread.
+
+    Raises AppError ``project_not_found`` when the caller cannot see the project, ``project_read_only`` when it may
+    only read there.
+    """
     try:
         row = await connection.fetchrow(
             "SELECT * FROM begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
@@ -164,11 +161,15 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
             "This caller may read the project but not start runs in it.",
             "Ask an administrator of the project for the role 'member'.",
         ) from error
-    if row is None:
-        raise RuntimeError("begin_run returned no row")
-    return Begun(row["outcome"], row["run_id"], row["thread_id"], row["on_disconnect"] or "", row["history"] or "[]")
+    if row is None or row["outcome"] == "unknown_project":
+        raise not_found("project")
+    project = json.loads(row["settings"])
+    settings = ProjectSettings(**{name: project[name] for name in ProjectSettings.__slots__})
+    outcome, on_disconnect, history = row["outcome"], row["on_disconnect"] or "", row["history"] or "[]"
+    return Begun(outcome, row["run_id"], row["thread_id"], on_disconnect, history, settings)
 
 
+@traced
 async def add_messages(connection: Connection, run: NewRun, thread_id: UUID, messages: Sequence[StoredMessage]) -> None:
     """Append to the thread what the client said, in the transaction that began the run and holds the thread's row."""
     await connection.execute(
@@ -186,6 +187,7 @@ async def add_messages(connection: Connection, run: NewRun, thread_id: UUID, mes
     )
 
 
+@traced
 async def finish(
     connection: Connection,
     owner: UUID,
@@ -224,6 +226,7 @@ async def finish(
     return None if answer is None else int(answer)
 
 
+@traced
 async def find(connection: Connection, project_id: UUID, run_id: UUID) -> Known | None:
     row = await connection.fetchrow(
         "SELECT id, status, last_seq FROM runs WHERE project_id = $1 AND id = $2", project_id, run_id
@@ -231,23 +234,27 @@ async def find(connection: Connection, project_id: UUID, run_id: UUID) -> Known 
     return None if row is None else Known(row["id"], row["status"], row["last_seq"])
 
 
+@traced
 async def request_cancel(connection: Connection, project_id: UUID, run_id: UUID) -> bool:
     """Ask whichever process holds the run to end it; False when there is no such live run for the caller."""
     return bool(await connection.fetchval("SELECT request_cancel($1, $2)", project_id, run_id))
 
 
+@traced
 async def renew_leases(connection: Connection, owner: UUID, run_ids: Sequence[UUID], lease: timedelta) -> list[Lease]:
     """Ops. Those of the runs that ``owner`` still holds, their leases renewed."""
     rows = await connection.fetch("SELECT * FROM renew_leases($1, $2, $3)", owner, list(run_ids), lease)
     return [Lease(row["project_id"], row["run_id"], row["epoch"], row["cancel"]) for row in rows]
 
 
+@traced
 async def end_expired(connection: Connection, event: bytes, code: str, limit: int = 100) -> list[UUID]:
     """Ops. End runs whose process is dead, with ``event`` as their terminal one; returns their ids."""
     rows = await connection.fetch("SELECT * FROM end_expired_runs($1, $2, $3)", event, code, limit)
     return [row["run_id"] for row in rows]
 
 
+@traced
 async def cancel_project(connection: Connection, project_id: UUID) -> int:
     """Ops. Ask every process to end the project's live runs; returns how many there are."""
     return int(await connection.fetchval("SELECT cancel_project_runs($1)", project_id))
