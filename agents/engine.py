@@ -22,7 +22,7 @@ from db.database import Database
 from db.errors import AppError, conflict, invalid, missing_scope, not_found
 from db.ids import uuid7
 from db.principal import Principal
-from db.runs import Begun, NewRun, ProjectSettings
+from db.runs import Begun, NewRun
 from db.scopes import Scope
 
 if TYPE_CHECKING:
@@ -114,18 +114,17 @@ class RunEngine:
         project = await self._project(principal, project_id or asked.project)
         new = self._new_run(principal, project, agent, asked)
         async with self._database.transaction(principal, project) as connection:
-            settings = await runs.project_settings(connection, project)
             begun = await runs.begin(connection, new)
             turn = None
-            run_id = self._existing(begun, asked)
+            _refuse(begun, asked)
             if begun.outcome == "started":
-                turn = kit.next_turn(begun.history, asked, settings.max_input_tokens)
+                turn = kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)
                 if turn.said is not None:
                     stored = kit.to_store([turn.said])
                     await runs.add_messages(connection, new, begun.thread_id, stored)
         if turn is not None:
-            self._begin(kit, principal, new, begun, settings, asked, turn)
-        return self._handle(principal, project, run_id, begun, attached=turn is None)
+            self._begin(kit, principal, new, begun, asked, turn)
+        return self._handle(principal, project, begun, attached=turn is None)
 
     async def cancel(self, principal: Principal, project_id: UUID, run_id: UUID) -> bool:
         """Ask for the end of a run, wherever it lives; False when the caller has no such live run."""
@@ -237,14 +236,13 @@ class RunEngine:
         principal: Principal,
         new: NewRun,
         begun: Begun,
-        settings: ProjectSettings,
         asked: RunInput,
         turn: Turn,
     ) -> None:
         from agents.conversation import Plan
 
         grant = principal.for_run(new.id, depth=principal.run_depth + 1, epoch=1)
-        plan = Plan(new.id, begun.thread_id, new.project_id, new.agent, grant, settings, asked, turn)
+        plan = Plan(new.id, begun.thread_id, new.project_id, new.agent, grant, begun.settings, asked, turn)
         log = EventLog(new.project_id, new.id, grant.run_epoch, new.started_event, self._writer.touch)
         run = LiveRun(plan, kit.conversation(plan, log), log, self._writer, self._deadline)
         self._live[new.id] = run
@@ -255,30 +253,31 @@ class RunEngine:
         if not done.cancelled() and done.exception() is not None:
             _log.error("a run's end failed", exc_info=done.exception(), extra={"run": str(run_id)})
 
-    def _existing(self, begun: Begun, asked: RunInput) -> UUID:
-        if begun.run_id is None:
-            raise RuntimeError("begin_run named no run")
-        if begun.outcome == "busy":
-            raise AppError(
-                "thread_busy",
-                409,
-                f"Thread '{asked.thread_id}' has a run that is not done yet.",
-                "Wait for its terminal event, or use another thread.",
-                True,
-                1,
-            )
-        if begun.outcome == "conflict":
-            raise conflict(
-                "run_id_conflict",
-                f"Run '{asked.run_id}' exists with another input.",
-                "Use a new runId, or send exactly the same input to attach to that run.",
-            )
-        return begun.run_id
+    def _handle(self, principal: Principal, project: UUID, begun: Begun, *, attached: bool) -> RunHandle:
+        run_id = begun.run_id
 
-    def _handle(self, principal: Principal, project: UUID, run_id: UUID, begun: Begun, *, attached: bool) -> RunHandle:
         def local() -> EventLog | None:
             run = self._live.get(run_id)
             return run.log if run is not None else None
 
         tail = Tail(self._database, self._wakeups, local, principal, project, run_id)
         return RunHandle(run_id, project, attached, begun.on_disconnect, tail)
+
+
+def _refuse(begun: Begun, asked: RunInput) -> None:
+    """Raise what keeps the run from being started or attached to."""
+    if begun.outcome == "busy":
+        raise AppError(
+            "thread_busy",
+            409,
+            f"Thread '{asked.thread_id}' has a run that is not done yet.",
+            "Wait for its terminal event, or use another thread.",
+            True,
+            1,
+        )
+    if begun.outcome == "conflict":
+        raise conflict(
+            "run_id_conflict",
+            f"Run '{asked.run_id}' exists with another input.",
+            "Use a new runId, or send exactly the same input to attach to that run.",
+        )

@@ -19,11 +19,17 @@ CREATE FUNCTION begin_run(
   p_project uuid, p_end_user uuid, p_thread uuid, p_thread_external text, p_run uuid, p_run_external text,
   p_credential uuid, p_user uuid, p_scopes text[], p_agent text, p_on_disconnect text, p_input text, p_digest bytea,
   p_owner uuid, p_lease interval, p_started bytea,
-  OUT outcome text, OUT run_id uuid, OUT thread_id uuid, OUT on_disconnect text, OUT history text
+  OUT outcome text, OUT run_id uuid, OUT thread_id uuid, OUT on_disconnect text, OUT history text,
+  OUT settings text
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, public AS $$
 DECLARE
   known record;
 BEGIN
+  SELECT to_jsonb(p)::text INTO settings FROM projects p WHERE p.id = p_project;
+  IF NOT FOUND THEN
+    outcome := 'unknown_project';
+    RETURN;
+  END IF;
   FOR attempt IN 1..2 LOOP
     SELECT r.id, r.thread_id, r.input_digest, r.on_disconnect INTO known FROM runs r
       WHERE r.project_id = p_project AND r.external_id = p_run_external

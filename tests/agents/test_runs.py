@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -254,6 +255,30 @@ async def test_another_process_replays_the_same_bytes_and_follows_live(
     assert here.raw == there.raw
     assert other.engine.live == 0
     assert len(model.requests) == 1
+
+
+@pytest.mark.promise("HOME-21")
+async def test_a_run_outlives_the_loss_of_every_database_connection(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, urls: DatabaseUrls, owner: Owner
+) -> None:
+    gate = Gate()
+    model.script(Turn("Before ", gate, *(f"{number} " for number in range(200))))
+    async with running(house_open, tenant.token, body(user("Hello"), run="r")) as (stream, response):
+        chunks = response.aiter_raw()
+        await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
+        superuser = await asyncpg.connect(urls.superuser)
+        await superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND usename IN ('innkeeper_app', 'innkeeper_ops')"
+        )
+        await superuser.close()
+        gate.open()
+        async with asyncio.timeout(10):
+            async for data in chunks:
+                stream.feed(data)
+    assert stream.last["outcome"] == {"type": "success"}
+    assert stream.text == "Before " + "".join(f"{number} " for number in range(200))
+    assert await owner.fetchval("SELECT count(*) FROM run_events") == len(stream.ids)
 
 
 @pytest.mark.promise("HOME-21")
