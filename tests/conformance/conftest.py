@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import asyncpg
 import pytest_asyncio
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from db import accounts
 from db.embedded.cluster import EmbeddedPostgres
@@ -26,10 +27,11 @@ from tools.dispatch import Dispatch
 
 @dataclass(frozen=True)
 class Inn:
-    """The services of a real server, and a key that may do everything."""
+    """The services of a real server, a key that may do everything, and one that may only read projects."""
 
     services: Services
     token: str
+    reader: str
 
     def production(self) -> Starlette:
         """The application as it is shipped."""
@@ -55,19 +57,21 @@ async def inn(cluster: EmbeddedPostgres) -> AsyncIterator[Inn]:
         owner = await asyncpg.connect(cluster.url(name, "innkeeper_owner"))
         user_id = await accounts.create_user(owner, f"{uuid7().hex}@example.test", "conformance")
         _key, token = await accounts.create_key(owner, user_id, scopes=None)
+        _key, reader = await accounts.create_key(owner, user_id, scopes=["projects:read"])
         await owner.close()
         urls = DatabaseUrls(cluster.url(name, "innkeeper_app"), cluster.url(name, "innkeeper_ops"))
         choice = ModelChoice(None, {}, {}, None, "none")
         settings = load({}, environment="development")
-        async with build(settings, urls, choice, root_secret="0123456789" * 4, public_url="http://localhost") as services:
-            yield Inn(services, token)
+        address = {"root_secret": "0123456789" * 4, "public_url": "http://localhost"}
+        async with build(settings, urls, choice, **address) as services:
+            yield Inn(services, token, reader)
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:
         await superuser.close()
 
 
 @contextlib.asynccontextmanager
-async def at(app: Starlette) -> AsyncIterator[str]:
+async def at(app: ASGIApp) -> AsyncIterator[str]:
     """The URL of the MCP endpoint of ``app`` on a free port."""
     async with served(app) as (_host, port):
         yield f"http://localhost:{port}/mcp"

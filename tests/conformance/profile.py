@@ -137,13 +137,21 @@ def _mount_resources(server: Server[Any]) -> None:
 
 
 def _mount_prompts(server: Server[Any]) -> None:
-    async def list_prompts(ctx: Context, checked: Checked) -> Result:
-        return {"resultType": COMPLETE, "prompts": [{"name": name, **shown} for name, shown in PROMPTS.items()]}
+    listed, got = server.get_request_handler("prompts/list"), server.get_request_handler("prompts/get")
 
-    async def get_prompt(ctx: Context, checked: Checked) -> Result:
+    async def list_prompts(ctx: Context, checked: Any) -> Any:
+        page: Any = {"resultType": COMPLETE, "prompts": []}
+        if listed is not None:
+            page = await listed.handler(ctx, checked)
+        shown = [{"name": name, **about} for name, about in PROMPTS.items()]
+        return {**page, "prompts": [*page["prompts"], *shown]}
+
+    async def get_prompt(ctx: Context, checked: Any) -> Any:
         params = ctx.params or {}
         name = params["name"]
         if name not in PROMPTS:
+            if got is not None:
+                return await got.handler(ctx, checked)
             raise MCPError(INVALID_PARAMS, f"There is no prompt '{name}'.")
         if name == "test_input_required_result_prompt" and responses(ctx, "user_context") is None:
             return asks(user_context=elicitation("What context should the prompt use?", context="string"))
