@@ -1,7 +1,7 @@
 // @ag-ui/client 1.0's HttpAgent. Its pipeline checks every event against the schema and the order of the protocol: what
 // it would repair it warns of, what it cannot repair ends the run with an error.
-// Argument: {"url", "token", "thread", "runs": [{"id", "say" or "result": {"call", "content"}, "tools"?,
-// "props"?, "abort_at"?}]}
+// Argument: {"url", "token", "thread", "runs": [{"id", "say" or "result": {"call", "content"}, "tools"?, "props"?,
+// "abort_at"?, "thread"?}]}; a run with a thread of its own starts another conversation.
 
 import { HttpAgent } from "@ag-ui/client";
 
@@ -11,10 +11,11 @@ console.warn = (...words) => warnings.push(words.map(String).join(" "));
 console.error = () => {}; // the client also throws what it writes there
 
 const headers = task.token ? { Authorization: `Bearer ${task.token}` } : {};
-const agent = new HttpAgent({ url: task.url, headers, threadId: task.thread });
+let agent = new HttpAgent({ url: task.url, headers, threadId: task.thread });
 const runs = [];
 for (const run of task.runs) {
   const seen = { events: [], failed: null, finished: null, error: null, thrown: null };
+  if (run.thread) agent = new HttpAgent({ url: task.url, headers, threadId: run.thread });
   agent.addMessage(
     run.result
       ? { id: `${run.id}-tool`, role: "tool", toolCallId: run.result.call, content: run.result.content }

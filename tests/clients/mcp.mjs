@@ -19,6 +19,9 @@ async function connected(url, token) {
   return { client, protocol: v1 ? transport.protocolVersion : client.getNegotiatedProtocolVersion() };
 }
 
+// What people wrote stands between marks in what models read.
+const unfenced = (text) => text.replaceAll(/<\/?untrusted-[0-9a-f]{8}>/g, "");
+
 async function refusal(attempt) {
   try {
     await attempt();
@@ -53,8 +56,8 @@ const said = {
   tools: Object.fromEntries(tools.map((tool) => [tool.name, tool.annotations])),
   created: created.structuredContent,
   fetched: fetched.structuredContent,
-  text: JSON.parse(fetched.content[0].text),
-  resource: JSON.parse(contents[0].text),
+  text: JSON.parse(unfenced(fetched.content[0].text)),
+  resource: JSON.parse(unfenced(contents[0].text)),
   missing,
   unknown,
   readable: readable.map((tool) => tool.name),

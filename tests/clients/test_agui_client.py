@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from tests.clients.javascript import JavaScript
 from tests.conftest import House, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
-from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.fakes.script import Hang, Reset, Status, ToolCall, Turn
 from tests.fakes.sockets import on_socket
 from tests.serving import Served
 
@@ -164,6 +164,30 @@ async def test_the_agui_client_is_refused_by_a_problem_document(
         assert refused["events"] == []
         assert str(status) in str(refused["thrown"])
     assert model.requests == []
+
+
+@pytest.mark.promise("HOME-40", "HOME-21")
+async def test_the_agui_client_finds_every_stream_in_order_whatever_the_model_does(
+    guest: Guest, model: ScriptedModel
+) -> None:
+    strange: dict[str, tuple[tuple[Turn, ...], str]] = {
+        "a tool nobody has": ((Turn(ToolCall("open_the_minibar", {})), Turn("None.")), "None."),
+        "arguments that are no JSON": ((Turn("So: ", ToolCall("create_project", '{"name": ')), Turn("No.")), "No."),
+        "arguments the tool refuses": ((Turn(ToolCall("create_project", {"name": ""})), Turn("A name.")), "A name."),
+        "the same call twice": ((Turn(ToolCall("list_projects", {}), ToolCall("list_projects", {})), Turn("2.")), "2."),
+        "text around calls": ((Turn("Before.", ToolCall("list_projects", {}), "After."), Turn("End.")), "End."),
+        "half of a character": ((Turn("\u2028 \U0001f600 \ud83d", " done"),), "\u2028 \U0001f600 \ufffd done"),
+    }
+    for turns, _said in strange.values():
+        model.script(*turns)
+    model.script(Turn("Half a ", Reset()))
+    names = [*strange, "a connection that breaks"]
+    found = await guest.runs(*({"id": name, "thread": name, "say": name} for name in names))
+    ended = {name: (run["thrown"], types(run)[-1]) for name, run in zip(names, found, strict=True)}
+    fine = dict.fromkeys(strange, (None, "RUN_FINISHED"))
+    assert ended == {**fine, "a connection that breaks": (None, "RUN_ERROR")}
+    said = {name: run["messages"][-1]["content"] for name, run in zip(names, found, strict=True) if name in strange}
+    assert said == {name: text for name, (_turns, text) in strange.items()}
 
 
 async def test_the_agui_client_would_tell_of_a_stream_that_breaks_the_protocol(javascript: JavaScript) -> None:

@@ -40,6 +40,7 @@ async def mcp_client(
 
 @pytest.mark.promise("HOME-40", "HOME-10")
 @ERAS
+@pytest.mark.usefixtures("unasked")
 async def test_the_mcp_client_works_with_projects_from_creation_to_deletion(
     served: Served, tenant: Tenant, owner: Owner, mode: str, version: str
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -45,14 +46,15 @@ async def test_one_command_serves_a_client_and_the_printed_curl_line_runs_an_age
             ):
                 assert "create_project" in {tool.name for tool in (await client.list_tools()).tools}
 
-                demo = await shell(found(r"^ +(curl .+)$", welcome))
-                events = [json.loads(line.removeprefix("data: ")) for line in demo.splitlines() if line[:5] == "data:"]
+                events = await shell(found(r"^ +(curl .+)$", welcome))
                 assert_valid_agui(events)
                 assert events[-1]["type"] == "RUN_FINISHED"
                 called = [event["toolCallName"] for event in events if event["type"] == "TOOL_CALL_START"]
                 assert called == ["create_project", "list_projects"]
                 text = "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
                 assert "create_project: made 'Demo project'" in text
+                again = await shell(found(r"^ +(curl .+)$", welcome))
+                assert again == events, "the same run, not another one"
                 names = [project["name"] for project in await projects(client)]
                 assert "Demo project" in names
 
@@ -94,15 +96,15 @@ def found(pattern: str, text: str) -> str:
     return str(match[1])
 
 
-async def shell(line: str) -> str:
-    """Carry out a line as a person would paste it."""
+async def shell(line: str) -> list[dict[str, Any]]:
+    """Carry out a line as a person would paste it; the events it shows."""
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(SECONDS):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
-    return out.decode()
+    return [json.loads(found[5:]) for found in out.decode().splitlines() if found.startswith("data:")]
 
 
 async def projects(client: Client) -> list[dict[str, str]]:
