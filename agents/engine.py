@@ -45,6 +45,7 @@ _log = logging.getLogger("innkeeper.agents")
 class RunHandle:
     """A run that was started, or that existed under this name: ``tail`` gives all its events from the first on."""
 
+    principal: Principal
     run_id: UUID
     project_id: UUID
     attached: bool
@@ -143,11 +144,15 @@ class RunEngine:
         async with self._database.ops() as connection:
             await runs.cancel_project(connection, project_id)
 
-    def hung_up(self, handle: RunHandle) -> None:
-        """A reader's connection broke. Ends the run where its input says so and this process holds it."""
+    async def hung_up(self, handle: RunHandle) -> None:
+        """A reader's connection broke. Ends the run, wherever it lives, if its input says so."""
+        if handle.on_disconnect != "cancel" or handle.tail.ended:
+            return
         run = self._live.get(handle.run_id)
-        if handle.on_disconnect == "cancel" and run is not None:
+        if run is not None:
             run.stop("asked")
+        else:
+            await self.cancel(handle.principal, handle.project_id, handle.run_id)
 
     @property
     def live(self) -> int:
@@ -261,7 +266,7 @@ class RunEngine:
             return run.log if run is not None else None
 
         tail = Tail(self._database, self._wakeups, local, principal, project, run_id)
-        return RunHandle(run_id, project, attached, begun.on_disconnect, tail)
+        return RunHandle(principal, run_id, project, attached, begun.on_disconnect, tail)
 
 
 def _refuse(begun: Begun, asked: RunInput) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from agents.event_log import EventLog
 from db import events, runs
@@ -86,6 +89,14 @@ class EventWriter:
                 _log.warning("the end of a run waits for the database (%s)", error.code)
                 log.rewind(batch.first - 1)
                 await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except asyncpg.PostgresError:
+                # What this run leaves behind cannot be stored; its end must be.
+                _log.exception("a run's messages could not be stored", extra={"run": str(log.run_id)})
+                log.rewind(batch.first - 1)
+                if not ending.messages:
+                    raise
+                ending = replace(ending, messages=())
                 continue
             if answer is None:
                 log.confirm(batch)

@@ -14,7 +14,7 @@ from agents.event_log import EventLog
 from agents.event_writer import EventWriter
 from agents.model_errors import map_model_error
 from db.errors import AppError
-from db.runs import Status
+from db.runs import Ending, Status
 
 if TYPE_CHECKING:
     from agents.conversation import Conversation, Plan
@@ -72,7 +72,11 @@ class LiveRun:
             if self._reason == "lost":
                 return
             self._conversation.close()
-            ending = self._conversation.ending(status, code)
+            try:
+                ending = self._conversation.ending(status, code)
+            except Exception:  # noqa: BLE001  (the run ends, whatever its messages hold)
+                _log.exception("what a run said cannot be stored", extra={"run": str(self.plan.run_id)})
+                ending = Ending(status, code)
             usage = self._conversation.usage(ending)
             if usage:
                 event["usage"] = usage

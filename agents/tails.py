@@ -9,15 +9,20 @@ from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from agents import agui
 from agents.event_log import EventLog
+from agents.live_run import error_event
 from db import events, runs
 from db.database import Database
-from db.errors import AppError, not_found
+from db.errors import AppError
 from db.principal import Principal
 
 POLL_SECONDS: Final = 1.0
 """A net under the notifications: one may be missed while the listening connection is away."""
 
+GONE: Final = AppError(
+    "run_gone", 410, "This run was deleted, or may no longer be read with this key.", "Start a new run."
+)
 Events: TypeAlias = list[tuple[int, bytes]]
 
 
@@ -72,7 +77,7 @@ class Tail:
         self.ended = False
 
     async def next(self, seconds: float) -> Events:
-        """Wait at most ``seconds`` for what follows; empty when nothing came. Raises AppError when the run is gone."""
+        """Wait at most ``seconds`` for what follows; empty when nothing came."""
         log = self._log = self._log or self._find()
         if log is not None and not (log.lost and not log.after(self._after)):
             found = await log.wait_after(self._after, seconds)
@@ -107,7 +112,9 @@ class Tail:
                 raise
             return []
         if run is None:
-            raise not_found("run")
+            # Its log went with it, so nobody else will ever tell this reader that it is over.
+            self.ended = True
+            return [(self._after + 1, agui.encode(error_event(GONE)))]
         self._forward(found)
         self.ended = run.status not in runs.LIVE and self._after >= run.last_seq
         return found

@@ -90,7 +90,7 @@ class RunStream(Response):
             if pumping.done():
                 await pumping
             else:
-                self._engine.hung_up(self._handle)
+                await self._engine.hung_up(self._handle)
         finally:
             for task in (pumping, gone):
                 task.cancel()

@@ -43,7 +43,9 @@ class Inn:
 
 
 @dataclass(frozen=True)
-class _Services:
+class HouseServices:
+    """What the MCP endpoint and the runs edge are built over."""
+
     authenticator: Authenticator
     dispatch: Dispatch
     catalog: Catalog
@@ -62,7 +64,7 @@ async def inn(
         spec = ModelSpec(default, base_url=model_url) if model_url else None
         models = ModelFactory(default=spec)
         engine = RunEngine(database, models, deadline=deadline)
-        services = _Services(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
+        services = HouseServices(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
         mcp_app = endpoint.build(services)
         engine.use(mcp_app)
         app = Starlette(

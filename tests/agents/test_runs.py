@@ -207,6 +207,55 @@ async def test_cancelling_reaches_a_run_on_another_process(
     assert stream.last["outcome"] == {"type": "cancelled"}
 
 
+@pytest.mark.promise("HOME-21")
+async def test_a_reader_on_another_process_that_hangs_up_ends_the_run_too_when_asked(
+    urls: DatabaseUrls, house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn("Hm", Hang()))
+    asked = body(user("Hello"), run="r", forwardedProps={"innkeeper": {"onDisconnect": "cancel"}})
+    async with (
+        inn(urls, model_url=model.base_url) as other,
+        running(house_open, tenant.token, asked) as (here, response),
+    ):
+        chunks = response.aiter_raw()
+        await until(here, chunks, "TEXT_MESSAGE_CONTENT")
+        async with running(other, tenant.token, asked) as (there, their_response):
+            await until(there, their_response.aiter_raw(), "TEXT_MESSAGE_CONTENT")
+        async for data in chunks:
+            here.feed(data)
+    assert here.last["outcome"] == {"type": "cancelled"}
+    assert await ended(owner, "r") == "cancelled"
+
+
+@pytest.mark.promise("HOME-21")
+async def test_a_run_that_is_deleted_with_its_project_still_ends_its_stream(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn("Hm", Hang()))
+    async with running(house_open, tenant.token, body(user("Hello"))) as (stream, response):
+        chunks = response.aiter_raw()
+        await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
+        await owner.execute("DELETE FROM projects")
+        async with asyncio.timeout(10):
+            async for data in chunks:
+                stream.feed(data)
+    assert stream.last["code"] == "run_gone"
+    assert stream.types.count("RUN_ERROR") == 1
+    assert stream.ids == list(range(1, len(stream.ids) + 1))
+
+
+@pytest.mark.promise("HOME-21")
+async def test_what_postgresql_cannot_hold_is_replaced_and_the_run_ends(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn("nul \x00 and half \ud83d of a pair"))
+    stream = await run(house_open, tenant.token, body(user("Hello"), thread="t"))
+    assert stream.last["outcome"] == {"type": "success"}
+    assert await owner.fetchval("SELECT count(*) FROM messages") == 2
+    again = await run(house_open, tenant.token, body(user("Again"), thread="t"))
+    assert again.last["outcome"] == {"type": "success"}
+
+
 async def test_deleting_a_project_asks_all_its_runs_to_stop(
     urls: DatabaseUrls, house_open: Inn, tenant: Tenant, stranger: Tenant, model: ScriptedModel
 ) -> None:
