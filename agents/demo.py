@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
 
+from agents.house_tools import STRUCTURED
 from db.scopes import Scope
 
 MODEL_ID: Final = "innkeeper:demo"
@@ -70,7 +71,7 @@ def _summary(results: Iterable[ToolReturnPart], offered: set[str]) -> str:
 
 
 def _line(result: ToolReturnPart) -> str:
-    content: Any = result.content
+    content: Any = result.metadata[STRUCTURED] if isinstance(result.metadata, dict) else result.content
     if result.outcome != "success" or not isinstance(content, dict):
         return f"{result.tool_name} failed: {result.model_response_str()}"
     if result.tool_name == "create_project":

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.messages import BinaryContent
+from pydantic_ai.messages import BinaryContent, ToolReturn
 from pydantic_ai.toolsets.abstract import ToolsetTool
 
 from agents.deps import RunDeps
@@ -25,6 +25,9 @@ from db.principal import Principal
 TOOLSET_ID: Final = "innkeeper"
 LISTINGS: Final = 512
 LONGEST_KEY: Final = 255
+TRUST_META: Final = "innkeeper/trust"
+STRUCTURED: Final = "structured"
+"""The key in a tool return's metadata under which programs find the same as data."""
 NEEDS_A_PERSON: Final = (
     "This call waits for a person's confirmation, which a run cannot give. Tell the user what you wanted to do."
 )
@@ -63,7 +66,11 @@ class HouseTools(MCPToolset[RunDeps]):
         value = _value(result)
         if result.get("isError"):
             raise ToolFailed(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
-        return value
+        if not _untrusted(result):
+            return value
+        # Words of others reach a model only between the marks that the text has around them.
+        text = "\n".join(block["text"] for block in result.get("content", ()) if block.get("type") == "text")
+        return ToolReturn(text, metadata={STRUCTURED: value, **result["_meta"]})
 
     async def names(self, grant: Principal) -> set[str]:
         """The names of the tools that ``grant`` may call."""
@@ -111,6 +118,12 @@ def _idempotency_key(prefix: str, step: int, call_id: str) -> str:
     if len(key) <= LONGEST_KEY and key.isascii() and key.isprintable():
         return key
     return f"{prefix}:{step}:{hashlib.sha256(call_id.encode('utf-8', 'replace')).hexdigest()}"
+
+
+def _untrusted(result: dict[str, Any]) -> bool:
+    """Whether the result says of itself that others wrote some of it."""
+    label = (result.get("_meta") or {}).get(TRUST_META)
+    return isinstance(label, dict) and bool(label.get("untrusted"))
 
 
 def _value(result: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from db.principal import Principal
 from db.scopes import Scope
 from tools.ports import Services
+from tools.trust import unmarked, untrusted_paths
 
 if TYPE_CHECKING:
     from db.database import Connection
@@ -72,6 +73,8 @@ class ToolSpec:
 
     ``ends_project``: deletes the project it acts in, so a saved answer may be fetched though the project is gone.
     ``aliases``: former names, still answered but no longer listed.
+    ``untrusted``: where the answer holds words of others (:mod:`tools.trust`). ``rest_from``: the tool that goes on
+    where an answer was cut; by default the tool itself.
     ``takes_long``: minutes rather than seconds. It is answered as a stream, may report progress, and is cancelled when
     its caller leaves, if it only reads.
     """
@@ -90,6 +93,8 @@ class ToolSpec:
     ends_project: bool = False
     takes_long: bool = False
     aliases: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()
+    rest_from: str = ""
 
     @property
     def family(self) -> str:
@@ -124,6 +129,8 @@ class ResourceSpec:
     function: Callable[..., Awaitable[Any]]
     output: TypeAdapter[Any]
     mime_type: str = "application/json"
+    untrusted: tuple[str, ...] = ()
+    rest_from: str = ""
 
     def uri(self, project_id: UUID) -> str:
         return self.uri_template.replace("{project_id}", str(project_id))
@@ -158,6 +165,7 @@ def tool(
     ends_project: bool = False,
     takes_long: bool = False,
     aliases: tuple[str, ...] = (),
+    rest_from: str | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
 
@@ -176,6 +184,7 @@ def tool(
             raise TypeError(f"{name}: a tool needs a docstring, it is what a model reads")
         hints = get_type_hints(function, include_extras=True)
         output = TypeAdapter(hints.pop("return"))
+        output_schema = output.json_schema(mode="serialization")
         input_model = _arguments(function, hints)
         return ToolSpec(
             name=name,
@@ -187,20 +196,25 @@ def tool(
             input_model=input_model,
             output=output,
             input_schema=compact(input_model.model_json_schema()),
-            output_schema=compact(output.json_schema(mode="serialization"), optional=False),
+            output_schema=compact(unmarked(output_schema), optional=False),
             account_wide=account_wide,
             ends_project=ends_project,
             takes_long=takes_long,
             aliases=aliases,
+            untrusted=untrusted_paths(output_schema),
+            rest_from=rest_from or name,
         )
 
     return decorate
 
 
 def resource(
-    uri_template: str, scope: Scope, *, title: str | None = None
+    uri_template: str, scope: Scope, *, rest_from: str = "", title: str | None = None
 ) -> Callable[[Callable[..., Awaitable[Any]]], ResourceSpec]:
-    """Make a resource of ``async (call, project_id) -> model``; what it reads is the model as JSON."""
+    """Make a resource of ``async (call, project_id) -> model``; what it reads is the model as JSON.
+
+    ``rest_from``: the tool that reads what did not fit.
+    """
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> ResourceSpec:
         name = function.__name__
@@ -209,7 +223,10 @@ def resource(
             raise TypeError(f"{name}: a resource needs a docstring and a scope that reads")
         output = TypeAdapter(get_type_hints(function, include_extras=True)["return"])
         shown = title or name.replace("_", " ").capitalize()
-        return ResourceSpec(uri_template, name, shown, description, scope, function, output)
+        untrusted = untrusted_paths(output.json_schema(mode="serialization"))
+        return ResourceSpec(
+            uri_template, name, shown, description, scope, function, output, untrusted=untrusted, rest_from=rest_from
+        )
 
     return decorate
 

@@ -14,16 +14,18 @@ from uuid import UUID
 
 import asyncpg
 from opentelemetry import trace
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from db import ledger
 from db.errors import AppError, invalid, missing_scope, not_found, read_only
 from db.principal import Principal
 from tools.catalog import CATALOG, Catalog, visible
-from tools.contract import PROJECT, Call, Progress, ToolSpec
+from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
 from tools.narrowing import EVERYTHING, Narrowing
 from tools.ports import Services
+from tools.result import MOST_BYTES, asked, fitted
+from tools.trust import fenced
 
 DEADLINE_SECONDS: Final = 30.0
 LONG_DEADLINE_SECONDS: Final = 600.0
@@ -32,15 +34,20 @@ _tracer = trace.get_tracer("innkeeper.tools")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a tool answered, serialised once: ``json`` is the object of its output schema as compact UTF-8 JSON."""
+    """What a tool answered, serialised once: ``json`` is the object of its output schema as compact UTF-8 JSON.
+
+    ``untrusted``: where in it words of others stand (:mod:`tools.trust`). ``rest_from``: the tool that has the rest.
+    """
 
     json: bytes
     replayed: bool = False
+    untrusted: tuple[str, ...] = ()
+    rest_from: str = ""
 
     @property
     def text(self) -> str:
-        """The same for a model to read."""
-        return self.json.decode()
+        """The same for a model to read: words of others between marks made anew each time this is asked for."""
+        return fenced(self.json, self.untrusted)
 
     @property
     def structured(self) -> dict[str, Any]:
@@ -90,7 +97,7 @@ class Dispatch:
             try:
                 async with asyncio.timeout(deadline):
                     if spec.hints.read_only:
-                        return _outcome(spec.output, await spec.function(call, **values))
+                        return _outcome(spec, await spec.function(call, **values), asked(values))
                     return await self._write(spec, call, values, idempotency_key)
             except TimeoutError as error:
                 raise AppError(
@@ -110,9 +117,8 @@ class Dispatch:
                 try:
                     self._check_project(caller, project_id)
                     async with asyncio.timeout(self._deadline):
-                        return _outcome(
-                            spec.output, await spec.function(Call(caller, self.services, project_id), project_id)
-                        )
+                        value = await spec.function(Call(caller, self.services, project_id), project_id)
+                        return _outcome(spec, value, MOST_BYTES)
                 except AppError as error:
                     if error.status == 404:
                         break
@@ -158,9 +164,9 @@ class Dispatch:
                 saved = await ledger.claim(connection, call.principal, key, spec.name, digest, call.project_id)
                 if saved is not None:
                     await ledger.require_membership(connection, saved, ended=spec.ends_project)
-                    return Outcome(saved.answer, replayed=True)
+                    return Outcome(saved.answer, True, spec.untrusted, spec.rest_from)
             bound = Call(call.principal, self.services, call.project_id, connection, call.listener)
-            outcome = _outcome(spec.output, await spec.function(bound, **values))
+            outcome = _outcome(spec, await spec.function(bound, **values), asked(values))
             target = outcome.structured.get("id")
             await ledger.audit(connection, call.principal, call.project_id, spec.name, target)
             if key is not None:
@@ -168,8 +174,9 @@ class Dispatch:
         return outcome
 
 
-def _outcome(output: TypeAdapter[Any], value: Any) -> Outcome:
-    return Outcome(output.dump_json(value))
+def _outcome(spec: ToolSpec | ResourceSpec, value: Any, limit: int) -> Outcome:
+    json = fitted(spec.output.dump_json(value), limit, spec.untrusted)
+    return Outcome(json, False, spec.untrusted, spec.rest_from)
 
 
 def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -14,7 +14,17 @@ from db.errors import AppError, invalid, not_found
 from db.ids import uuid7
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, resource, tool
-from tools.pages import Cursor, Limit, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, part, to_cursor
+from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.trust import Trusted, Untrusted
+
+if TYPE_CHECKING:
+    import asyncpg
+
+SHORT: Final = 100
+"""Characters of instructions that fit any answer, however they are written."""
+FENCES: Final = 200
+"""What the marks around words of others add."""
 
 
 class ModelParameters(BaseModel):
@@ -32,28 +42,29 @@ class ModelParameters(BaseModel):
 
 class ProjectSummary(BaseModel):
     id: UUID
-    name: str
+    name: Untrusted[str]
     role: Literal["owner", "admin", "member", "viewer"]
     created_at: datetime
 
 
 class ProjectPage(BaseModel):
     projects: list[ProjectSummary]
-    next_cursor: str | None = Field(default=None, description="Pass as cursor for the next page; absent at the end.")
+    next_cursor: Trusted[str] | None = Field(default=None, description="Pass as cursor for more; absent at the end.")
 
 
 class Project(BaseModel):
     id: UUID
-    name: str
-    instructions: str
-    model: str | None
-    base_url: str | None
+    name: Untrusted[str]
+    instructions: Untrusted[str]
+    model: Untrusted[str] | None
+    base_url: Untrusted[str] | None
     max_input_tokens: int | None
     tool_call_limit: int
     allow_prompt_override: bool
-    model_parameters: dict[str, Any]
+    model_parameters: Trusted[dict[str, Any]]
     created_at: datetime
     updated_at: datetime
+    next_cursor: Trusted[str] | None = Field(default=None, description="Set when instructions go on.")
 
 
 class DeletedProject(BaseModel):
@@ -100,7 +111,7 @@ Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_p
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
-async def list_projects(call: Caller, limit: Limit = 50, cursor: Cursor = None) -> ProjectPage:
+async def list_projects(call: Caller, limit: Limit = DEFAULT_ROWS, cursor: Cursor = None) -> ProjectPage:
     """List the projects the caller is a member of, newest first. Start here to find a project id."""
     before = from_cursor(cursor)
     async with call.transaction() as connection:
@@ -112,15 +123,25 @@ async def list_projects(call: Caller, limit: Limit = 50, cursor: Cursor = None) 
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
-async def get_project(call: Caller, project_id: ProjectId) -> Project:
-    """Read a project with all its settings."""
+async def get_project(
+    call: Caller, project_id: ProjectId, cursor: Cursor = None, max_bytes: MaxBytes = USUAL_BYTES
+) -> Project:
+    """Read a project with all its settings. Long instructions come in parts."""
     row = await projects.read(call.services.database, call.principal, project_id)
     if row is None:
         raise not_found("project")
-    return Project(**row)
+    return _shown(row, cursor, max_bytes)
 
 
-@tool(Scope.projects_write, read_only=False, destructive=False, idempotent=False, open_world=False, account_wide=True)
+@tool(
+    Scope.projects_write,
+    read_only=False,
+    destructive=False,
+    idempotent=False,
+    open_world=False,
+    account_wide=True,
+    rest_from="get_project",
+)
 async def create_project(
     call: Caller,
     name: Name,
@@ -136,10 +157,17 @@ async def create_project(
         row = await projects.fetch(connection, project_id)
     if row is None:
         raise not_found("project")
-    return Project(**row)
+    return _shown(row)
 
 
-@tool(Scope.projects_write, read_only=False, destructive=False, idempotent=True, open_world=False)
+@tool(
+    Scope.projects_write,
+    read_only=False,
+    destructive=False,
+    idempotent=True,
+    open_world=False,
+    rest_from="get_project",
+)
 async def update_project(
     call: Caller,
     project_id: ProjectId,
@@ -178,7 +206,7 @@ async def update_project(
             raise not_found("project")
         if not changed:
             raise _needs_administrator()
-    return Project(**row)
+    return _shown(row)
 
 
 @tool(Scope.projects_write, read_only=False, destructive=True, idempotent=True, open_world=False, ends_project=True)
@@ -194,11 +222,21 @@ async def delete_project(call: Caller, project_id: ProjectId) -> DeletedProject:
     return DeletedProject(id=project_id)
 
 
-@resource("innkeeper://projects/{project_id}", Scope.projects_read)
+@resource("innkeeper://projects/{project_id}", Scope.projects_read, rest_from="get_project")
 async def project(call: Caller, project_id: ProjectId) -> Project:
     """A project with all its settings."""
-    found: Project = await get_project.function(call, project_id)
+    found: Project = await get_project.function(call, project_id, max_bytes=MOST_BYTES)
     return found
+
+
+def _shown(row: asyncpg.Record, cursor: str | None = None, max_bytes: int = USUAL_BYTES) -> Project:
+    """The project with as much of its instructions, from where ``cursor`` says, as an answer may hold."""
+    whole = Project(**row)
+    if cursor is None and len(whole.instructions) < SHORT:
+        return whole
+    frame = len(Project(**{**row, "instructions": ""}).model_dump_json().encode()) + FENCES + NOTE_BYTES
+    whole.instructions, whole.next_cursor = part(whole.instructions, cursor, max(max_bytes - frame, SHORT))
+    return whole
 
 
 def _needs_administrator() -> AppError:

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from db.errors import AppError
 from server.http.problem import crash
 from server.mcp.inbound import Inbound
-from server.mcp.results import COMPLETE, describe, explain, refusal, success
+from server.mcp.results import COMPLETE, describe, explain, refusal, success, trust_label
 from server.telemetry import server_span
 from tools.catalog import Catalog, ListedTool
 from tools.contract import ResourceSpec
@@ -147,7 +147,7 @@ class Handlers:
                 log.exception("tool crashed", extra={"tool": name})
                 inbound.notes["error"] = "internal_error"
                 return refusal(crash())
-        return success(outcome.structured, outcome.text)
+        return success(outcome)
 
     async def list_resources(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """What a caller bound to a project can read there; others expand the templates."""
@@ -175,8 +175,9 @@ class Handlers:
             except AppError as error:
                 inbound.notes["error"] = error.code
                 raise _protocol_error(error, uri, ctx.protocol_version) from error
-        contents = [{"uri": uri, "mimeType": "application/json", "text": outcome.text}]
-        return {"resultType": COMPLETE, "contents": contents}
+        label = trust_label(outcome.untrusted)
+        contents = [{"uri": uri, "mimeType": "application/json", "text": outcome.text, "_meta": label}]
+        return {"resultType": COMPLETE, "contents": contents, "_meta": label}
 
     def header_schema(self, name: str) -> dict[str, Any] | None:
         """The input schema of a tool that declares ``Mcp-Param-*`` headers, else ``None``: nothing to compare."""

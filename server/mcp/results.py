@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from db.errors import AppError
+from tools.dispatch import Outcome
+from tools.result import how_to_go_on
 
 log = logging.getLogger("innkeeper.error")
 
@@ -13,18 +16,35 @@ ERROR_META = "innkeeper/error"
 """The ``_meta`` key that tells clients, which can branch on it, what the text tells the model."""
 
 
+TRUST_META = "innkeeper/trust"
+"""The ``_meta`` key that says which parts of a result others wrote: data, and never instructions."""
+
 COMPLETE = "complete"
 """What every result of the modern era says of itself; the schemas of the handshake era take it out again."""
 
 
-def success(structured: dict[str, Any], text: str) -> dict[str, Any]:
-    """A tool's answer: the same content twice, as data for clients and as text for models."""
+def success(outcome: Outcome) -> dict[str, Any]:
+    """A tool's answer: the same content twice, as data for programs and as text for models.
+
+    In the text, words of others stand between marks, and a sentence of its own says how to get what was cut. The data
+    has no marks; its label says where those words are.
+    """
+    structured = outcome.structured
+    content = [{"type": "text", "text": outcome.text}]
+    if outcome.rest_from and (more := how_to_go_on(structured, outcome.rest_from)):
+        content.append({"type": "text", "text": more})
     return {
         "resultType": COMPLETE,
-        "content": [{"type": "text", "text": text}],
+        "content": content,
         "structuredContent": structured,
         "isError": False,
+        "_meta": trust_label(outcome.untrusted),
     }
+
+
+def trust_label(untrusted: Sequence[str]) -> dict[str, Any]:
+    """The ``_meta`` of what holds words of others at these JSON pointers (``*``: every element)."""
+    return {TRUST_META: {"untrusted": list(untrusted)}}
 
 
 def refusal(error: AppError) -> dict[str, Any]:
@@ -33,7 +53,7 @@ def refusal(error: AppError) -> dict[str, Any]:
         "resultType": COMPLETE,
         "content": [{"type": "text", "text": explain(error)}],
         "isError": True,
-        "_meta": {ERROR_META: describe(error)},
+        "_meta": {ERROR_META: describe(error), **trust_label(())},
     }
 
 

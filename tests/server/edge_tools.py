@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from db.errors import unavailable
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, resource, tool
+from tools.trust import Trusted
 
 
 class Echo(BaseModel):
-    said: str
+    said: Trusted[str]
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
@@ -46,7 +47,7 @@ async def change_something(call: Caller) -> Echo:
 
 
 class Found(BaseModel):
-    found: str | None
+    found: Trusted[str] | None
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)

@@ -51,7 +51,10 @@ async def test_hosts_origins_and_bodies_are_guarded_for_every_route() -> None:
 async def test_a_body_just_under_four_mebibytes_is_served() -> None:
     async with client(edge_services()) as http:
         answer = await http.post("/mcp", json=call("echo", text="x" * 3_900_000))
-    assert len(answer.json()["result"]["structuredContent"]["said"]) == 3_900_000
+    said = answer.json()["result"]["structuredContent"]["said"]
+    assert said.startswith("xxx")
+    assert "more characters were left out" in said
+    assert len(said) < 5_000
 
 
 @pytest.mark.promise("HOME-61")

@@ -17,6 +17,7 @@ from db.credentials import Authenticator
 from db.database import Database
 from server.app import create_app
 from tests.conftest import House, Tenant
+from tests.fences import unfenced
 from tests.server.edge_services import EdgeServices, served
 from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
@@ -49,6 +50,7 @@ ERAS = pytest.mark.parametrize("mode", ["legacy", "2026-07-28", "auto"])
 
 @pytest.mark.promise("HOME-10")
 @ERAS
+@pytest.mark.usefixtures("unasked")
 async def test_the_official_client_lives_a_project_from_creation_to_deletion(
     address: str, tenant: Tenant, mode: str
 ) -> None:
@@ -60,13 +62,13 @@ async def test_the_official_client_lives_a_project_from_creation_to_deletion(
         made = await client.call_tool("create_project", {"name": "Blue room"})
         assert made.is_error is False
         project = cast("dict[str, Any]", made.structured_content)
-        assert json.loads(made.content[0].text) == project  # type: ignore[union-attr]  # text content
+        assert json.loads(unfenced(made.content[0].text)) == project  # type: ignore[union-attr]  # text content
         target = {"project_id": project["id"]}
         changed = await client.call_tool("update_project", target | {"instructions": "Be kind."})
         assert cast("dict[str, Any]", changed.structured_content)["instructions"] == "Be kind."
         uri = f"innkeeper://projects/{project['id']}"
         (content,) = (await client.read_resource(uri)).contents
-        assert json.loads(content.text)["name"] == "Blue room"  # type: ignore[union-attr]  # text contents
+        assert json.loads(unfenced(content.text))["name"] == "Blue room"  # type: ignore[union-attr]  # text contents
         assert (await client.call_tool("delete_project", target)).is_error is False
         gone = await client.call_tool("get_project", target)
         assert gone.is_error is True

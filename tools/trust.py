@@ -1,0 +1,111 @@
+"""Who wrote a text: us, or somebody whose words must not steer a model. Output models say it field by field.
+
+``Untrusted[str]`` was written by tenants or third parties, ``Trusted[str]`` by this house. What nobody declared counts
+as untrusted; a test over the catalogue refuses such fields. UUIDs, dates, enums, numbers and literals need no mark.
+From the marks come the label a result carries and the fences in the text that models read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema, from_json, to_json
+
+MARK: Final = "x-innkeeper-trust"
+EACH: Final = "*"
+Written = TypeVar("Written")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The mark in a field's annotation; it stands in the generated schema until the contract takes it out."""
+
+    name: str
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core), MARK: self.name}
+
+
+Trusted: TypeAlias = Annotated[Written, Origin("trusted")]
+Untrusted: TypeAlias = Annotated[Written, Origin("untrusted")]
+
+
+def untrusted_paths(schema: dict[str, Any], *, undeclared_only: bool = False) -> tuple[str, ...]:
+    """JSON pointers, with ``*`` for every element or key, of what may hold somebody else's words in a value of the
+    (marked) JSON schema. A pointer names everything under it. ``undeclared_only``: those that no mark speaks of."""
+    found: dict[str, None] = {}
+    for path, origin in _texts(schema, schema.get("$defs", {}), "", ()):
+        if origin is None or (origin == "untrusted" and not undeclared_only):
+            found[path] = None
+    return tuple(found)
+
+
+def unmarked(schema: Any) -> Any:
+    """The schema as it goes to callers."""
+    if isinstance(schema, dict):
+        return {name: unmarked(value) for name, value in schema.items() if name != MARK}
+    return [unmarked(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def fenced(json: bytes, paths: tuple[str, ...]) -> str:
+    """The JSON for a model: still JSON, with each text under ``paths`` between marks that name a boundary made for
+    this one result, so that no text can hold the mark that ends it."""
+    if not paths:
+        return json.decode()
+    boundary = token_hex(4)
+    opening, closing = f"<untrusted-{boundary}>", f"</untrusted-{boundary}>"
+    value = from_json(json)
+    for path in paths:
+        value = _changed(value, path.split("/")[1:], lambda text: text and f"{opening}{text}{closing}")
+    return to_json(value).decode()
+
+
+def _changed(value: Any, path: list[str], change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        rest = path[1:] if path else path
+        return [_changed(item, rest, change) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if not path:
+        return {change(name): _changed(item, path, change) for name, item in value.items()}
+    if path[0] == EACH:
+        return {change(name): _changed(item, path[1:], change) for name, item in value.items()}
+    if path[0] in value:
+        return {**value, path[0]: _changed(value[path[0]], path[1:], change)}
+    return value
+
+
+def _texts(
+    schema: dict[str, Any], defs: dict[str, Any], path: str, seen: tuple[str, ...]
+) -> Iterator[tuple[str, str | None]]:
+    """Each place where a text can stand, with the mark on it."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    variants = [one for key in ("anyOf", "oneOf", "allOf") for one in schema.get(key, ())]
+    if MARK in schema or name in seen:
+        yield path, schema.get(MARK)  # a model within itself has none: everything under it counts
+    elif name:
+        yield from _texts(defs[name], defs, path, (*seen, name))
+    elif variants:
+        for variant in variants:
+            yield from _texts(variant, defs, path, seen)
+    elif schema.get("type") == "object":
+        for key, field in schema.get("properties", {}).items():
+            yield from _texts(field, defs, f"{path}/{key}", seen)
+        if schema.get("additionalProperties", not schema.get("properties")):
+            yield f"{path}/{EACH}", None
+    elif schema.get("type") == "array":
+        yield from _texts(schema.get("items", {}), defs, f"{path}/{EACH}", seen)
+    elif not _says_little(schema):
+        yield path, None
+
+
+def _says_little(schema: dict[str, Any]) -> bool:
+    """Whether no value of the schema can hold a sentence."""
+    fixed = "const" in schema or "enum" in schema or "format" in schema
+    return fixed or schema.get("type") in ("integer", "number", "boolean", "null")
