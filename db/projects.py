@@ -23,6 +23,7 @@ SETTINGS: Final = (
     "tool_call_limit",
     "allow_prompt_override",
     "model_parameters",
+    "approval_policy",
 )
 _COLUMNS: Final = f"id, {', '.join(SETTINGS)}, created_at, updated_at"
 
@@ -82,6 +83,17 @@ async def administered(connection: Connection, project_id: UUID) -> bool:
 
 
 @traced
+async def contents(connection: Connection, project_id: UUID) -> dict[str, int]:
+    """How much of what a person would miss the project holds."""
+    row = await connection.fetchrow(
+        "SELECT (SELECT count(*) FROM threads WHERE project_id = $1) AS thread,"
+        " (SELECT count(*) FROM runs WHERE project_id = $1) AS run,"
+        " (SELECT count(*) FROM project_members WHERE project_id = $1) AS member",
+        project_id,
+    )
+    return dict(row.items()) if row else {}
+
+
 async def delete(connection: Connection, project_id: UUID) -> bool:
     """Delete the project and every row in it; false when the caller may not or there is no such project."""
     return await connection.execute("DELETE FROM projects WHERE id = $1", project_id) == "DELETE 1"

@@ -73,6 +73,13 @@ async def owner(urls: DatabaseUrls) -> AsyncIterator[Owner]:
 
 
 @pytest_asyncio.fixture
+async def unasked(owner: Owner) -> None:
+    """Every project of this test, made before or later, lets destructive tools act without asking a person."""
+    await owner.execute("ALTER TABLE projects ALTER approval_policy SET DEFAULT 'never'")
+    await owner.execute("UPDATE projects SET approval_policy = 'never'")
+
+
+@pytest_asyncio.fixture
 async def database(urls: DatabaseUrls) -> AsyncIterator[Database]:
     """The application role's database, listening."""
     async with opened(urls) as database:

@@ -8,7 +8,7 @@ the call acts in; a connection narrowed to a project hides it from the schema an
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar, get_type_hints
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from db.principal import Principal
 from db.scopes import Scope
 from tools.ports import Services
+from tools.preview import Preview
 from tools.trust import unmarked, untrusted_paths
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class ToolSpec:
     where an answer was cut; by default the tool itself.
     ``takes_long``: minutes rather than seconds. It is answered as a stream, may report progress, and is cancelled when
     its caller leaves, if it only reads.
+
+    ``preview``: says what a call would do, and refuses it where the tool would. ``target``: the parameter that names what
+    the tool acts on, beside the project. ``asks_when``: which calls of a tool that is neither destructive nor outward
+    wait for a person too, each time unless the project never asks.
     """
 
     name: str
@@ -95,6 +100,14 @@ class ToolSpec:
     aliases: tuple[str, ...] = ()
     untrusted: tuple[str, ...] = ()
     rest_from: str = ""
+    preview: Callable[..., Awaitable[Preview]] | None = None
+    target: str | None = None
+    asks_when: Callable[[Mapping[str, Any]], bool] | None = None
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a call may have to wait for a person's approval (:mod:`tools.approval`)."""
+        return self.hints.destructive or self.hints.open_world or self.asks_when is not None
 
     @property
     def family(self) -> str:
@@ -166,6 +179,9 @@ def tool(
     takes_long: bool = False,
     aliases: tuple[str, ...] = (),
     rest_from: str | None = None,
+    preview: Callable[..., Awaitable[Preview]] | None = None,
+    target: str | None = None,
+    asks_when: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
 
@@ -203,6 +219,9 @@ def tool(
             aliases=aliases,
             untrusted=untrusted_paths(output_schema),
             rest_from=rest_from or name,
+            preview=preview,
+            target=target,
+            asks_when=asks_when,
         )
 
     return decorate

@@ -1,7 +1,7 @@
 """The one way to call a tool or read a resource. Every edge parses and prints; what may happen is decided here.
 
-Scope, narrowing, arguments, project, deadline, idempotency and audit, in this order; then the tool, in one
-transaction if it writes. A write's saved answer and its effect are committed together.
+Scope, narrowing, arguments, project, deadline, idempotency and approval, in this order; then the tool and its audit, in
+one transaction if it writes. A write's saved answer and its effect are committed together.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from pydantic_core import ErrorDetails, from_json
 from db import ledger
 from db.errors import AppError, invalid, missing_scope, not_found, read_only
 from db.principal import Principal
+from db.spans import span
+from tools import approval
+from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, visible
 from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
 from tools.narrowing import EVERYTHING, Narrowing
@@ -83,9 +86,10 @@ class Dispatch:
         narrowing: Narrowing = EVERYTHING,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
+        answer: Answer | None = None,
     ) -> Outcome:
         """Call the tool ``name``. Raises ``AppError`` for everything that is the caller's to know. ``progress`` hears
-        how far a tool that takes long has come."""
+        how far a tool that takes long has come. ``answer``: what a person said when this call was made before."""
         caller = narrowing.of(principal)
         spec = self._permitted(caller, name, narrowing)
         values = _validated(spec, caller, arguments)
@@ -93,11 +97,13 @@ class Dispatch:
         self._check_project(caller, project_id)
         call = Call(caller, self.services, project_id, listener=progress)
         deadline = self._long_deadline if spec.takes_long else self._deadline
-        with _tracer.start_as_current_span("tool.call", attributes={"tool.name": name}):
+        with span(_tracer, "tool.call", "tool.name", spec.name):
             try:
                 async with asyncio.timeout(deadline):
+                    if spec.may_ask:
+                        return await self._ask_first(spec, call, values, idempotency_key, answer)
                     if spec.hints.read_only:
-                        return _outcome(spec, await spec.function(call, **values), asked(values))
+                        return await self._read(spec, call, values)
                     return await self._write(spec, call, values, idempotency_key)
             except TimeoutError as error:
                 raise AppError(
@@ -113,7 +119,7 @@ class Dispatch:
             project_id = spec.match(uri)
             if project_id is None:
                 continue
-            with _tracer.start_as_current_span("resource.read", attributes={"resource.name": spec.name}):
+            with span(_tracer, "resource.read", "resource.name", spec.name):
                 try:
                     self._check_project(caller, project_id)
                     async with asyncio.timeout(self._deadline):
@@ -157,7 +163,29 @@ class Dispatch:
         if self._verify_project and project_id is not None and caller.project_id not in (None, project_id):
             raise not_found("project")
 
-    async def _write(self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None) -> Outcome:
+    async def _ask_first(
+        self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None, answer: Answer | None
+    ) -> Outcome:
+        asking = approval.question(spec, call, values, ledger.digest(spec.name, values))
+        if asking is not None and answer is not None:
+            await approval.note(self.services, asking, answer)
+        try:
+            if not spec.hints.read_only:
+                return await self._write(spec, call, values, key, asking)
+            if asking is not None:
+                await approval.require_apart(self.services, asking)
+            return await self._read(spec, call, values)
+        except NotYetAllowedError as waiting:
+            if asking is None:
+                raise
+            raise await approval.put(self.services, asking, waiting.preview) from None
+
+    async def _read(self, spec: ToolSpec, call: Call, values: dict[str, Any]) -> Outcome:
+        return _outcome(spec, await spec.function(call, **values), asked(values))
+
+    async def _write(
+        self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None, asking: Question | None = None
+    ) -> Outcome:
         digest = ledger.digest(spec.name, values)
         async with self.services.database.transaction(call.principal, call.project_id) as connection:
             if key is not None:
@@ -165,6 +193,8 @@ class Dispatch:
                 if saved is not None:
                     await ledger.require_membership(connection, saved, ended=spec.ends_project)
                     return Outcome(saved.answer, True, spec.untrusted, spec.rest_from)
+            if asking is not None:
+                await approval.require(connection, asking)
             bound = Call(call.principal, self.services, call.project_id, connection, call.listener)
             outcome = _outcome(spec, await spec.function(bound, **values), asked(values))
             target = outcome.structured.get("id")

@@ -25,9 +25,28 @@ class NoRuns:
         """There is nothing to cancel."""
 
 
+class Pages(Protocol):
+    """Where people find the pages of this house."""
+
+    def approval(self, approval_id: UUID) -> str:
+        """The address of the page that shows what waits for a person. It identifies and opens nothing by itself."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PagesAt:
+    """The pages under a public address; without one, paths alone."""
+
+    base_url: str = ""
+
+    def approval(self, approval_id: UUID) -> str:
+        return f"{self.base_url.rstrip('/')}/approvals/{approval_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a tool can reach. Tests replace it whole."""
 
     database: Database
     runs: Runs
+    pages: Pages = PagesAt()

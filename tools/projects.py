@@ -15,11 +15,14 @@ from db.ids import uuid7
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, resource, tool
 from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, part, to_cursor
+from tools.preview import Preview
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from db.database import Connection
 
 SHORT: Final = 100
 """Characters of instructions that fit any answer, however they are written."""
@@ -62,6 +65,7 @@ class Project(BaseModel):
     tool_call_limit: int
     allow_prompt_override: bool
     model_parameters: Trusted[dict[str, Any]]
+    approvals: Literal["always", "when_new", "never"] = Field(validation_alias="approval_policy")
     created_at: datetime
     updated_at: datetime
     next_cursor: Trusted[str] | None = Field(default=None, description="Set when instructions go on.")
@@ -107,6 +111,10 @@ InputTokens: TypeAlias = Annotated[
 ]
 ToolCalls: TypeAlias = Annotated[int, Field(ge=0, le=1000, description="Most tool calls of a run.")]
 PromptOverride: TypeAlias = Annotated[bool, Field(description="Whether clients may send their own system prompt.")]
+Approvals: TypeAlias = Annotated[
+    Literal["always", "when_new", "never"],
+    Field(description="When a person must allow destructive or outward calls. Loosening it asks a person."),
+]
 Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters"]
 
 
@@ -160,6 +168,14 @@ async def create_project(
     return _shown(row)
 
 
+async def _loosening(call: Caller, project_id: UUID, approvals: str, **_changes: object) -> Preview:
+    async with call.transaction() as connection:
+        row = await _administered(connection, project_id)
+    when = {"when_new": "only before the first such call on a target", "never": "never"}.get(approvals, approvals)
+    effect = f"update_project would set when project {project_id} asks a person before destructive calls: {when}."
+    return Preview(effect, {"Project": row["name"]})
+
+
 @tool(
     Scope.projects_write,
     read_only=False,
@@ -167,6 +183,8 @@ async def create_project(
     idempotent=True,
     open_world=False,
     rest_from="get_project",
+    preview=_loosening,
+    asks_when=lambda given: given.get("approvals") in ("when_new", "never"),
 )
 async def update_project(
     call: Caller,
@@ -179,6 +197,7 @@ async def update_project(
     tool_call_limit: ToolCalls | None = None,
     allow_prompt_override: PromptOverride | None = None,
     model_parameters: ModelParameters | None = None,
+    approvals: Approvals | None = None,
     clear: Annotated[list[Clearable], Field(description="Settings to put back to their default.")] = [],  # noqa: B006  never changed
 ) -> Project:
     """Change settings of a project; what is left out stays as it is. Needs the role owner or admin."""
@@ -191,6 +210,7 @@ async def update_project(
         "tool_call_limit": tool_call_limit,
         "allow_prompt_override": allow_prompt_override,
         "model_parameters": model_parameters and model_parameters.model_dump(exclude_none=True),
+        "approval_policy": approvals,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     twice = sorted(set(clear) & changes.keys())
@@ -209,14 +229,29 @@ async def update_project(
     return _shown(row)
 
 
-@tool(Scope.projects_write, read_only=False, destructive=True, idempotent=True, open_world=False, ends_project=True)
+async def _deletion(call: Caller, project_id: UUID) -> Preview:
+    async with call.transaction() as connection:
+        row = await _administered(connection, project_id)
+        counts = await projects.contents(connection, project_id)
+    held = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+    return Preview(
+        f"delete_project would delete project {project_id} for good, with its {held}.", {"Project": row["name"]}
+    )
+
+
+@tool(
+    Scope.projects_write,
+    read_only=False,
+    destructive=True,
+    idempotent=True,
+    open_world=False,
+    ends_project=True,
+    preview=_deletion,
+)
 async def delete_project(call: Caller, project_id: ProjectId) -> DeletedProject:
     """Delete a project with its threads, runs and files, for good. Needs the role owner or admin."""
     async with call.transaction() as connection:
-        if not await projects.administered(connection, project_id):
-            if await projects.fetch(connection, project_id) is None:
-                raise not_found("project")
-            raise _needs_administrator()
+        await _administered(connection, project_id)
         await call.services.runs.cancel_project(call.principal, project_id)
         await projects.delete(connection, project_id)
     return DeletedProject(id=project_id)
@@ -237,6 +272,16 @@ def _shown(row: asyncpg.Record, cursor: str | None = None, max_bytes: int = USUA
     frame = len(Project(**{**row, "instructions": ""}).model_dump_json().encode()) + FENCES + NOTE_BYTES
     whole.instructions, whole.next_cursor = part(whole.instructions, cursor, max(max_bytes - frame, SHORT))
     return whole
+
+
+async def _administered(connection: Connection, project_id: UUID) -> asyncpg.Record:
+    """The project, to who may change and delete it."""
+    row = await projects.fetch(connection, project_id)
+    if row is None:
+        raise not_found("project")
+    if not await projects.administered(connection, project_id):
+        raise _needs_administrator()
+    return row
 
 
 def _needs_administrator() -> AppError:

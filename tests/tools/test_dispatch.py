@@ -70,6 +70,7 @@ async def test_a_saved_answer_is_kept_from_who_has_left_the_project(
     assert caught.value.code == "project_not_found"
 
 
+@pytest.mark.usefixtures("unasked")
 async def test_a_deletion_can_be_repeated_with_its_key_even_by_a_bound_key(
     dispatch: Dispatch, tenant: Tenant, house: House
 ) -> None:

@@ -121,6 +121,7 @@ async def test_a_wrong_setting_is_explained_and_changes_nothing(
     assert after.structured == before.structured
 
 
+@pytest.mark.usefixtures("unasked")
 async def test_deleting_a_project_takes_all_its_rows_and_nothing_else(
     dispatch: Dispatch, tenant: Tenant, stranger: Tenant, owner: Owner
 ) -> None:

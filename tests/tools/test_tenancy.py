@@ -59,6 +59,7 @@ async def foreign_ids(house: House, dispatch: Dispatch, stranger: Tenant, tenant
 @pytest.mark.parametrize("verify_project", [True, False], ids=["python checks", "database alone"])
 @pytest.mark.parametrize("bound", [False, True], ids=["account key", "bound key"])
 @pytest.mark.parametrize("spec", WITH_PROJECT, ids=lambda spec: spec.name)
+@pytest.mark.usefixtures("unasked")
 async def test_a_tool_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
     services: Services,
     house: House,
@@ -91,6 +92,7 @@ async def test_a_tool_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
 
 @pytest.mark.parametrize("verify_project", [True, False], ids=["python checks", "database alone"])
 @pytest.mark.parametrize("spec", CATALOG.resources, ids=lambda spec: spec.name)
+@pytest.mark.usefixtures("unasked")
 async def test_a_resource_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
     services: Services, house: House, tenant: Tenant, stranger: Tenant, spec: ResourceSpec, verify_project: bool
 ) -> None:
@@ -103,6 +105,7 @@ async def test_a_resource_answers_the_same_to_a_foreign_a_deleted_and_a_random_i
     assert answers[0][0] == "resource_not_found"
 
 
+@pytest.mark.usefixtures("unasked")
 async def test_a_url_narrowed_to_a_foreign_project_shows_nothing_of_it(
     dispatch: Dispatch, house: House, tenant: Tenant, stranger: Tenant
 ) -> None:
