@@ -16,6 +16,7 @@ from server.model_choice import ModelChoice
 from server.settings.loading import Settings
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
+from tools.ports import PagesAt
 from tools.ports import Services as ToolServices
 
 
@@ -67,7 +68,7 @@ async def build(
             database=database,
             authenticator=authenticator,
             catalog=CATALOG,
-            dispatch=Dispatch(ToolServices(database, engine)),
+            dispatch=Dispatch(ToolServices(database, engine, PagesAt(public_url))),
             engine=engine,
             models=models,
             keyring=Keyring(root_secret.encode()),

@@ -87,8 +87,8 @@ def question(spec: ToolSpec, call: Call, values: Mapping[str, Any], digest: byte
 
 
 async def require(connection: Connection, asking: Question) -> None:
-    """Pass when the call is allowed, using its approval up with this transaction. Raises ``NotYetAllowedError``, or what
-    the tool itself would refuse the call with: nobody is asked about what could not be done anyway."""
+    """Pass when the call is allowed, using its approval up with this transaction. Raises ``NotYetAllowedError``, or
+    what the tool itself would refuse the call with: nobody is asked about what could not be done anyway."""
     policy = await approvals.policy(connection, asking.call.project_id)
     if policy == "never" or await approvals.spend(connection, asking.act):
         return
@@ -105,7 +105,7 @@ async def preview(connection: Connection, asking: Question) -> Preview:
     allowed = "readable_project()" if asking.spec.hints.read_only else "writable_project()"
     if project_id is not None and not await connection.fetchval("SELECT readable_project() = $1", project_id):
         raise not_found("project")
-    if project_id is not None and not await connection.fetchval(f"SELECT {allowed} = $1", project_id):  # noqa: S608  one of two fixed names
+    if project_id is not None and not await connection.fetchval(f"SELECT {allowed} = $1", project_id):
         raise AppError(
             "role_insufficient", 403, "Your role in this project does not allow this.", "Ask an administrator of it."
         )
@@ -143,7 +143,7 @@ async def note(services: Services, asking: Question, answer: Answer) -> None:
 
 
 async def require_apart(services: Services, asking: Question) -> None:
-    """As ``require``, for a tool that only reads and so has no transaction of its own: its approval is used up before."""
+    """As ``require``, for a tool that only reads, so has no transaction of its own: its approval is used up before."""
     async with services.database.transaction(_asking(asking.call.principal), asking.call.project_id) as connection:
         await require(connection, asking)
 

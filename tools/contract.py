@@ -79,9 +79,9 @@ class ToolSpec:
     ``takes_long``: minutes rather than seconds. It is answered as a stream, may report progress, and is cancelled when
     its caller leaves, if it only reads.
 
-    ``preview``: says what a call would do, and refuses it where the tool would. ``target``: the parameter that names what
-    the tool acts on, beside the project. ``asks_when``: which calls of a tool that is neither destructive nor outward
-    wait for a person too, each time unless the project never asks.
+    ``preview``: says what a call would do, and refuses it where the tool would. ``target``: the parameter that names
+    what the tool acts on, beside the project. ``asks_when``: which calls of a tool that is neither destructive nor
+    outward wait for a person too, each time unless the project never asks.
     """
 
     name: str

@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from db.errors import AppError
 from server.http.problem import send_problem
+from server.keyring import Keyring
+from server.mcp.asking import Asking
 from server.mcp.bearer import Authenticator, principal_of, sent_credentials
 from server.mcp.exchange import Exchange, failure
 from server.mcp.handlers import build_server
@@ -42,12 +44,15 @@ class EndpointServices(Protocol):
     def catalog(self) -> Catalog: ...
 
     @property
+    def keyring(self) -> Keyring: ...
+
+    @property
     def public_url(self) -> str | None: ...
 
 
 def build(services: EndpointServices) -> McpEndpoint:
     """The endpoint over ``services``. Cheap, holds no connection; one per process is enough."""
-    server = build_server(services.catalog, services.dispatch)
+    server = build_server(services.catalog, services.dispatch, Asking(services.keyring))
     lanes = [Exchange(server, services.catalog)]
     return McpEndpoint(services.authenticator, ProtectedResource(services.public_url), lanes)
 

@@ -25,9 +25,11 @@ from pydantic import BaseModel
 
 from db.errors import AppError
 from server.http.problem import crash
+from server.mcp.asking import Asking, ask, can_ask
 from server.mcp.inbound import Inbound
 from server.mcp.results import COMPLETE, describe, explain, refusal, success, trust_label
 from server.telemetry import server_span
+from tools.approval import Answer, ApprovalRequiredError
 from tools.catalog import Catalog, ListedTool
 from tools.contract import ResourceSpec
 from tools.dispatch import Dispatch
@@ -61,9 +63,9 @@ _HINTS: dict[CacheableMethod, CacheHint] = {
 Context = ServerRequestContext[Any, Inbound]
 
 
-def build_server(catalog: Catalog, dispatch: Dispatch) -> Server[Any]:
+def build_server(catalog: Catalog, dispatch: Dispatch, asking: Asking) -> Server[Any]:
     """The SDK server over ``catalog`` and ``dispatch``. Advertises no list changes and no subscriptions."""
-    handlers = Handlers(catalog, dispatch)
+    handlers = Handlers(catalog, dispatch, asking)
     server = HouseServer(
         "innkeeper",
         version=release(),
@@ -108,9 +110,10 @@ def release() -> str:
 class Handlers:
     """One method per MCP method; the caller and its narrowing come with ``ctx.request``."""
 
-    def __init__(self, catalog: Catalog, dispatch: Dispatch) -> None:
+    def __init__(self, catalog: Catalog, dispatch: Dispatch, asking: Asking) -> None:
         self.catalog = catalog
         self.dispatch = dispatch
+        self.asking = asking
         self._header_schemas = {
             spec.name: spec.input_schema for spec in catalog.tools if x_mcp_header_map(spec.input_schema)
         }
@@ -124,12 +127,20 @@ class Handlers:
 
     async def call_tool(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """Errors a caller can mend are results, so that models see them; an unknown tool is a protocol error."""
-        inbound, params = _inbound(ctx), ctx.params or {}
-        name: str = params["name"]
-        if self.catalog.tool(name) is None:
+        inbound = _inbound(ctx)
+        name: str = (ctx.params or {})["name"]
+        spec = self.catalog.tool(name)
+        if spec is None:
             inbound.notes["error"] = "unknown_tool"
             raise MCPError(INVALID_PARAMS, f"There is no tool '{name[:80]}'. List the tools and use one of them.")
         inbound.notes["tool"] = name
+        if spec.may_ask:
+            return await self.asking.sealed(ctx, self._call)
+        return await self._call(ctx)
+
+    async def _call(self, ctx: Context, answer: Answer | None = None) -> dict[str, Any]:
+        inbound, params = _inbound(ctx), ctx.params or {}
+        name: str = params["name"]
         with server_span(f"tools/call {name}", inbound.headers):
             try:
                 outcome = await self.dispatch.call(
@@ -139,7 +150,12 @@ class Handlers:
                     narrowing=inbound.narrowing,
                     idempotency_key=_idempotency_key(params, inbound),
                     progress=ctx.session.report_progress,
+                    answer=answer,
                 )
+            except ApprovalRequiredError as error:
+                inbound.notes["error"] = error.code
+                closed = answer is not None and answer.accepted is None
+                return ask(error.asked) if can_ask(ctx, inbound) and not closed else refusal(error)
             except AppError as error:
                 inbound.notes["error"] = error.code
                 return refusal(error)

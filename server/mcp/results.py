@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from db.errors import AppError
+from tools.approval import ApprovalRequiredError
 from tools.dispatch import Outcome
 from tools.result import how_to_go_on
 
@@ -58,12 +59,20 @@ def refusal(error: AppError) -> dict[str, Any]:
 
 
 def describe(error: AppError) -> dict[str, Any]:
-    """``{"code", "message", "hint"?, "retryable", "retry_after"?}``: the error for programs."""
+    """``{"code", "message", "hint"?, "retryable", "retry_after"?, "approval"?}``: the error for programs."""
     described: dict[str, Any] = {"code": error.code, "message": error.message, "retryable": error.retryable}
     if error.hint is not None:
         described["hint"] = error.hint
     if error.retry_after is not None:
         described["retry_after"] = error.retry_after
+    if isinstance(error, ApprovalRequiredError):
+        asked = error.asked
+        described["approval"] = {
+            "id": str(asked.id),
+            "url": asked.url,
+            "effect": asked.preview.effect,
+            "expires_at": asked.expires_at.isoformat(),
+        }
     return described
 
 

@@ -21,6 +21,7 @@ from db.credentials import Authenticator
 from db.database import Database
 from server.http import runs
 from server.http.front_door import FrontDoor
+from server.keyring import Keyring
 from server.mcp import endpoint
 from server.metrics import Metrics
 from tests.conftest import DatabaseUrls, opened
@@ -50,6 +51,7 @@ class HouseServices:
     dispatch: Dispatch
     catalog: Catalog
     engine: RunEngine
+    keyring: Keyring = Keyring(b"a root that only tests have")  # noqa: RUF009  holds nothing that changes
     public_url: str | None = None
 
 

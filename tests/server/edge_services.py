@@ -23,6 +23,7 @@ from db.ids import uuid7
 from db.principal import Principal
 from db.scopes import ALL_SCOPES
 from server.app import create_app
+from server.keyring import Keyring
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
@@ -88,6 +89,7 @@ class EdgeServices:
     authenticator: KnownTokens = field(default_factory=KnownTokens)
     database: PingedDatabase = field(default_factory=PingedDatabase)
     engine: Any = field(default_factory=lambda: SimpleNamespace(live=0))
+    keyring: Keyring = field(default_factory=lambda: Keyring(b"a root that only tests have"))
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
