@@ -112,9 +112,12 @@ class RunEngine:
         asked = kit.parse(body)
         if self._closing:
             raise AppError("shutting_down", 503, "This server is shutting down.", "Send it again.", True, 1)
-        project = await self._project(principal, project_id or asked.project)
-        new = self._new_run(principal, project, agent, asked)
-        async with self._database.transaction(principal, project) as connection:
+        named = _named_project(principal, project_id or asked.project)
+        async with self._database.transaction(principal, named) as connection:
+            project = named or await runs.enter_only_project(connection)
+            if project is None:
+                raise _no_project()
+            new = self._new_run(principal, project, agent, asked)
             begun = await runs.begin(connection, new)
             turn = None
             _refuse(begun, asked)
@@ -198,23 +201,6 @@ class RunEngine:
             raise RuntimeError("the engine was given no MCP application")
         return kit.load(self._models, self._mcp_app)
 
-    async def _project(self, principal: Principal, named: UUID | None) -> UUID:
-        if principal.project_id is not None:
-            if named not in (None, principal.project_id):
-                raise not_found("project", "This key is bound to another project; do not name one.")
-            return principal.project_id
-        if named is not None:
-            return named
-        async with self._database.transaction(principal, read_only=True) as connection:
-            visible = await runs.visible_projects(connection, 2)
-        if len(visible) != 1:
-            raise invalid(
-                "This key reaches several projects, or none.",
-                "Name one: POST /agui?project=ID, or forwardedProps.innkeeper.project. list_projects shows the ids.",
-                "project_required",
-            )
-        return visible[0]
-
     def _new_run(self, principal: Principal, project: UUID, agent: str, asked: RunInput) -> NewRun:
         return NewRun(
             project_id=project,
@@ -286,3 +272,18 @@ def _refuse(begun: Begun, asked: RunInput) -> None:
             f"Run '{asked.run_id}' exists with another input.",
             "Use a new runId, or send exactly the same input to attach to that run.",
         )
+
+
+def _named_project(principal: Principal, named: UUID | None) -> UUID | None:
+    """The key's own project, else the named one. None: the caller's only one, if it has just one."""
+    if principal.project_id is not None and named not in (None, principal.project_id):
+        raise not_found("project", "This key is bound to another project; do not name one.")
+    return principal.project_id or named
+
+
+def _no_project() -> AppError:
+    return invalid(
+        "This key reaches several projects, or none.",
+        "Name one: POST /agui?project=ID, or forwardedProps.innkeeper.project. list_projects shows the ids.",
+        "project_required",
+    )

@@ -121,13 +121,14 @@ class Known:
 
 
 @traced
-async def visible_projects(connection: Connection, limit: int) -> list[UUID]:
-    """Ids of at most ``limit`` projects the caller can see, when no project is chosen yet."""
-    rows = await connection.fetch("SELECT id FROM projects ORDER BY id LIMIT $1", limit)
-    return [row["id"] for row in rows]
+async def enter_only_project(connection: Connection) -> UUID | None:
+    """Make the caller's one project that of this transaction, which began without any; None when it is not one."""
+    rows = await connection.fetch(
+        "SELECT id, set_config('app.project_id', id::text, true) FROM (SELECT id FROM projects LIMIT 2) AS p"
+    )
+    return rows[0]["id"] if len(rows) == 1 else None
 
 
-@traced
 async def begin(connection: Connection, run: NewRun) -> Begun:
     """Start ``run``, or find the one of that name, in the caller's transaction: one compare-and-set on the thread.
 
