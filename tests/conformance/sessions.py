@@ -69,7 +69,8 @@ class SessionExchange(Exchange):
         message = from_json(inbound.body)
         if isinstance(message, dict) and message.get("method") == "initialize":
             answered = await super().answer(inbound)
-            assert isinstance(answered, Answer)
+            if not isinstance(answered, Answer) or "result" not in from_json(answered.body):
+                return answered
             session_id = str(uuid7())
             self.sessions[session_id] = Session(message["params"]["capabilities"], message["params"]["clientInfo"])
             return Answer(answered.status, answered.body, ((SESSION_HEADER.encode(), session_id.encode()),))
