@@ -13,6 +13,7 @@ from contextlib import suppress
 from server import process
 from server.app import create_app
 from server.data_directory import DatabaseUrls
+from server.mcp import streaming
 from server.model_choice import ModelChoice
 from server.services import Services, build
 from server.settings import Settings
@@ -44,7 +45,7 @@ async def run_house(
             warming.append(asyncio.create_task(_warm(services, choice), name="warm"))
 
         async def stopping() -> None:
-            await services.engine.shutdown(drain)
+            await asyncio.gather(services.engine.shutdown(drain), streaming.finish(drain))
 
         try:
             await process.serve(app, bound, stop, drain_seconds=drain, on_ready=ready, on_stop=stopping)

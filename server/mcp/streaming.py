@@ -33,6 +33,9 @@ _working: set[asyncio.Task[None]] = set()
 PING_SECONDS = 15.0
 """How long a stream may be silent: proxies cut connections on which nothing passes, most of them after 30 to 60 s."""
 
+LAST_WORDS_SECONDS = 2.0
+"""What cancelled work gets to roll back."""
+
 MAX_WAITING = 64
 """Events that wait for a slow reader before the work waits with them."""
 
@@ -157,6 +160,17 @@ class EventStream:
         except TimeoutError:
             return True
         return bool(self._waiting)
+
+
+async def finish(seconds: float) -> None:
+    """For the end of the process: let long work end by itself for so long, then cancel what is left of it. A cancelled
+    write is rolled back, and repeated by whoever sends its idempotency key again."""
+    if _working:
+        await asyncio.wait(_working, timeout=seconds)
+    for task in _working:
+        task.cancel()
+    if _working:
+        await asyncio.wait(_working, timeout=LAST_WORDS_SECONDS)
 
 
 def event(message: bytes | None) -> bytes:

@@ -290,3 +290,21 @@ async def test_the_work_waits_for_a_slow_reader_and_never_for_one_that_left() ->
     for _ in range(100):
         await asyncio.sleep(0)
     assert said == 10 * MAX_WAITING
+
+
+async def test_the_end_of_the_process_waits_for_long_work_and_then_cancels_it(
+    http: httpx2.AsyncClient, workshop: Workshop, owner: Owner
+) -> None:
+    async with http.stream("POST", "/mcp", **call("write_much", key="k")) as response:
+        await anext(events(response))
+    await streaming.finish(0.01)
+    assert workshop.cancelled.is_set()
+    workshop.cancelled.clear()
+
+    async with http.stream("POST", "/mcp", **call("write_much", key="k")) as response:
+        await anext(events(response))
+    workshop.go_on.set()
+    await streaming.finish(10)
+    assert workshop.done.is_set()
+    assert not workshop.cancelled.is_set()
+    assert await owner.fetchval("SELECT count(*) FROM projects WHERE name = 'long'") == 1
