@@ -11,7 +11,10 @@ from opentelemetry.trace import Span, SpanKind
 
 from db.spans import IDLE, active
 
+__all__ = ["active", "server_span", "tracer"]
+
 tracer = trace.get_tracer("innkeeper")
+
 
 def server_span(name: str, carrier: Mapping[str, str]) -> AbstractContextManager[Span]:
     """A SERVER span around the handling of one request, a child of the ``traceparent`` in ``carrier`` if there is one.

@@ -20,6 +20,7 @@ from server.keyring import Keyring
 from server.mcp.asking import Asking
 from server.mcp.bearer import Authenticator, principal_of, sent_credentials
 from server.mcp.exchange import Exchange, failure
+from server.mcp.fast_lane import FastLane
 from server.mcp.handlers import build_server
 from server.mcp.inbound import Answer, Inbound, Lane, send_answer
 from server.mcp.resource import ProtectedResource
@@ -53,7 +54,8 @@ class EndpointServices(Protocol):
 def build(services: EndpointServices) -> McpEndpoint:
     """The endpoint over ``services``. Cheap, holds no connection; one per process is enough."""
     server = build_server(services.catalog, services.dispatch, Asking(services.keyring))
-    lanes = [Exchange(server, services.catalog)]
+    exchange = Exchange(server, services.catalog)
+    lanes = (FastLane(services.dispatch, server, exchange), exchange)
     return McpEndpoint(services.authenticator, ProtectedResource(services.public_url), lanes)
 
 

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -24,19 +22,16 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
 from db.errors import AppError
-from server.http.problem import crash
 from server.mcp.asking import Asking, ask, can_ask
+from server.mcp.calling import called, idempotency_key
 from server.mcp.inbound import Inbound
-from server.mcp.results import COMPLETE, describe, explain, refusal, success, trust_label
+from server.mcp.results import COMPLETE, describe, explain, refusal, trust_label
 from server.telemetry import server_span
 from tools.approval import Answer, ApprovalRequiredError
 from tools.catalog import Catalog, ListedTool
 from tools.contract import ResourceSpec
 from tools.dispatch import Dispatch
 
-log = logging.getLogger("innkeeper.error")
-
-IDEMPOTENCY_META = "innkeeper/idempotency_key"
 RESOURCE_NOT_FOUND = -32002
 """What the handshake era calls a missing resource; the modern era says -32602 (SEP-2164)."""
 
@@ -133,37 +128,27 @@ class Handlers:
         if spec is None:
             inbound.notes["error"] = "unknown_tool"
             raise MCPError(INVALID_PARAMS, f"There is no tool '{name[:80]}'. List the tools and use one of them.")
-        inbound.notes["tool"] = name
         if spec.may_ask:
             return await self.asking.sealed(ctx, self._call)
         return await self._call(ctx)
 
     async def _call(self, ctx: Context, answer: Answer | None = None) -> dict[str, Any]:
         inbound, params = _inbound(ctx), ctx.params or {}
-        name: str = params["name"]
-        with server_span(f"tools/call {name}", inbound.headers):
-            try:
-                outcome = await self.dispatch.call(
-                    inbound.principal,
-                    name,
-                    params.get("arguments") or {},
-                    narrowing=inbound.narrowing,
-                    idempotency_key=_idempotency_key(params, inbound),
-                    progress=ctx.session.report_progress,
-                    answer=answer,
-                )
-            except ApprovalRequiredError as error:
-                inbound.notes["error"] = error.code
-                closed = answer is not None and answer.accepted is None
-                return ask(error.asked) if can_ask(ctx, inbound) and not closed else refusal(error)
-            except AppError as error:
-                inbound.notes["error"] = error.code
-                return refusal(error)
-            except Exception:
-                log.exception("tool crashed", extra={"tool": name})
-                inbound.notes["error"] = "internal_error"
-                return refusal(crash())
-        return success(outcome)
+        key = idempotency_key(params.get("_meta"), inbound.headers.get("idempotency-key"))
+        try:
+            return await called(
+                self.dispatch,
+                inbound,
+                params["name"],
+                params.get("arguments") or {},
+                key,
+                progress=ctx.session.report_progress,
+                answer=answer,
+            )
+        except ApprovalRequiredError as error:
+            inbound.notes["error"] = error.code
+            closed = answer is not None and answer.accepted is None
+            return ask(error.asked) if can_ask(ctx, inbound) and not closed else refusal(error)
 
     async def list_resources(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         """What a caller bound to a project can read there; others expand the templates."""
@@ -209,14 +194,6 @@ def _inbound(ctx: Context) -> Inbound:
 def _refuse_cursor(ctx: Context) -> None:
     if ctx.params is not None and ctx.params.get("cursor") is not None:
         raise MCPError(INVALID_PARAMS, "This list has one page: leave the cursor out.")
-
-
-def _idempotency_key(params: Mapping[str, Any], inbound: Inbound) -> str | None:
-    """From ``_meta``, which names this call, else from the header, which clients behind a gateway can set."""
-    meta = params.get("_meta")
-    if meta is not None and IDEMPOTENCY_META in meta:
-        return str(meta[IDEMPOTENCY_META])
-    return inbound.headers.get("idempotency-key")
 
 
 def _tool_on_wire(tool: ListedTool) -> dict[str, Any]:

@@ -24,11 +24,11 @@ JSON_HEADERS: RawHeaders = [(b"content-type", b"application/json"), (b"cache-con
 
 class Inbound:
     """One authenticated POST to the endpoint. ``principal`` is already narrowed by ``narrowing``; ``raw_headers`` have
-    lower-case names and stripped values. ``headers``: the first value of each. ``notes``: what a lane wants on the
-    access log line (the tool's name, the error's code).
+    lower-case names and stripped values. ``notes``: what a lane wants on the access log line (the tool's name, the
+    error's code).
     """
 
-    __slots__ = ("body", "headers", "narrowing", "notes", "principal", "raw_headers")
+    __slots__ = ("_headers", "body", "narrowing", "notes", "principal", "raw_headers")
 
     def __init__(self, principal: Principal, narrowing: Narrowing, raw_headers: RawHeaders, body: bytes) -> None:
         self.principal = principal
@@ -36,10 +36,22 @@ class Inbound:
         self.raw_headers = raw_headers
         self.body = body
         self.notes: dict[str, object] = {}
-        headers: dict[str, str] = {}
-        for name, value in raw_headers:
-            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        self.headers = headers
+        self._headers: dict[str, str] | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The first value of each header."""
+        if self._headers is None:
+            self._headers = {}
+            for name, value in self.raw_headers:
+                self._headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        return self._headers
+
+    @property
+    def only_headers(self) -> dict[bytes, bytes] | None:
+        """The headers by name as they came, when none of them came twice."""
+        headers = dict(self.raw_headers)
+        return headers if len(headers) == len(self.raw_headers) else None
 
     @property
     def repeats_headers(self) -> bool:
