@@ -27,7 +27,10 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def on_socket(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     """Serve ``app`` on 127.0.0.1 and give its URL; connections still open at the end are cut."""
-    listener = socket.create_server(("127.0.0.1", port))
+    # Named as TCP, or asyncio leaves Nagle's algorithm on and some small writes wait 40 ms for an acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
     # serve() would take over the process's signals, which belong to pytest.
     serving = asyncio.create_task(server._serve(sockets=[listener]))
