@@ -117,7 +117,8 @@ async def create_key(
 
 async def list_keys(owner: Owner, user_id: UUID | None = None) -> list[Key]:
     rows = await owner.fetch(
-        f"SELECT {_KEY_COLUMNS} FROM credentials WHERE $1::uuid IS NULL OR user_id = $1 ORDER BY id",  # noqa: S608  fixed text
+        f"SELECT {_KEY_COLUMNS} FROM credentials"  # noqa: S608  fixed text
+        " WHERE kind = 'secret' AND ($1::uuid IS NULL OR user_id = $1) ORDER BY id",
         user_id,
     )
     return [Key(**_plain(row)) for row in rows]

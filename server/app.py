@@ -21,6 +21,7 @@ from server.http.problem import render_app_error, render_http_exception
 from server.mcp import endpoint
 from server.mcp.resource import MCP_PATH
 from server.metrics import Metrics
+from server.site import approvals
 
 if TYPE_CHECKING:
     from db.database import Database
@@ -40,6 +41,7 @@ def create_app(services: Services) -> Starlette:
         Route(MCP_PATH + "/", mcp_app),
         *mcp_app.resource.routes(),
         *runs.routes(services),
+        *approvals.routes(services),
         *health.routes(services.database, metrics, services.metrics_token),
     ]
     metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", lambda: {"live": services.engine.live})

@@ -6,6 +6,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import UUID
 
 from db.errors import AppError
 from server.refusal import Refusal
@@ -63,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_processes(add)
     _add_keys(add)
     _add_backups(add)
+    opening = add("open", "print a link that opens the pages in a browser, once, for ten minutes")
+    opening.add_argument(
+        "approval", nargs="?", type=UUID, metavar="APPROVAL", help="the approval to open (default: all)"
+    )
+    opening.add_argument("--user", metavar="EMAIL_OR_ID", help="as whom (default: the account of 'up')")
+    opening.add_argument("--url", help="address of the server (default: INNKEEPER_PUBLIC_URL, else the running 'up')")
+    opening.add_argument("--json", action="store_true", help="print JSON")
+    _add_data(opening)
     migrate = add("migrate", "bring the database of DATABASE_OWNER_URL to this version, creating its roles if need be")
     migrate.add_argument("--app-role", default="innkeeper_app", help="default: %(default)s")
     migrate.add_argument("--ops-role", default="innkeeper_ops", help="default: %(default)s")

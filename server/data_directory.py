@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from server.keyring import write_once
 from server.refusal import Refusal
@@ -49,7 +50,7 @@ class DataDirectory:
 
     @property
     def running(self) -> Path:
-        """Where the running ``up`` says how its database is reached; stale unless :meth:`is_locked`."""
+        """Where the running ``up`` says how it and its database are reached; stale unless the lock is held."""
         return self.root / "running.json"
 
     @property
@@ -57,16 +58,27 @@ class DataDirectory:
         """What the embedded PostgreSQL leaves in a directory it has been started in."""
         return self.root / "postgres.json"
 
-    def say_running(self, urls: DatabaseUrls) -> None:
+    def say_running(self, urls: DatabaseUrls, address: str) -> None:
         self.running.unlink(missing_ok=True)
-        write_once(self.running, json.dumps(asdict(urls)))
+        write_once(self.running, json.dumps({"address": address, "database": asdict(urls)}))
 
     def running_urls(self) -> DatabaseUrls | None:
         """The database that a running ``up`` uses, ``None`` when none is ready."""
         try:
-            return DatabaseUrls(**json.loads(self.running.read_text()))
-        except (OSError, ValueError, TypeError):
+            return DatabaseUrls(**self._running()["database"])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
+
+    def running_address(self) -> str | None:
+        """Where people reach the running ``up``; ``None`` when none is ready."""
+        try:
+            return str(self._running()["address"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _running(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.running.read_text())
+        return found
 
     def make(self) -> None:
         """Create it, mode 0700, and prove that it can be written. Raises :class:`Refusal`."""

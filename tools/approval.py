@@ -94,22 +94,22 @@ async def require(connection: Connection, asking: Question) -> None:
         return
     if policy == "when_new" and asking.spec.asks_when is None and await approvals.used_lately(connection, asking.act):
         return
-    raise NotYetAllowedError(await preview(connection, asking))
+    raise NotYetAllowedError(await preview(connection, asking.spec, asking.call, asking.values))
 
 
-async def preview(connection: Connection, asking: Question) -> Preview:
-    """What the call would do. Raises ``AppError`` where its caller may not do it."""
-    project_id = asking.call.project_id
-    if asking.spec.preview is not None:
-        return await asking.spec.preview(replace(asking.call, connection=connection), **asking.values)
-    allowed = "readable_project()" if asking.spec.hints.read_only else "writable_project()"
-    if project_id is not None and not await connection.fetchval("SELECT readable_project() = $1", project_id):
-        raise not_found("project")
-    if project_id is not None and not await connection.fetchval(f"SELECT {allowed} = $1", project_id):
-        raise AppError(
-            "role_insufficient", 403, "Your role in this project does not allow this.", "Ask an administrator of it."
-        )
-    return Preview(f"{asking.spec.name} would be carried out as asked.")
+async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Mapping[str, Any]) -> Preview:
+    """What the call would do. Raises ``AppError`` where whoever calls may not do it."""
+    if spec.preview is not None:
+        return await spec.preview(replace(call, connection=connection), **values)
+    if call.project_id is not None:
+        may = "readable_project()" if spec.hints.read_only else "writable_project()"
+        sees, does = await connection.fetchrow(f"SELECT readable_project() = $1, {may} = $1", call.project_id) or (0, 0)
+        if not sees:
+            raise not_found("project")
+        if not does:
+            hint = "Ask an owner or admin of the project to do it, or to change your role."
+            raise AppError("role_insufficient", 403, "Your role in this project does not allow this.", hint)
+    return Preview(f"{spec.name} would be carried out with the arguments of this call.")
 
 
 async def put(services: Services, asking: Question, shown: Preview) -> AppError:

@@ -36,7 +36,7 @@ async def _run(arguments: Namespace) -> int:
 
 
 async def _create(connection: Connection, arguments: Namespace) -> None:
-    user_id = await _user(connection, arguments.user)
+    user_id = await user_named(connection, arguments.user)
     expires_at = datetime.now(UTC) + timedelta(days=arguments.days) if arguments.days else None
     key_id, token = await accounts.create_key(
         connection,
@@ -55,7 +55,7 @@ async def _create(connection: Connection, arguments: Namespace) -> None:
 
 
 async def _list(connection: Connection, arguments: Namespace) -> None:
-    user_id = await _user(connection, arguments.user) if arguments.user else None
+    user_id = await user_named(connection, arguments.user) if arguments.user else None
     keys = await accounts.list_keys(connection, user_id)
     if arguments.json:
         put(json.dumps([_shown(key) for key in keys]))
@@ -69,7 +69,9 @@ async def _list(connection: Connection, arguments: Namespace) -> None:
 
 async def _revoke(connection: Connection, arguments: Namespace) -> None:
     if arguments.user:
-        theirs = {str(key.id) for key in await accounts.list_keys(connection, await _user(connection, arguments.user))}
+        theirs = {
+            str(key.id) for key in await accounts.list_keys(connection, await user_named(connection, arguments.user))
+        }
         if arguments.id not in theirs:
             raise Refusal(f"{arguments.user} has no key {arguments.id}: see 'innkeeper keys list'.")
     key = await accounts.revoke_key(connection, arguments.id)
@@ -83,7 +85,7 @@ ACTIONS: Mapping[str, Callable[[Connection, Namespace], Awaitable[None]]] = {
 }
 
 
-async def _user(connection: Connection, named: str | None) -> UUID:
+async def user_named(connection: Connection, named: str | None) -> UUID:
     """By id or by e-mail; the account that ``up`` made when nobody is named."""
     try:
         return UUID(named or "")

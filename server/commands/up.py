@@ -132,7 +132,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
 @contextmanager
 def _running_file(start: _Start) -> Iterator[None]:
     """Tells ``keys``, ``backup`` and ``doctor`` where the running database is; it counts only under the held lock."""
-    start.data.say_running(start.urls)
+    start.data.say_running(start.urls, start.settings.house.public_url or start.url)
     try:
         yield
     finally:

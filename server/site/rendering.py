@@ -1,0 +1,75 @@
+"""HTML of the pages: templates of this folder, escaped, under a policy that lets nothing run and nothing in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from db.errors import AppError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER: Final = Path(__file__).parent
+STYLE: Final = (FOLDER / "style.css").read_text(encoding="utf-8")
+STYLE_URL: Final = f"/site/{sha256(STYLE.encode()).hexdigest()[:12]}.css"
+HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    # Under no-referrer a browser sends "Origin: null" with a form; same-origin sends our own, which is checked.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def html(template: str, values: Mapping[str, object], status: int = 200) -> Response:
+    body = _environment().get_template(template).render(**values)
+    return Response(body, status_code=status, media_type="text/html; charset=utf-8", headers=dict(HEADERS))
+
+
+def notice(error: AppError, *, signed_in: bool) -> Response:
+    """An error as a page: what was wrong and what to do."""
+    values = {"title": error.message, "message": error.message, "hint": error.hint, "signed_in": signed_in}
+    return html("notice.html", values, error.status)
+
+
+def style_route() -> Route:
+    async def style(_request: Request) -> Response:
+        return Response(STYLE, media_type="text/css", headers={"cache-control": "public, max-age=31536000, immutable"})
+
+    return Route(STYLE_URL, style)
+
+
+@cache
+def _environment() -> Environment:
+    # Most processes never show a page, so they never pay for this import.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["style_url"] = STYLE_URL
+    environment.filters["when"] = _when
+    return environment
+
+
+def _when(moment: datetime) -> str:
+    """``14:05 UTC`` today, with the day before it otherwise."""
+    moment = moment.astimezone(UTC)
+    today = moment.date() == datetime.now(UTC).date()
+    return moment.strftime("%H:%M UTC" if today else "%Y-%m-%d %H:%M UTC")
