@@ -6,12 +6,47 @@ Everything that is not an :class:`AppError` is a crash: it says nothing to the c
 
 from __future__ import annotations
 
+from typing import Any, Literal, TypedDict
+
+
+class Repair(TypedDict, total=False):
+    """What to do to one argument of the call. ``at``: its name, with dots into objects; ``any_of``: several to choose
+    from. ``schema``: what the value must be, as JSON Schema. ``without``: what must not be in it, parts of a text or
+    elements of a list. ``to``: its right name.
+    """
+
+    do: Literal["give", "drop", "change", "rename"]
+    at: str
+    any_of: list[str]
+    schema: dict[str, Any]
+    without: list[str]
+    to: str
+
+
+class Details(TypedDict, total=False):
+    """The hint for programs: what an agent can do without understanding the sentence. Kept small; most have none.
+
+    ``next_tool``: call it first, its answer has what was missing. ``arguments``: how to change the call.
+    ``did_you_mean``: the tool, prompt or family that was probably meant. ``idempotency_key``: "new" for a call that is
+    a new one. ``max_bytes``: how long a request may be. ``ask``: what only a person can change, as what it must be:
+    ``scope`` of the key, its ``project`` binding, ``read_only``, ``role`` in the project, ``tools`` of the connection.
+    """
+
+    next_tool: str
+    arguments: list[Repair]
+    did_you_mean: str
+    idempotency_key: Literal["new"]
+    max_bytes: int
+    uri_templates: list[str]
+    ask: dict[str, Any]
+
 
 class AppError(Exception):
     """An error with a meaning for the caller.
 
     ``code``: snake_case, stable, machine-readable. ``status``: the HTTP status an HTTP edge answers with.
     ``retryable``: whether the very same call may succeed later. ``retry_after``: seconds, for 429 and 503.
+    ``details``: the hint again, for programs.
     """
 
     def __init__(
@@ -22,6 +57,7 @@ class AppError(Exception):
         hint: str | None = None,
         retryable: bool = False,
         retry_after: int | None = None,
+        details: Details | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -30,27 +66,36 @@ class AppError(Exception):
         self.hint = hint
         self.retryable = retryable
         self.retry_after = retry_after
+        self.details: Details = details or {}
 
     def __repr__(self) -> str:
         return f"AppError({self.code!r}, {self.status}, {self.message!r})"
 
 
-def not_found(kind: str, hint: str | None = None) -> AppError:
-    """The same answer for "does not exist", "was deleted" and "is not yours": nobody can tell the three apart."""
+def not_found(kind: str, hint: str | None = None, details: Details | None = None) -> AppError:
+    """The same answer for "does not exist", "was deleted" and "is not yours": nobody can tell the three apart.
+
+    Without a ``hint`` of its own it names the tool that lists the kind, which must exist then.
+    """
+    if hint is None:
+        details = {"next_tool": f"list_{kind}s", **(details or {})}
     return AppError(
         f"{kind}_not_found",
         404,
         f"There is no such {kind}, or this caller may not see it.",
         hint or f"List what this caller can see (list_{kind}s) and use an id from there.",
+        details=details,
     )
 
 
-def invalid(message: str, hint: str | None = None, code: str = "invalid_arguments") -> AppError:
-    return AppError(code, 400, message, hint)
+def invalid(
+    message: str, hint: str | None = None, code: str = "invalid_arguments", details: Details | None = None
+) -> AppError:
+    return AppError(code, 400, message, hint, details=details)
 
 
-def conflict(code: str, message: str, hint: str | None = None) -> AppError:
-    return AppError(code, 409, message, hint)
+def conflict(code: str, message: str, hint: str | None = None, details: Details | None = None) -> AppError:
+    return AppError(code, 409, message, hint, details=details)
 
 
 def unauthenticated(message: str = "This needs a valid access token.") -> AppError:
@@ -68,6 +113,7 @@ def missing_scope(scope: str) -> AppError:
         403,
         f"This key does not have the scope '{scope}'.",
         f"Use a key that was created with '{scope}', or ask an administrator of the project for one.",
+        details={"ask": {"scope": scope}},
     )
 
 
@@ -77,6 +123,7 @@ def read_only(what: str) -> AppError:
         403,
         f"{what} changes data, and this connection is read-only.",
         "Connect without read_only=1, with a key that is not read-only, when the change is really wanted.",
+        details={"ask": {"read_only": False}},
     )
 
 

@@ -1,7 +1,7 @@
 """The one renderer of errors over plain HTTP: RFC 9457 problem details.
 
-A body is ``{"type", "title", "status", "detail", "hint"?, "retryable", "request_id"?}``; ``type`` is the stable code
-of the error as a URN (``urn:innkeeper:error:<code>``). 429 and 503 carry ``Retry-After`` in seconds.
+A body is ``{"type", "title", "status", "detail", "hint"?, "retryable", "request_id"?}`` and the fields of
+:class:`db.errors.Details`; ``type`` is the stable code of the error as a URN (``urn:innkeeper:error:<code>``). 429 and 503 carry ``Retry-After`` in seconds.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def problem_body(error: AppError) -> bytes:
     }
     if error.hint is not None:
         document["hint"] = error.hint
+    document.update(error.details)
     if request_id := logs.request_id.get():
         document["request_id"] = request_id
     return json.dumps(document).encode()

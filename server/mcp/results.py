@@ -59,8 +59,10 @@ def refusal(error: AppError) -> dict[str, Any]:
 
 
 def describe(error: AppError) -> dict[str, Any]:
-    """``{"code", "message", "hint"?, "retryable", "retry_after"?, "approval"?}``: the error for programs."""
+    """``{"code", "message", "retryable", "hint"?, "retry_after"?, "approval"?}`` and the fields of
+    :class:`db.errors.Details`: the error for programs."""
     described: dict[str, Any] = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    described.update(error.details)
     if error.hint is not None:
         described["hint"] = error.hint
     if error.retry_after is not None:
