@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 import pytest_asyncio
@@ -30,8 +30,8 @@ class Inn:
     """The services of a real server, a key that may do everything, and one that may only read projects."""
 
     services: Services
-    token: str
-    reader: str
+    token: str = field(repr=False)
+    reader: str = field(repr=False)
 
     def production(self) -> Starlette:
         """The application as it is shipped."""

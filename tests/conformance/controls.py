@@ -29,9 +29,7 @@ class Guest:
     token: str
     reader: str
 
-    async def post(
-        self, body: Any, *, token: str | None = None, url: str = "/mcp", **headers: str
-    ) -> httpx2.Response:
+    async def post(self, body: Any, *, token: str | None = None, url: str = "/mcp", **headers: str) -> httpx2.Response:
         sent = {"accept": BOTH, "authorization": f"Bearer {token or self.token}"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.post(url, json=body, headers=sent)

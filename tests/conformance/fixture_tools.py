@@ -21,7 +21,7 @@ from mcp_types import (
     TextContent,
 )
 
-from server.mcp.handlers import Context
+from server.mcp.context import Context
 from tests.conformance.fixture_results import (
     DEFAULTS_FORM,
     ENUMS_FORM,

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 
 from db.scopes import Scope
+from server.mcp.context import Checked, Context
 from server.mcp.exchange import Exchange
-from server.mcp.handlers import Checked, Context
 from server.mcp.results import COMPLETE
 from tests.conformance.fixture_results import (
     NO_ARGUMENTS,
@@ -60,7 +60,7 @@ def _spec(name: str) -> ToolSpec:
 def profile_catalog() -> Catalog:
     """Production's tools and resources, and the fixtures after them."""
     names = fixture_tools(InMemorySubscriptionBus())
-    return Catalog((*CATALOG.tools, *(_spec(name) for name in names)), CATALOG.resources)
+    return Catalog((*CATALOG.tools, *(_spec(name) for name in names)), CATALOG.resources, CATALOG.prompts)
 
 
 def mount(app: Starlette, catalog: Catalog) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.conformance import defects_at_the_door, defects_in_results, defects_on_the_wire
+from tests.conformance.breaking import spoiled
 from tests.conformance.conftest import Inn, at
 from tests.conformance.controls import CONTROLS, HANDSHAKE, MODERN, Guest
 from tests.conformance.defects import DEFECTS, Defect
@@ -60,6 +62,8 @@ TASKS = {
 """The Tasks extension, which this server does not offer: runs are tools of their own."""
 
 AT_ONCE = 4
+SEEDED_IN = (defects_at_the_door, defects_on_the_wire, defects_in_results)
+"""Importing them fills ``DEFECTS``."""
 
 
 def red(found: Run, scenario: str) -> list[str]:
@@ -92,7 +96,8 @@ async def test_without_sessions_only_what_needs_a_back_channel_is_missing(inn: I
 
 @pytest.mark.long
 async def test_of_the_whole_suite_only_the_tasks_extension_is_missing(inn: Inn, tmp_path: Path) -> None:
-    async with at(inn.profile(sessions=True)) as url:
+    # Through the wrapper that seeds defects, which by itself must not break anything.
+    async with at(spoiled(inn.profile(sessions=True))) as url:
         found = await run(url, inn.token, tmp_path, "--suite", "all")
     assert set(found.failed) == TASKS
 
@@ -122,8 +127,15 @@ async def serves_prompts(url: str, token: str) -> bool:
     return "prompts" in discovered.json()["result"]["capabilities"]
 
 
+async def test_the_profile_is_the_shipped_application_with_fixtures(inn: Inn) -> None:
+    shipped, profile = inn.production(), inn.profile()
+    assert [layer.cls for layer in profile.user_middleware] == [layer.cls for layer in shipped.user_middleware]
+    assert [type(lane) for lane in profile.state.mcp_app.lanes] == [type(lane) for lane in shipped.state.mcp_app.lanes]
+    assert type(profile.state.mcp_app.authenticator) is type(shipped.state.mcp_app.authenticator)
+
+
 async def test_the_controls_hold_for_the_shipped_server_and_for_the_profile(inn: Inn) -> None:
-    for app in (inn.production(), inn.profile()):
+    for app in (inn.production(), inn.profile(), spoiled(inn.profile())):
         async with at(app) as url, httpx2.AsyncClient(base_url=url.removesuffix("/mcp")) as http:
             for control in CONTROLS:
                 await control(Guest(http, inn.token, inn.reader))
@@ -150,4 +162,4 @@ async def test_every_seeded_defect_turns_the_run_red(inn: Inn, tmp_path: Path) -
     async with asyncio.TaskGroup() as group:
         verdicts = [group.create_task(goes_unnoticed(defect), name=defect.name) for defect in DEFECTS]
     assert [missed for verdict in verdicts if (missed := verdict.result()) is not None] == []
-    assert len(DEFECTS) >= 20
+    assert len(DEFECTS) >= 40
