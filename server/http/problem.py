@@ -1,7 +1,8 @@
 """The one renderer of errors over plain HTTP: RFC 9457 problem details.
 
 A body is ``{"type", "title", "status", "detail", "hint"?, "retryable", "request_id"?}`` and the fields of
-:class:`db.errors.Details`; ``type`` is the stable code of the error as a URN (``urn:innkeeper:error:<code>``). 429 and 503 carry ``Retry-After`` in seconds.
+:class:`db.errors.Details`; ``type`` is the stable code of the error as a URN (``urn:innkeeper:error:<code>``). 429 and
+503 carry ``Retry-After`` in seconds.
 """
 
 from __future__ import annotations

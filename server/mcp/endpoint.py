@@ -25,6 +25,7 @@ from server.mcp.handlers import build_server
 from server.mcp.inbound import Answer, Inbound, Lane, send_answer
 from server.mcp.resource import ProtectedResource
 from server.mcp.results import describe
+from server.mcp.step_up import stepped_up
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
@@ -91,6 +92,8 @@ class McpEndpoint:
         for lane in self.lanes:
             answer = await lane.answer(inbound)
             if isinstance(answer, Answer):
+                if "error" in inbound.notes:
+                    answer = stepped_up(answer, inbound, self.resource, scope)
                 await send_answer(send, answer)
                 return
             if answer is not None:

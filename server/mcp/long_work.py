@@ -28,7 +28,9 @@ class LongWork:
         if method == "tools/call":
             name = (message.get("params") or {}).get("name")
             spec = self._catalog.tool(name) if isinstance(name, str) else None
-            if spec is not None and spec.takes_long and takes_stream(inbound.headers.get("accept", "")):
+            if spec is None or not spec.takes_long or not inbound.principal.may(spec.scope):
+                return None  # what is refused for its scope has a status of its own, which no stream can have
+            if takes_stream(inbound.headers.get("accept", "")):
                 return not spec.hints.read_only
         elif method == LISTEN and self._server.get_request_handler(LISTEN) is not None:
             return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -29,6 +31,12 @@ class ProtectedResource:
         """The value of ``WWW-Authenticate`` on 401."""
         fault = 'error="invalid_token", ' if token_was_sent else ""
         return f'Bearer {fault}resource_metadata="{self._base(scope)}{WELL_KNOWN}{MCP_PATH}"'.encode()
+
+    def step_up(self, scope: Scope, scopes: Sequence[str]) -> bytes:
+        """The value of ``WWW-Authenticate`` on 403: which scopes a token needs for the call."""
+        named = " ".join(scopes)
+        metadata = f"{self._base(scope)}{WELL_KNOWN}{MCP_PATH}"
+        return f'Bearer error="insufficient_scope", scope="{named}", resource_metadata="{metadata}"'.encode()
 
     def routes(self) -> list[Route]:
         """The metadata at the path-suffixed well-known address, where clients look first, and at the root one."""
