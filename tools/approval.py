@@ -109,7 +109,7 @@ async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Ma
         if not does:
             hint = "Ask an owner or admin of the project to do it, or to change your role."
             raise AppError("role_insufficient", 403, "Your role in this project does not allow this.", hint)
-    return Preview(f"{spec.name} would be carried out with the arguments of this call.")
+    return Preview(f"This carries out {spec.name} with the arguments of the call.")
 
 
 async def put(services: Services, asking: Question, shown: Preview) -> AppError:

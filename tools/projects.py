@@ -171,8 +171,8 @@ async def create_project(
 async def _loosening(call: Caller, project_id: UUID, approvals: str, **_changes: object) -> Preview:
     async with call.transaction() as connection:
         row = await _administered(connection, project_id)
-    when = {"when_new": "only before the first such call on a target", "never": "never"}.get(approvals, approvals)
-    effect = f"update_project would set when project {project_id} asks a person before destructive calls: {when}."
+    when = "never" if approvals == "never" else "only the first time for each target"
+    effect = f"This lets destructive and outward tools in project {project_id} ask a person {when}, from now on."
     return Preview(effect, {"Project": row["name"]})
 
 
@@ -233,10 +233,8 @@ async def _deletion(call: Caller, project_id: UUID) -> Preview:
     async with call.transaction() as connection:
         row = await _administered(connection, project_id)
         counts = await projects.contents(connection, project_id)
-    held = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
-    return Preview(
-        f"delete_project would delete project {project_id} for good, with its {held}.", {"Project": row["name"]}
-    )
+    held = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
+    return Preview(f"This deletes project {project_id} for good, with its {held}.", {"Project": row["name"]})
 
 
 @tool(
@@ -257,7 +255,7 @@ async def delete_project(call: Caller, project_id: ProjectId) -> DeletedProject:
     return DeletedProject(id=project_id)
 
 
-@resource("innkeeper://projects/{project_id}", Scope.projects_read, rest_from="get_project")
+@resource("innkeeper://projects/{project_id}", Scope.projects_read, rest_from="get_project", listed=True)
 async def project(call: Caller, project_id: ProjectId) -> Project:
     """A project with all its settings."""
     found: Project = await get_project.function(call, project_id, max_bytes=MOST_BYTES)

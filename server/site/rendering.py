@@ -65,6 +65,7 @@ def _environment() -> Environment:
     )
     environment.globals["style_url"] = STYLE_URL
     environment.filters["when"] = _when
+    environment.filters["until"] = _until
     return environment
 
 
@@ -73,3 +74,10 @@ def _when(moment: datetime) -> str:
     moment = moment.astimezone(UTC)
     today = moment.date() == datetime.now(UTC).date()
     return moment.strftime("%H:%M UTC" if today else "%Y-%m-%d %H:%M UTC")
+
+
+def _until(moment: datetime) -> str:
+    """``14:05 UTC, in 9 minutes``."""
+    minutes = round((moment - datetime.now(UTC)).total_seconds() / 60)
+    left = "in less than a minute" if minutes < 1 else f"in {minutes} minute{'' if minutes == 1 else 's'}"
+    return f"{_when(moment)}, {left}"
