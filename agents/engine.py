@@ -114,7 +114,7 @@ class RunEngine:
             raise AppError("shutting_down", 503, "This server is shutting down.", "Send it again.", True, 1)
         named = _named_project(principal, project_id or asked.project)
         async with self._database.transaction(principal, named) as connection:
-            project = named or await runs.enter_only_project(connection)
+            project = named or await runs.enter_first_project(connection)
             if project is None:
                 raise _no_project()
             new = self._new_run(principal, project, agent, asked)
@@ -275,7 +275,7 @@ def _refuse(begun: Begun, asked: RunInput) -> None:
 
 
 def _named_project(principal: Principal, named: UUID | None) -> UUID | None:
-    """The key's own project, else the named one. None: the caller's only one, if it has just one."""
+    """The key's own project, else the named one. None: the caller's first, which an account always starts with."""
     if principal.project_id is not None and named not in (None, principal.project_id):
         raise not_found("project", "This key is bound to another project; do not name one.")
     return principal.project_id or named
@@ -283,7 +283,7 @@ def _named_project(principal: Principal, named: UUID | None) -> UUID | None:
 
 def _no_project() -> AppError:
     return invalid(
-        "This key reaches several projects, or none.",
-        "Name one: POST /agui?project=ID, or forwardedProps.innkeeper.project. list_projects shows the ids.",
+        "This key reaches no project.",
+        "Create one with create_project, or use a key of an account that has one.",
         "project_required",
     )

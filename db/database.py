@@ -132,8 +132,11 @@ class Database:
             raise unavailable() from error
 
     def system(self) -> Transaction:
-        """A transaction as nobody: no tenant row is visible, only the allow-listed functions are of use."""
-        return Transaction(self._pool, "BEGIN")
+        """A connection as nobody, each statement its own transaction, which saves two round trips.
+
+        No tenant row is visible, only the allow-listed functions are of use.
+        """
+        return Transaction(self._pool, None)
 
     @contextlib.asynccontextmanager
     async def ops(self) -> AsyncIterator[Connection]:
@@ -164,11 +167,14 @@ class Database:
 
 
 class Transaction:
-    """One transaction on one pooled connection. Losing the server inside it surfaces as ``AppError`` unavailable."""
+    """One transaction (none without ``begin``) on one pooled connection.
+
+    Losing the server inside it surfaces as ``AppError`` unavailable.
+    """
 
     __slots__ = ("_begin", "_connection", "_pool", "_span")
 
-    def __init__(self, pool: Pool, begin: str) -> None:
+    def __init__(self, pool: Pool, begin: str | None) -> None:
         self._pool = pool
         self._begin = begin
         self._connection: Connection | None = None
@@ -180,7 +186,8 @@ class Transaction:
         try:
             self._connection = connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
             try:
-                await connection.execute(self._begin)
+                if self._begin is not None:
+                    await connection.execute(self._begin)
             except BaseException:
                 await self._release(broken=True)
                 raise
@@ -197,8 +204,9 @@ class Transaction:
             return
         broken = True
         try:
-            await connection.execute("COMMIT" if kind is None else "ROLLBACK")
-            broken = False
+            if self._begin is not None:
+                await connection.execute("COMMIT" if kind is None else "ROLLBACK")
+            broken = connection.is_closed()
         except LOST as lost:
             raise unavailable() from (error or lost)
         finally:

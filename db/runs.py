@@ -121,12 +121,14 @@ class Known:
 
 
 @traced
-async def enter_only_project(connection: Connection) -> UUID | None:
-    """Make the caller's one project that of this transaction, which began without any; None when it is not one."""
-    rows = await connection.fetch(
-        "SELECT id, set_config('app.project_id', id::text, true) FROM (SELECT id FROM projects LIMIT 2) AS p"
+async def enter_first_project(connection: Connection) -> UUID | None:
+    """Make the caller's oldest project that of this transaction, which began without any; None when there is none."""
+    row = await connection.fetchrow(
+        "SELECT id, set_config('app.project_id', id::text, true)"
+        " FROM (SELECT m.project_id AS id FROM project_members m WHERE m.user_id = acting_user()"
+        " ORDER BY m.project_id LIMIT 1) AS p"
     )
-    return rows[0]["id"] if len(rows) == 1 else None
+    return None if row is None else row["id"]
 
 
 async def begin(connection: Connection, run: NewRun) -> Begun:

@@ -85,7 +85,7 @@ class _Start:
             found = {
                 "url": self.url,
                 "mcp_url": f"{self.url}/mcp",
-                "agui_url": f"{self.url}/agui?project={self.project_id}",
+                "agui_url": f"{self.url}/agui",
                 "api_key": self.api_key,
                 "project_id": str(self.project_id),
                 "pid": os.getpid(),
@@ -98,7 +98,7 @@ class _Start:
                 api_key=self.api_key,
                 key_file=self.data.api_key,
                 literal=sys.stdout.isatty(),
-                agent_url=f"{self.url}/agui/demo?project={self.project_id}",
+                agent_url=f"{self.url}/agui/demo",
             )
         )
 

@@ -46,7 +46,6 @@ async def test_nothing_of_the_caller_stays_on_the_connection_not_even_after_an_e
                     "SELECT become($1, $2, NULL, NULL), 1 / 0",
                     *(tenant.principal.credential_id, tenant.principal.user_id),
                 )
-            await connection.execute("ROLLBACK; BEGIN")
             assert await connection.fetchval(SETTINGS) == ""
     finally:
         await database.close()

@@ -10,6 +10,7 @@ from ag_ui.core import Event as AGUIEvent
 from ag_ui_validate.pytest_plugin import assert_valid_agui
 from pydantic import TypeAdapter
 
+from db.ids import uuid7
 from tests.agents.inn import Inn, body, inn, run, user
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
@@ -126,19 +127,20 @@ async def test_the_projects_settings_reach_the_model(
     assert "Swear." in str(model.requests[1].body)
 
 
-async def test_the_project_is_the_named_one_or_the_only_one_or_asked_for(
+async def test_the_project_is_the_named_one_or_the_first_of_the_account(
     house_open: Inn, house: House, tenant: Tenant, stranger: Tenant, owner: Owner
 ) -> None:
-    only = await run(house_open, tenant.token, body(user("Hello")))
-    assert only.status == 200
     second = await house.owner.fetchval(
-        "INSERT INTO projects (id, name, created_by) VALUES (gen_random_uuid(), 'second', $1) RETURNING id",
-        tenant.user_id,
+        "INSERT INTO projects (id, name, created_by) VALUES ($1, 'second', $2) RETURNING id", uuid7(), tenant.user_id
     )
-    unclear = await run(house_open, tenant.token, body(user("Hello")))
-    assert unclear.status == 400
-    assert unclear.problem["type"] == "urn:innkeeper:error:project_required"
-    assert "project" in unclear.problem["hint"]
+    unnamed = await run(house_open, tenant.token, body(user("Hello")))
+    assert unnamed.status == 200
+    assert await owner.fetchval("SELECT project_id FROM runs") == tenant.project_id
+    await owner.execute("DELETE FROM project_members WHERE user_id = $1", stranger.user_id)
+    homeless = await run(house_open, stranger.token, body(user("Hello")))
+    assert homeless.status == 400
+    assert homeless.problem["type"] == "urn:innkeeper:error:project_required"
+    assert "create_project" in homeless.problem["hint"]
     by_query = await run(house_open, tenant.token, body(user("Hello")), project=second)
     assert by_query.status == 200
     props = {"innkeeper": {"project": str(tenant.project_id)}}
