@@ -1,4 +1,4 @@
-"""The one list of all tools and resources. Listings, documentation, snapshots and the tenancy test come from it."""
+"""The one list of all tools, resources and prompts. Listings, documentation, snapshots and tests come from it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from db.errors import invalid
+from db.errors import AppError, invalid
 from db.principal import Principal
-from tools import projects
+from tools import projects, workflows
 from tools.contract import ResourceSpec, ToolSpec
+from tools.prompts import PromptSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,20 @@ class ListedTool:
 
 
 class Catalog:
-    """Tools and resources by name. What a caller sees depends on its scopes and binding only, never on a connection."""
+    """Tools, resources and prompts by name. What a caller sees depends on scopes and binding, not on a session."""
 
     def __init__(
-        self, tools: Iterable[ToolSpec], resources: Iterable[ResourceSpec] = (), *, on_request: Iterable[str] = ()
+        self,
+        tools: Iterable[ToolSpec],
+        resources: Iterable[ResourceSpec] = (),
+        prompts: Iterable[PromptSpec] = (),
+        *,
+        on_request: Iterable[str] = (),
     ) -> None:
         """``on_request``: families that are offered only to connections that name them in ``?tools=``."""
         self.tools = tuple(tools)
         self.resources = tuple(resources)
+        self.prompts = tuple(prompts)
         self.families = frozenset(spec.family for spec in self.tools)
         self.default_families = self.families - frozenset(on_request)
         names = [(name, spec) for spec in self.tools for name in (spec.name, *spec.aliases)]
@@ -74,6 +81,24 @@ class Catalog:
     def visible_resources(self, principal: Principal) -> tuple[ResourceSpec, ...]:
         return tuple(spec for spec in self.resources if principal.may(spec.scope))
 
+    def visible_prompts(self, principal: Principal, families: frozenset[str] | None = None) -> tuple[PromptSpec, ...]:
+        """The prompts whose tools this caller may all call."""
+        offered = self.offered(families)
+        return tuple(
+            spec
+            for spec in self.prompts
+            if all(used.family in offered and visible(used, principal) for used in spec.uses)
+        )
+
+    def prompt(self, principal: Principal, name: str, families: frozenset[str] | None = None) -> PromptSpec:
+        """The prompt ``name``. Raises ``AppError`` for one that this caller does not see."""
+        for spec in self.visible_prompts(principal, families):
+            if spec.name == name:
+                return spec
+        raise AppError(
+            "unknown_prompt", 404, f"There is no prompt '{name[:80]}' here.", "List the prompts and use one of them."
+        )
+
     @cached_property
     def _scopes(self) -> frozenset[str]:
         return frozenset(spec.scope.value for spec in self.tools)
@@ -109,4 +134,5 @@ CATALOG = Catalog(
         projects.delete_project,
     ),
     resources=(projects.project,),
+    prompts=workflows.PROMPTS,
 )

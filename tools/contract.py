@@ -132,7 +132,10 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSpec:
-    """A resource template (RFC 6570, simple expansion of one ``{project_id}``) and the function that reads it."""
+    """A resource template (RFC 6570, simple expansion of one ``{project_id}``) and the function that reads it.
+
+    ``listed``: ``resources/list`` shows one of it for each project of the caller.
+    """
 
     uri_template: str
     name: str
@@ -144,6 +147,7 @@ class ResourceSpec:
     mime_type: str = "application/json"
     untrusted: tuple[str, ...] = ()
     rest_from: str = ""
+    listed: bool = False
 
     def uri(self, project_id: UUID) -> str:
         return self.uri_template.replace("{project_id}", str(project_id))
@@ -228,7 +232,7 @@ def tool(
 
 
 def resource(
-    uri_template: str, scope: Scope, *, rest_from: str = "", title: str | None = None
+    uri_template: str, scope: Scope, *, rest_from: str = "", listed: bool = False, title: str | None = None
 ) -> Callable[[Callable[..., Awaitable[Any]]], ResourceSpec]:
     """Make a resource of ``async (call, project_id) -> model``; what it reads is the model as JSON.
 
@@ -244,7 +248,16 @@ def resource(
         shown = title or name.replace("_", " ").capitalize()
         untrusted = untrusted_paths(output.json_schema(mode="serialization"))
         return ResourceSpec(
-            uri_template, name, shown, description, scope, function, output, untrusted=untrusted, rest_from=rest_from
+            uri_template,
+            name,
+            shown,
+            description,
+            scope,
+            function,
+            output,
+            untrusted=untrusted,
+            rest_from=rest_from,
+            listed=listed,
         )
 
     return decorate
