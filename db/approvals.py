@@ -152,8 +152,8 @@ async def decide(connection: Connection, approval_id: UUID, person: UUID, *, app
     return bool(
         await connection.fetchval(
             "UPDATE approvals SET state = $2, decided_by = $3, decided_through = 'page', decided_at = now(),"  # noqa: S608  fixed text
-            f" expires_at = now() + interval '10 minutes' WHERE id = $1 AND {_LIVE} AND expires_at > now()"
-            " RETURNING true",
+            f" expires_at = now() + interval '10 minutes' WHERE id = $1 AND (SELECT acting_person()) = $3 AND {_LIVE}"
+            " AND expires_at > now() RETURNING true",
             *(approval_id, "approved" if approve else "denied", person),
         )
     )

@@ -80,8 +80,10 @@ class Decisions:
             await ledger.audit(connection, person, row["project_id"], action, str(approval_id))
 
     async def _row(self, person: Principal, approval_id: UUID) -> asyncpg.Record:
-        async with self._services.database.transaction(person) as connection:
-            row = await approvals.find(connection, approval_id)
+        row = None
+        if person.kind == "session":
+            async with self._services.database.transaction(person) as connection:
+                row = await approvals.find(connection, approval_id)
         if row is None:
             raise not_found("approval", "Ask whoever sent you here for a new address, or open the list.")
         return row
