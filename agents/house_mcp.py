@@ -98,7 +98,8 @@ class HouseMCP:
             (b"host", b"127.0.0.1"),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
-            (b"accept", b"application/json, text/event-stream"),
+            # No stream: this client has nothing to do with progress, and waits for one body.
+            (b"accept", b"application/json"),
             (b"mcp-protocol-version", PROTOCOL_VERSION.encode()),
             (b"mcp-method", method.encode()),
         ]

@@ -15,6 +15,7 @@ import pytest_asyncio
 from pydantic import BaseModel
 from starlette.types import Message
 
+from agents.house_mcp import HouseMCP
 from db.errors import invalid
 from db.principal import Principal
 from db.scopes import Scope
@@ -256,6 +257,15 @@ async def test_a_cancelled_call_in_the_process_does_with_the_work_what_a_lost_re
         workshop.go_on.set()
         await (workshop.done if goes_on else workshop.cancelled).wait()
     assert workshop.cancelled.is_set() is not goes_on
+
+
+async def test_an_agent_calls_a_tool_that_takes_long_like_any_other(
+    house_services: EdgeServices, tenant: Tenant, workshop: Workshop
+) -> None:
+    workshop.go_on.set()
+    mcp = HouseMCP(edge_app(house_services).state.mcp_app)
+    result = await mcp.call_tool(tenant.principal, "read_much", {}, "key")
+    assert result["structuredContent"] == {"told": "much"}
 
 
 async def test_the_work_waits_for_a_slow_reader_and_never_for_one_that_left() -> None:
