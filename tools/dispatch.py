@@ -15,13 +15,13 @@ from uuid import UUID
 import asyncpg
 from opentelemetry import trace
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 
 from db import ledger
-from db.errors import AppError, invalid, missing_scope, not_found, read_only
+from db.errors import AppError, invalid, missing_scope, read_only
 from db.principal import Principal
 from db.spans import span
-from tools import approval
+from tools import approval, mistakes
 from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, visible
 from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
@@ -94,7 +94,8 @@ class Dispatch:
         spec = self._permitted(caller, name, narrowing)
         values = _validated(spec, caller, arguments)
         project_id = values.get(PROJECT)
-        self._check_project(caller, project_id)
+        if self._is_elsewhere(caller, project_id):
+            raise mistakes.another_project(spec)
         call = Call(caller, self.services, project_id, listener=progress)
         deadline = self._long_deadline if spec.takes_long else self._deadline
         with span(_tracer, "tool.call", "tool.name", spec.name):
@@ -115,13 +116,16 @@ class Dispatch:
     async def read_resource(self, principal: Principal, uri: str, *, narrowing: Narrowing = EVERYTHING) -> Outcome:
         """Read the resource at ``uri``. Raises ``AppError`` ``resource_not_found`` for what this caller cannot see."""
         caller = narrowing.of(principal)
-        for spec in self.catalog.visible_resources(caller):
+        for spec in self.catalog.resources:
             project_id = spec.match(uri)
             if project_id is None:
                 continue
+            if not caller.may(spec.scope):
+                raise missing_scope(spec.scope.value)
             with span(_tracer, "resource.read", "resource.name", spec.name):
                 try:
-                    self._check_project(caller, project_id)
+                    if self._is_elsewhere(caller, project_id):
+                        break
                     async with asyncio.timeout(self._deadline):
                         value = await spec.function(Call(caller, self.services, project_id), project_id)
                         return _outcome(spec, value, MOST_BYTES)
@@ -131,37 +135,35 @@ class Dispatch:
                     raise
                 except asyncpg.PostgresError as error:
                     raise _from_database(error) from error
-        raise not_found("resource", "List the resource templates and use an id that this caller can see.")
+        raise mistakes.no_such_resource([spec.uri_template for spec in self.catalog.visible_resources(caller)])
 
     def _permitted(self, caller: Principal, name: str, narrowing: Narrowing) -> ToolSpec:
         spec = self.catalog.tool(name)
         if spec is None:
-            raise AppError(
-                "unknown_tool", 404, f"There is no tool '{name[:80]}'.", "List the tools and use one of them."
-            )
+            raise self.unknown(name, caller, narrowing)
         if spec.family not in self.catalog.offered(narrowing.families):
             raise AppError(
                 "tool_not_offered",
                 404,
                 f"This connection does not offer {spec.name}.",
                 f"Connect with ?tools={spec.family} added to the URL.",
+                details={"ask": {"tools": spec.family}},
             )
         if visible(spec, caller):
             return spec
-        if spec.scope.value not in caller.scopes:
-            raise missing_scope(spec.scope.value)
+        # The scope comes last: with another token alone the call would still be refused for these.
         if caller.read_only and not spec.hints.read_only:
-            raise read_only(name)
-        raise AppError(
-            "project_bound",
-            403,
-            f"{name} works across projects, and this connection is bound to one.",
-            "Use a key that is not bound to a project, without ?project=.",
-        )
+            raise read_only(spec.name)
+        if spec.account_wide and caller.project_id is not None:
+            raise mistakes.project_bound(spec.name)
+        raise missing_scope(spec.scope.value)
 
-    def _check_project(self, caller: Principal, project_id: UUID | None) -> None:
-        if self._verify_project and project_id is not None and caller.project_id not in (None, project_id):
-            raise not_found("project")
+    def unknown(self, name: str, caller: Principal, narrowing: Narrowing = EVERYTHING) -> AppError:
+        """The error for a tool there is not, with the one that was probably meant, of those the caller may call."""
+        return mistakes.unknown_tool(name, [tool.name for tool in self.catalog.visible(caller, narrowing.families)])
+
+    def _is_elsewhere(self, caller: Principal, project_id: UUID | None) -> bool:
+        return self._verify_project and project_id is not None and caller.project_id not in (None, project_id)
 
     async def _ask_first(
         self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None, answer: Answer | None
@@ -216,26 +218,26 @@ def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) 
     try:
         model = spec.input_model.model_validate(given)
     except ValidationError as error:
-        raise _explained(spec, error.errors(include_url=False, include_input=False)) from None
+        faults = error.errors(include_url=False, include_input=False)
+        raise mistakes.wrong_arguments(spec, given, faults, bound=caller.project_id is not None) from None
     return dict(model)
-
-
-def _explained(spec: ToolSpec, errors: list[ErrorDetails]) -> AppError:
-    """Each fault with its place; the values themselves are left out, they may be anything."""
-    faults = [f"{'.'.join(str(part) for part in error['loc']) or 'arguments'}: {error['msg']}" for error in errors[:5]]
-    known = ", ".join(spec.input_model.model_fields)
-    return invalid(
-        f"Invalid arguments for {spec.name}: {'; '.join(faults)}.", f"{spec.name} takes: {known or 'nothing'}."
-    )
 
 
 def _from_database(error: asyncpg.PostgresError) -> AppError:
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return AppError(
-            "not_permitted", 403, "Your role or key does not allow this here.", "Ask an administrator of the project."
+            "not_permitted",
+            403,
+            "Your role or key does not allow this here.",
+            "Ask an administrator of the project.",
+            details={"ask": {"role": "admin"}},
         )
     if isinstance(error, (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)):
         return AppError("busy", 409, "Another call was changing the same thing.", "Try the same call again.", True)
     if isinstance(error, asyncpg.DataError):
-        return invalid("A value cannot be stored as it is.", "Remove NUL and other characters that are not text.")
+        return invalid(
+            "A value cannot be stored as it is.",
+            "Remove NUL and other characters that are not text.",
+            details={"arguments": [{"do": "change", "without": [mistakes.NUL]}]},
+        )
     raise error

@@ -10,7 +10,6 @@ from typing import Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.lowlevel import Server
-from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import x_mcp_header_map
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import CacheableMethod
@@ -119,8 +118,7 @@ class Handlers:
         name: str = (ctx.params or {})["name"]
         spec = self.catalog.tool(name)
         if spec is None:
-            inbound.notes["error"] = "unknown_tool"
-            raise MCPError(INVALID_PARAMS, f"There is no tool '{name[:80]}'. List the tools and use one of them.")
+            raise protocol_error(inbound, self.dispatch.unknown(name, inbound.principal, inbound.narrowing))
         if spec.may_ask:
             return await self.asking.sealed(ctx, self._call)
         return await self._call(ctx)
