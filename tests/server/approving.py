@@ -1,0 +1,60 @@
+"""A tool that asks first, a house that serves it, and a person who answers; for the tests of approvals."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+
+from db import sessions
+from db.credentials import Authenticator
+from db.database import Database
+from db.principal import Principal
+from db.scopes import Scope
+from server.app import create_app
+from tests.conftest import Owner
+from tests.server.edge_services import EdgeServices
+from tools.catalog import CATALOG, Catalog
+from tools.contract import Caller, ProjectId, tool
+from tools.dispatch import Dispatch
+from tools.ports import Services
+
+
+class Sent(BaseModel):
+    sent: bool = True
+
+
+@tool(Scope.projects_write, read_only=False, destructive=False, idempotent=False, open_world=True, target="to")
+async def send(call: Caller, project_id: ProjectId, to: str, text: str = "") -> Sent:
+    """Send something out of the house. What was sent is left in the project's instructions."""
+    async with call.transaction() as connection:
+        await connection.execute(
+            "UPDATE projects SET instructions = instructions || $1 || ';' WHERE id = $2", f"{to}{text}", project_id
+        )
+    return Sent()
+
+
+SENDING = Catalog((*CATALOG.tools, send), CATALOG.resources)
+
+
+def sending_app(database: Database, authenticator: Authenticator, services: Services) -> Starlette:
+    """The whole application with ``send`` in its catalogue."""
+    dispatch = Dispatch(services, SENDING)
+    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database), SimpleNamespace(live=0))
+    return create_app(cast("Any", edge))
+
+
+async def session_token(database: Database, owner: Owner, user_id: UUID) -> str:
+    """What a browser's cookie holds after ``innkeeper open`` and its link."""
+    token = await sessions.open_session(database, await sessions.create_link(owner, user_id))
+    assert token is not None
+    return token
+
+
+async def session_of(database: Database, owner: Owner, user_id: UUID) -> Principal:
+    person = await sessions.find_session(database, await session_token(database, owner, user_id))
+    assert person is not None
+    return person
