@@ -14,8 +14,7 @@ from typing import Any
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
-from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, SubscriptionsListenRequestParams
+from mcp_types import SubscriptionsListenRequestParams
 from pydantic import BaseModel
 from starlette.applications import Starlette
 
@@ -81,7 +80,7 @@ def mount(app: Starlette, catalog: Catalog) -> None:
     server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, ListenHandler(bus))
     for method in ("logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
         server.add_request_handler(method, Checked, _nothing)
-    server.add_request_handler("completion/complete", Checked, _complete)
+    _mount_completion(server)
 
 
 def _credential(ctx: Context) -> str:
@@ -137,22 +136,18 @@ def _mount_resources(server: Server[Any]) -> None:
 
 
 def _mount_prompts(server: Server[Any]) -> None:
-    listed, got = server.get_request_handler("prompts/list"), server.get_request_handler("prompts/get")
+    listed, got = _production(server, "prompts/list"), _production(server, "prompts/get")
 
-    async def list_prompts(ctx: Context, checked: Any) -> Any:
-        page: Any = {"resultType": COMPLETE, "prompts": []}
-        if listed is not None:
-            page = await listed.handler(ctx, checked)
+    async def list_prompts(ctx: Context, checked: Checked) -> Any:
+        page = await listed(ctx, checked)
         shown = [{"name": name, **about} for name, about in PROMPTS.items()]
         return {**page, "prompts": [*page["prompts"], *shown]}
 
-    async def get_prompt(ctx: Context, checked: Any) -> Any:
+    async def get_prompt(ctx: Context, checked: Checked) -> Any:
         params = ctx.params or {}
         name = params["name"]
         if name not in PROMPTS:
-            if got is not None:
-                return await got.handler(ctx, checked)
-            raise MCPError(INVALID_PARAMS, f"There is no prompt '{name}'.")
+            return await got(ctx, checked)
         if name == "test_input_required_result_prompt" and responses(ctx, "user_context") is None:
             return asks(user_context=elicitation("What context should the prompt use?", context="string"))
         return {"resultType": COMPLETE, "messages": prompt_messages(name, params.get("arguments") or {})}
@@ -165,5 +160,12 @@ async def _nothing(ctx: Context, checked: Checked) -> Result:
     return {}
 
 
-async def _complete(ctx: Context, checked: Checked) -> Result:
-    return {"resultType": COMPLETE, "completion": {"values": ["paris", "park"], "total": 2, "hasMore": False}}
+def _mount_completion(server: Server[Any]) -> None:
+    production = _production(server, "completion/complete")
+
+    async def complete(ctx: Context, checked: Checked) -> Any:
+        if (ctx.params or {})["ref"].get("name") not in PROMPTS:
+            return await production(ctx, checked)
+        return {"resultType": COMPLETE, "completion": {"values": ["paris", "park"], "total": 2, "hasMore": False}}
+
+    server.add_request_handler("completion/complete", Checked, complete)

@@ -108,23 +108,11 @@ async def test_the_shipped_server_passes_every_scenario_that_needs_no_fixture(
 ) -> None:
     async with at(inn.production()) as url:
         found = await run(url, inn.token, tmp_path, "--requirements", revision)
-        prompts = await serves_prompts(url, inn.token)
-    wrong = {
-        scenario: faults
-        for scenario in FREE_OF_FIXTURES[revision]
-        if (faults := [said for said in red(found, scenario) if prompts or "prompts-list" not in said])
-    }
+    wrong = {scenario: faults for scenario in FREE_OF_FIXTURES[revision] if (faults := red(found, scenario))}
     # The checks of these two would need a fixture: they say so themselves, and the profile passes them.
     untestable = [said for said in wrong.pop("server-stateless", ()) if "Not testable" in said]
     assert wrong == {}
     assert len(untestable) == (4 if revision == MODERN else 0)
-
-
-async def serves_prompts(url: str, token: str) -> bool:
-    """Whether the server says that it has prompts; one that has none is not asked for their list."""
-    async with httpx2.AsyncClient(base_url=url.removesuffix("/mcp")) as http:
-        discovered = await Guest(http, token, token).modern("server/discover")
-    return "prompts" in discovered.json()["result"]["capabilities"]
 
 
 async def test_the_profile_is_the_shipped_application_with_fixtures(inn: Inn) -> None:
