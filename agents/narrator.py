@@ -33,6 +33,7 @@ class Narrator:
         self._reasoning: str | None = None
         self._call: str | None = None
         self._parent = str(uuid7())
+        self._half: tuple[str, str, str] | None = None
 
     def tell(self, event: AgentStreamEvent) -> None:
         if isinstance(event, PartDeltaEvent):
@@ -47,6 +48,7 @@ class Narrator:
 
     def close(self) -> None:
         """Close what is open: before a terminal event, and when a model's answer breaks off."""
+        self._say_half()
         if self._call is not None:
             self._log.emit(agui.tool_end(self._call))
         if self._reasoning is not None:
@@ -87,6 +89,7 @@ class Narrator:
             self._say("TOOL_CALL_ARGS", self._call, _arguments(delta.args_delta))
 
     def _end(self, event: PartEndEvent) -> None:
+        self._say_half()
         part, follows = event.part, event.next_part_kind
         if isinstance(part, TextPart) and self._text is not None and follows != "text":
             self._log.emit(agui.text_end(self._text))
@@ -100,8 +103,21 @@ class Narrator:
             self._call = None
 
     def _say(self, kind: str, of: str | None, text: str) -> None:
-        if of is not None and text:
+        """Say ``text`` but for half a surrogate pair at its end: the other half may be in the next piece."""
+        if of is None or not text:
+            return
+        if self._half is not None and self._half[:2] == (kind, of):
+            text, self._half = self._half[2] + text, None
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._half, text = (kind, of, text[-1]), text[:-1]
+        if text:
             self._log.delta(kind, of, text)
+
+    def _say_half(self) -> None:
+        """Nothing follows the half that was held back: it is sent, and the encoder replaces it."""
+        if self._half is not None:
+            half, self._half = self._half, None
+            self._log.delta(*half)
 
 
 def _arguments(args: str | Mapping[str, object] | None) -> str:

@@ -8,11 +8,13 @@ from uuid import UUID
 import pytest
 from ag_ui.core import Event as AGUIEvent
 from pydantic import TypeAdapter
+from pydantic_ai.messages import PartDeltaEvent, PartEndEvent, PartStartEvent, TextPart, TextPartDelta
 
 from agents import agui
 from agents.agui import Event
 from agents.event_log import EventLog
 from agents.live_run import INTERRUPTED, error_event
+from agents.narrator import Narrator
 
 EVENT = TypeAdapter(AGUIEvent)
 USAGE = [{"model": "m", "inputTokens": 1, "outputTokens": 2, "totalTokens": 3}]
@@ -81,3 +83,17 @@ def test_what_the_database_lost_is_written_again_as_the_same_bytes() -> None:
     again = log.take(0)
     assert again is not None
     assert (again.first, list(again.events)) == (2, [*first.events, *second.events])
+
+
+def test_a_character_that_a_model_splits_over_two_pieces_arrives_whole() -> None:
+    log = a_log()
+    narrator = Narrator(log)
+    narrator.tell(PartStartEvent(index=0, part=TextPart("a\ud83d")))
+    log.take(0.0)
+    narrator.tell(PartDeltaEvent(index=0, delta=TextPartDelta("\ude00b\ud83d")))
+    log.take(1.0)
+    narrator.tell(PartEndEvent(index=0, part=TextPart("")))
+    log.take(2.0)
+
+    events = [json.loads(frame) for frame in log._frames[1:]]
+    assert "".join(event.get("delta", "") for event in events) == "a\N{GRINNING FACE}b\N{REPLACEMENT CHARACTER}"
