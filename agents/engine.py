@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -19,7 +20,7 @@ from agents.quiet import quietly
 from agents.tails import Tail, Wakeups
 from db import events, runs
 from db.database import Database
-from db.errors import AppError, conflict, invalid, missing_scope, not_found
+from db.errors import AppError, Details, conflict, invalid, missing_scope, not_found
 from db.ids import uuid7
 from db.principal import Principal
 from db.runs import Begun, NewRun
@@ -36,6 +37,7 @@ AGENTS: Final = {
     DEFAULT_AGENT: "Answers with the project's model and uses Innkeeper's tools as the caller.",
     "demo": "Scripted, not a model: calls create_project and list_projects over MCP and says what they did.",
 }
+ELSEWHERE: Final[Details] = {"ask": {"project": "any"}}
 DEADLINE_SECONDS: Final = 600.0
 LAST_WORDS_SECONDS: Final = 5.0
 _log = logging.getLogger("innkeeper.agents")
@@ -74,6 +76,7 @@ class RunEngine:
         self._mcp_app = mcp_app
         self._deadline = deadline
         self._live: dict[UUID, LiveRun] = {}
+        self._ended_as: Counter[str] = Counter()
         self._writer = EventWriter(database, self._owner)
         self._leases = Leases(database, self._owner, lambda: self._live)
         self._wakeups = Wakeups()
@@ -162,6 +165,10 @@ class RunEngine:
         """How many runs this process holds."""
         return len(self._live)
 
+    def states(self) -> dict[str, int]:
+        """How many runs are live in this process, and how many ended in each state since it started."""
+        return {"live": len(self._live), **self._ended_as}
+
     async def shutdown(self, grace: float) -> None:
         """Take no more runs, let those that live end for ``grace`` seconds, end the others, stop."""
         self._closing = True
@@ -240,7 +247,9 @@ class RunEngine:
         run.done.add_done_callback(lambda done: self._ended(new.id, done))
 
     def _ended(self, run_id: UUID, done: asyncio.Task[None]) -> None:
-        self._live.pop(run_id, None)
+        run = self._live.pop(run_id, None)
+        if run is not None and run.status is not None:
+            self._ended_as[run.status] += 1
         if not done.cancelled() and done.exception() is not None:
             _log.error("a run's end failed", exc_info=done.exception(), extra={"run": str(run_id)})
 
@@ -277,7 +286,7 @@ def _refuse(begun: Begun, asked: RunInput) -> None:
 def _named_project(principal: Principal, named: UUID | None) -> UUID | None:
     """The key's own project, else the named one. None: the caller's first, which an account always starts with."""
     if principal.project_id is not None and named not in (None, principal.project_id):
-        raise not_found("project", "This key is bound to another project; do not name one.")
+        raise not_found("project", "This key is bound to another project; do not name one.", ELSEWHERE)
     return principal.project_id or named
 
 
@@ -286,4 +295,5 @@ def _no_project() -> AppError:
         "This key reaches no project.",
         "Create one with create_project, or use a key of an account that has one.",
         "project_required",
+        {"next_tool": "create_project"},
     )

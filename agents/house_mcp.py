@@ -24,6 +24,7 @@ MCPApp: TypeAlias = Callable[
 PROTOCOL_VERSION: Final = "2026-07-28"
 GRANT_KEY: Final = "innkeeper.principal"
 IDEMPOTENCY_META: Final = "innkeeper/idempotency_key"
+AGAIN: Final = "Try the same call again in a moment."
 _PATH: Final = "/mcp"
 _META: Final = {
     "io.modelcontextprotocol/protocolVersion": PROTOCOL_VERSION,
@@ -90,8 +91,10 @@ class HouseMCP:
         if isinstance(answer, dict) and isinstance(answer.get("result"), dict):
             return dict(answer["result"])
         if isinstance(answer, dict) and status >= 400:
-            raise AppError("tools_unavailable", 503, str(answer.get("detail", "The tools did not answer.")), None, True)
-        raise AppError("tools_unavailable", 503, "The tools gave an answer that is not MCP.", None, True)
+            raise AppError(
+                "tools_unavailable", 503, str(answer.get("detail", "The tools did not answer.")), AGAIN, True
+            )
+        raise AppError("tools_unavailable", 503, "The tools gave an answer that is not MCP.", AGAIN, True)
 
     async def _post(self, grant: Principal, body: bytes, method: str, name: str | None) -> tuple[int, bytes]:
         headers = [

@@ -98,7 +98,11 @@ def project_id(given: object, place: str) -> UUID | None:
     try:
         return UUID(given) if isinstance(given, str) else UUID("")
     except ValueError:
-        raise invalid(f"{place} is not a project id.", "Project ids are UUIDs; list_projects shows them.") from None
+        raise invalid(
+            f"{place} is not a project id.",
+            "Project ids are UUIDs; list_projects shows them.",
+            details={"next_tool": "list_projects"},
+        ) from None
 
 
 def _holds_nul(value: Any) -> bool:

@@ -54,7 +54,7 @@ class AppError(Exception):
         code: str,
         status: int,
         message: str,
-        hint: str | None = None,
+        hint: str,
         retryable: bool = False,
         retry_after: int | None = None,
         details: Details | None = None,
@@ -88,13 +88,11 @@ def not_found(kind: str, hint: str | None = None, details: Details | None = None
     )
 
 
-def invalid(
-    message: str, hint: str | None = None, code: str = "invalid_arguments", details: Details | None = None
-) -> AppError:
+def invalid(message: str, hint: str, code: str = "invalid_arguments", details: Details | None = None) -> AppError:
     return AppError(code, 400, message, hint, details=details)
 
 
-def conflict(code: str, message: str, hint: str | None = None, details: Details | None = None) -> AppError:
+def conflict(code: str, message: str, hint: str, details: Details | None = None) -> AppError:
     return AppError(code, 409, message, hint, details=details)
 
 

@@ -44,7 +44,11 @@ async def claim(
     ``idempotency_key_reused`` when the key was used for something else within its 24 hours.
     """
     if not 0 < len(key) <= KEY_LENGTH or not key.isprintable():
-        raise invalid(f"An idempotency key is 1 to {KEY_LENGTH} printable characters.", "Use a UUID.")
+        raise invalid(
+            f"An idempotency key is 1 to {KEY_LENGTH} printable characters.",
+            "Use a UUID.",
+            details={"idempotency_key": "new"},
+        )
     claimed = await connection.fetchval(
         "INSERT INTO idempotency AS i (credential_id, key, tool, arguments_digest, project_id)"
         " VALUES ($1, $2, $3, $4, $5)"
@@ -64,6 +68,7 @@ async def claim(
             "idempotency_key_reused",
             "This idempotency key was already used for another call or other arguments.",
             "Repeat a call with exactly the same arguments, or use a new key for a new call.",
+            {"idempotency_key": "new"},
         )
     return Saved(row["answer"], row["project_id"])
 

@@ -163,6 +163,7 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
             403,
             "This caller may read the project but not start runs in it.",
             "Ask an administrator of the project for the role 'member'.",
+            details={"ask": {"role": "member"}},
         ) from error
     if row is None or row["outcome"] == "unknown_project":
         raise not_found("project")

@@ -108,7 +108,8 @@ async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Ma
             raise not_found("project")
         if not does:
             hint = "Ask an owner or admin of the project to do it, or to change your role."
-            raise AppError("role_insufficient", 403, "Your role in this project does not allow this.", hint)
+            lacks = "Your role in this project does not allow this."
+            raise AppError("role_insufficient", 403, lacks, hint, details={"ask": {"role": "admin"}})
     return Preview(f"This carries out {spec.name} with the arguments of the call.")
 
 

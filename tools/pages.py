@@ -12,12 +12,14 @@ from uuid import UUID
 from pydantic import Field
 from pydantic_core import to_json
 
-from db.errors import AppError, invalid
+from db.errors import AppError, Details, invalid
 
 _ROW: Final = b"k1"
 _TEXT: Final = b"k2"
 _PLACE: Final = Struct(">II")
 """Characters read, and a checksum of the whole text."""
+
+_FROM_THE_START: Final[Details] = {"arguments": [{"do": "drop", "at": "cursor"}]}
 
 DEFAULT_ROWS: Final = 25
 Limit: TypeAlias = Annotated[int, Field(ge=1, le=100, description="Most rows to return.")]
@@ -66,6 +68,7 @@ def _place(cursor: str, text: str) -> int:
             409,
             "The text has changed since that cursor was made.",
             "Leave cursor out to read it from its beginning.",
+            details=_FROM_THE_START,
         )
     return int(place)
 
@@ -87,5 +90,8 @@ def _unwrapped(cursor: str) -> bytes:
 
 def _foreign(first: str) -> AppError:
     return invalid(
-        "That cursor is not one of this list.", f"Leave cursor out to start at the first {first}.", "invalid_cursor"
+        "That cursor is not one of this list.",
+        f"Leave cursor out to start at the first {first}.",
+        "invalid_cursor",
+        _FROM_THE_START,
     )

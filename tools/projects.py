@@ -210,15 +210,25 @@ async def update_project(
         "tool_call_limit": tool_call_limit,
         "allow_prompt_override": allow_prompt_override,
         "model_parameters": model_parameters and model_parameters.model_dump(exclude_none=True),
-        "approval_policy": approvals,
+        "approvals": approvals,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    twice = sorted(set(clear) & changes.keys())
+    twice: list[str] = sorted(set(clear) & changes.keys())
     if twice:
-        raise invalid(f"{', '.join(twice)} is both set and cleared.", "Name each setting once.")
+        raise invalid(
+            f"{', '.join(twice)} is both set and cleared.",
+            "Name each setting once: take what is to be set out of clear.",
+            details={"arguments": [{"do": "change", "at": "clear", "without": twice}]},
+        )
+    if "approvals" in changes:
+        changes["approval_policy"] = changes.pop("approvals")
     changes.update((name, {} if name == "model_parameters" else None) for name in clear)
     if not changes:
-        raise invalid("Nothing to change.", "Give at least one setting, or name one in clear.")
+        raise invalid(
+            "Nothing to change.",
+            f"Give at least one of {', '.join(given)}, or name one in clear.",
+            details={"arguments": [{"do": "give", "any_of": list(given)}]},
+        )
     async with call.transaction() as connection:
         changed = await projects.update(connection, project_id, changes)
         row = await projects.fetch(connection, project_id)
@@ -288,4 +298,5 @@ def _needs_administrator() -> AppError:
         403,
         "Your role in this project does not allow this.",
         "Ask an owner or admin of the project to do it, or to change your role.",
+        details={"ask": {"role": "admin"}},
     )

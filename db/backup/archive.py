@@ -16,6 +16,7 @@ from db.backup.manifest import NAME, Manifest, Member, damaged
 from db.embedded.state import sync_folder
 from db.errors import AppError
 
+READABLE = "Name an archive that exists and that this account may read."
 CHUNK = 1 << 20
 LARGEST_MANIFEST = 1 << 28
 
@@ -103,7 +104,7 @@ def verify(archive: Path) -> Manifest:
                     pass
                 members[entry.name] = hashing.member
     except OSError as error:
-        raise AppError("backup_unreadable", 422, f"The archive {archive} cannot be read: {error}.", None) from error
+        raise AppError("backup_unreadable", 422, f"The archive {archive} cannot be read: {error}.", READABLE) from error
     except tarfile.TarError as error:
         raise damaged(f"it is no whole archive ({error})") from error
     if manifest is None:

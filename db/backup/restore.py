@@ -67,13 +67,21 @@ def check_targets(manifest: Manifest, secrets: Mapping[str, Path], files_dir: Pa
     if kept != set(secrets):
         missing = ", ".join(sorted(kept ^ set(secrets)))
         raise conflict(
-            "backup_secrets_differ", f"The archive and this installation differ in these secrets: {missing}."
+            "backup_secrets_differ",
+            f"The archive and this installation differ in these secrets: {missing}.",
+            "Restore with the same settings for the root secret as the backup was made with.",
         )
     if DATABASE not in manifest.members:
-        raise conflict("backup_without_database", "The archive holds no database.")
+        raise conflict(
+            "backup_without_database", "The archive holds no database.", "Name an archive that 'innkeeper backup' made."
+        )
     has_files = any(name.startswith(FILES) for name in manifest.members)
     if has_files and files_dir is None:
-        raise conflict("files_without_folder", "The archive holds files, and there is no folder named for them.")
+        raise conflict(
+            "files_without_folder",
+            "The archive holds files, and there is no folder named for them.",
+            "Name the folder that files are kept in.",
+        )
     if force:
         return
     if files_dir is not None and files_dir.is_dir() and any(files_dir.iterdir()):

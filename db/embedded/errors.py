@@ -10,7 +10,7 @@ from db.errors import AppError
 class EmbeddedError(AppError):
     """The embedded database cannot be started, upgraded or stopped. Not retryable: someone has to do something."""
 
-    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
+    def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(code, 503, message, hint)
 
 

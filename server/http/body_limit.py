@@ -76,6 +76,7 @@ class BodyLimit:
             413,
             f"The request body is over {self.limit} bytes.",
             "Send less at once; files go through the storage tools, not through a request body.",
+            details={"max_bytes": self.limit},
         )
 
 

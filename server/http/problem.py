@@ -107,7 +107,7 @@ def _routing_error(status: int, request: Request) -> AppError:
             f"This path does not answer {request.method}.",
             "The Allow header names the methods it answers.",
         )
-    return AppError("http_error", status, _title(status))
+    return AppError("http_error", status, f"{_title(status)}.", "Check the address, the method and the headers.")
 
 
 def _title(status: int) -> str:

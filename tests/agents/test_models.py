@@ -291,7 +291,7 @@ async def test_a_silent_model_times_out_and_an_absent_one_is_unavailable(
 
 
 async def test_an_error_of_our_own_passes_and_a_crash_says_nothing() -> None:
-    own = AppError("x", 400, "m")
+    own = AppError("x", 400, "m", "h")
 
     assert map_model_error(own) is own
     assert map_model_error(ValueError(LEAK)).code == "internal_error"
