@@ -373,3 +373,12 @@ class RunEvent(SQLModel, table=True):
     end_user_id: UUID | None = None
     event: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = Field(sa_column=_now())
+
+
+class Budget(SQLModel, table=True):
+    """The rate limit of a key or of a project: until when what was taken of it is paid for (:mod:`db.budgets`)."""
+
+    __tablename__ = "budgets"
+
+    subject: UUID = Field(primary_key=True)
+    spent_until: datetime = Field(sa_column=Column(Timestamp, nullable=False, index=True))

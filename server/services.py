@@ -12,6 +12,8 @@ from db.credentials import Authenticator
 from db.database import Database
 from server.data_directory import DatabaseUrls
 from server.keyring import Keyring
+from server.limits.limits import Limits
+from server.limits.rules import rules_of
 from server.model_choice import ModelChoice
 from server.settings.loading import Settings
 from tools.catalog import CATALOG, Catalog
@@ -59,6 +61,7 @@ async def build(
         local=choice.local,
     )
     engine = RunEngine(database, models)
+    limits = Limits(database, rules_of(settings))
     token = settings.house.metrics_token
     try:
         authenticator = Authenticator(database)
@@ -68,7 +71,7 @@ async def build(
             database=database,
             authenticator=authenticator,
             catalog=CATALOG,
-            dispatch=Dispatch(ToolServices(database, engine, PagesAt(public_url))),
+            dispatch=Dispatch(ToolServices(database, engine, PagesAt(public_url), limits)),
             engine=engine,
             models=models,
             keyring=Keyring(root_secret.encode()),

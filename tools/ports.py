@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from db.database import Database
@@ -43,6 +44,52 @@ class PagesAt:
         return f"{self.base_url.rstrip('/')}/approvals/{approval_id}"
 
 
+class _Nowhere:
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_how: object) -> None:
+        return None
+
+
+NOWHERE: Final = _Nowhere()
+"""A place that nobody has to wait for."""
+
+
+class Limits(Protocol):
+    """How much one key and one project may ask for. What is too much is an ``AppError`` 429 with ``retry_after``."""
+
+    async def admit(self, principal: Principal) -> None:
+        """Count one request of a key."""
+        ...
+
+    def place(self, principal: Principal, *, long: bool = False) -> AbstractAsyncContextManager[None]:
+        """A place of the key while its request is worked on."""
+        ...
+
+    def in_project(
+        self, principal: Principal, project_id: UUID | None, *, long: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        """Count one call in a project, and hold a place of it while the call lasts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoLimits:
+    """Everything is admitted at once."""
+
+    async def admit(self, principal: Principal) -> None:
+        """Nothing is counted."""
+
+    def place(self, principal: Principal, *, long: bool = False) -> AbstractAsyncContextManager[None]:
+        return NOWHERE
+
+    def in_project(
+        self, principal: Principal, project_id: UUID | None, *, long: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        return NOWHERE
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a tool can reach. Tests replace it whole."""
@@ -50,3 +97,4 @@ class Services:
     database: Database
     runs: Runs
     pages: Pages = PagesAt()
+    limits: Limits = NoLimits()

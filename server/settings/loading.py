@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from server.settings.house import DatabaseSettings, HouseSettings
+from server.settings.limits import LimitSettings
 from server.settings.models import PROVIDER_ENVIRONMENT, ModelSettings
 from server.settings.section import Section, variable_names
 from server.settings.vendors import (
@@ -47,6 +48,7 @@ class Settings(Section):
 
     house: HouseSettings = Field(default_factory=HouseSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     oauth: OAuthSettings = Field(default_factory=OAuthSettings)

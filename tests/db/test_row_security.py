@@ -21,6 +21,7 @@ SECURITY_DEFINERS = {
     "authenticate",
     "bound_project",
     "credential_lifetime",
+    "lease_budget",
     "make_creator_owner",
     "readable_project",
     "tell_revoked",

@@ -1,0 +1,121 @@
+"""So many at a time for each of many subjects: the first go on, the next wait in line, the rest are refused.
+
+A subject is whatever must not crowd out others: a key, a project, a user. Subjects without anyone cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from types import TracebackType
+from typing import Final
+from uuid import UUID
+
+from db.errors import AppError
+
+WAIT_SECONDS: Final = 5.0
+
+
+class _Line:
+    __slots__ = ("busy", "waiting")
+
+    def __init__(self) -> None:
+        self.busy = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+
+class Turns:
+    """``places`` at a time, ``waiting`` more in line for ``seconds`` at most. ``what`` is counted, in the plural."""
+
+    def __init__(self, places: int, waiting: int, *, what: str, seconds: float = WAIT_SECONDS) -> None:
+        self.places = places
+        self.waiting = waiting
+        self.what = what
+        self.seconds = seconds
+        self._lines: dict[UUID, _Line] = {}
+
+    def of(self, subject: UUID) -> Turn:
+        """A turn that is yet to be taken: ``async with``, or :meth:`Turn.take` and :meth:`Turn.give_back`."""
+        return Turn(self, subject)
+
+    def busy(self, subject: UUID) -> int:
+        """How many of ``subject`` are going on."""
+        line = self._lines.get(subject)
+        return line.busy if line is not None else 0
+
+    async def enter(self, subject: UUID) -> None:
+        """Take a place. Raises ``AppError`` 429 when the line is full or does not move."""
+        line = self._lines.get(subject)
+        if line is None:
+            line = self._lines[subject] = _Line()
+        if line.busy < self.places:
+            line.busy += 1
+            return
+        if len(line.waiting) >= self.waiting:
+            raise self._crowded()
+        mine = asyncio.get_running_loop().create_future()
+        line.waiting.append(mine)
+        try:
+            async with asyncio.timeout(self.seconds):
+                await mine
+        except BaseException as error:
+            if mine.done() and not mine.cancelled():
+                # The place came together with the reason to leave: it is the next one's.
+                self.leave(subject)
+            with contextlib.suppress(ValueError):
+                line.waiting.remove(mine)
+            if isinstance(error, TimeoutError):
+                raise self._crowded() from None
+            raise
+
+    def leave(self, subject: UUID) -> None:
+        """Give a place to the next in line."""
+        line = self._lines[subject]
+        while line.waiting:
+            following = line.waiting.popleft()
+            if not following.done():
+                following.set_result(None)
+                return
+        line.busy -= 1
+        if line.busy == 0:
+            del self._lines[subject]
+
+    def _crowded(self) -> AppError:
+        return AppError(
+            "too_many_at_once",
+            429,
+            f"This server works on {self.places} {self.what} at a time, and as many as may wait are waiting.",
+            "Wait for answers before you ask for more.",
+            retryable=True,
+            retry_after=1,
+        )
+
+
+class Turn:
+    """One place of one subject, for the time between ``take`` and ``give_back``."""
+
+    __slots__ = ("_subject", "_taken", "_turns")
+
+    def __init__(self, turns: Turns, subject: UUID) -> None:
+        self._turns = turns
+        self._subject = subject
+        self._taken = False
+
+    async def take(self) -> None:
+        await self._turns.enter(self._subject)
+        self._taken = True
+
+    def give_back(self) -> None:
+        """May be called more than once, and without a place."""
+        if self._taken:
+            self._taken = False
+            self._turns.leave(self._subject)
+
+    async def __aenter__(self) -> None:
+        await self.take()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.give_back()

@@ -1,0 +1,215 @@
+"""Budgets over a real database: shared by processes, honest about when to come back, bounded without the database."""
+
+from __future__ import annotations
+
+import asyncio
+import timeit
+from dataclasses import dataclass, field
+from math import ceil
+
+import asyncpg
+import pytest
+
+from db.budgets import Budget
+from db.database import Database
+from db.errors import AppError
+from db.ids import uuid7
+from server.limits.limits import Limits
+from server.limits.rules import Rules, Share
+from tests.conftest import DatabaseUrls, House, Owner, Tenant, opened
+
+pytestmark = pytest.mark.promise("MCP-11")
+
+NONE = Share(None, 0, 0)
+# Refills so slowly that a test sees none of it: 500 requests, leased ten at a time.
+STILL = Budget(rate=0.001, burst=500)
+
+
+@dataclass
+class Clock:
+    """Time that passes when a test says so, in this process and, for budgets, in the database."""
+
+    owner: Owner
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        await self.owner.execute("UPDATE budgets SET spent_until = spent_until - make_interval(secs => $1)", seconds)
+
+
+async def spent(limits: Limits, tenant: Tenant, most: int) -> int:
+    """How many of ``most`` requests of a key are let in."""
+    for number in range(most):
+        try:
+            await limits.admit(tenant.principal)
+        except AppError as error:
+            if (error.code, error.status, error.retryable) != ("rate_limited", 429, True):
+                raise
+            return number
+    return most
+
+
+async def refusal(limits: Limits, tenant: Tenant) -> AppError:
+    with pytest.raises(AppError) as refused:
+        await limits.admit(tenant.principal)
+    return refused.value
+
+
+async def test_processes_together_let_in_what_the_budget_holds_and_at_most_a_slice_each_later(
+    urls: DatabaseUrls, database: Database, tenant: Tenant, owner: Owner
+) -> None:
+    rules = Rules(Share(STILL, 0, 0), NONE)
+    async with opened(urls) as other:
+        ours, theirs = Limits(database, rules), Limits(other, rules)
+        # Each holds a slice and has spent one of it when the other has spent all that was left.
+        assert await spent(theirs, tenant, 1) == 1
+        assert await spent(ours, tenant, 10_000) == STILL.burst - STILL.slice
+        at_once = await asyncio.gather(spent(ours, tenant, 50), spent(theirs, tenant, 50))
+        assert list(at_once) == [0, STILL.slice - 1]
+        assert await owner.fetchval("SELECT count(*) FROM budgets") == 1
+
+
+async def test_two_processes_that_spend_at_once_never_exceed_the_budget_together(
+    urls: DatabaseUrls, database: Database, tenant: Tenant
+) -> None:
+    rules = Rules(Share(STILL, 0, 0), NONE)
+    async with opened(urls) as other:
+        houses = [Limits(database, rules), Limits(other, rules)]
+        let_in = await asyncio.gather(*(spent(house, tenant, 400) for house in houses for _ in range(4)))
+    assert sum(let_in) == STILL.burst
+
+
+@pytest.mark.parametrize("rate", [0.2, 3.0, 100.0])
+async def test_who_waits_as_long_as_told_is_let_in(
+    database: Database, tenant: Tenant, owner: Owner, rate: float
+) -> None:
+    clock = Clock(owner)
+    limits = Limits(database, Rules(Share(Budget(rate, rate * 10), 0, 0), NONE), clock=clock)
+    assert await spent(limits, tenant, 100_000) >= rate * 10 - 1
+
+    for _ in range(3):
+        told = await refusal(limits, tenant)
+        assert told.retry_after is not None
+        assert told.retry_after == max(1, ceil(Budget(rate, rate * 10).slice / rate))
+        await clock.wait(told.retry_after)
+        assert await spent(limits, tenant, 100_000) >= 1
+
+
+async def test_a_key_that_has_spent_its_budget_takes_nothing_of_another(
+    database: Database, tenant: Tenant, stranger: Tenant
+) -> None:
+    limits = Limits(database, Rules(Share(STILL, 0, 0), NONE))
+    await spent(limits, tenant, 10_000)
+    await refusal(limits, tenant)
+    assert await spent(limits, stranger, 100) == 100
+
+
+async def test_a_project_is_one_budget_for_all_its_keys_and_no_stranger_can_spend_it(
+    database: Database, tenant: Tenant, stranger: Tenant, house: House
+) -> None:
+    limits = Limits(database, Rules(NONE, Share(Budget(0.001, 20), 0, 0)))
+    member = await house.member(tenant.project_id, "viewer")
+    for _ in range(40):
+        async with limits.in_project(stranger.principal, tenant.project_id):
+            pass
+    for principal in [tenant.principal, member] * 10:
+        async with limits.in_project(principal, tenant.project_id):
+            pass
+    for principal in (tenant.principal, member):
+        with pytest.raises(AppError, match="This project has made its requests for now"):
+            await limits.in_project(principal, tenant.project_id).__aenter__()
+    async with limits.in_project(stranger.principal, stranger.project_id):
+        pass
+
+
+async def test_a_runs_own_calls_are_slowed_and_take_no_second_place(
+    database: Database, tenant: Tenant, owner: Owner
+) -> None:
+    clock = Clock(owner)
+    share = Share(Budget(10, 10), 1, 1)
+    limits = Limits(database, Rules(share, share), clock=clock, sleep=clock.wait)
+    grant = tenant.principal.for_run(uuid7(), depth=0, epoch=1)
+
+    async with limits.place(tenant.principal, long=True), limits.place(tenant.principal):
+        for _ in range(30):
+            await limits.admit(grant)
+            async with limits.place(grant), limits.place(grant, long=True):
+                pass
+            async with limits.in_project(grant, tenant.project_id):
+                pass
+    assert clock.slept
+    assert max(clock.slept) <= 5
+    assert (await refusal(limits, tenant)).retry_after == 1
+
+
+async def test_without_the_database_a_process_lets_in_what_the_rate_allows_and_nobody_waits(
+    urls: DatabaseUrls, tenant: Tenant, owner: Owner
+) -> None:
+    clock = Clock(owner)
+    database = await Database.open(urls.app, ops_url=None)
+    budget = Budget(100, 1000)
+    limits = Limits(database, Rules(Share(budget, 0, 0), Share(budget, 4, 4)), clock=clock)
+    try:
+        let_in = 0
+        for _ in range(100):
+            let_in += await spent(limits, tenant, 10_000)
+            clock.now += 0.1
+        # Ten seconds of it, and the slice it begins with.
+        assert 9 * budget.rate <= let_in <= 10 * budget.rate + budget.slice
+        async with limits.in_project(tenant.principal, tenant.project_id):
+            pass
+    finally:
+        await database.close()
+
+
+async def test_what_was_off_is_never_counted(database: Database, tenant: Tenant, owner: Owner) -> None:
+    limits = Limits(database, Rules(NONE, NONE))
+    assert await spent(limits, tenant, 5000) == 5000
+    async with limits.place(tenant.principal), limits.in_project(tenant.principal, tenant.project_id):
+        pass
+    assert await owner.fetchval("SELECT count(*) FROM budgets") == 0
+
+
+async def test_budgets_that_have_long_been_full_are_forgotten(database: Database, tenant: Tenant, owner: Owner) -> None:
+    await owner.executemany(
+        "INSERT INTO budgets VALUES ($1, now() - make_interval(hours => $2))",
+        [(uuid7(), hours) for hours in (25, 30, 23)],
+    )
+    await Limits(database, Rules(Share(STILL, 0, 0), NONE)).admit(tenant.principal)
+    assert await owner.fetchval("SELECT count(*) FROM budgets") == 2
+
+
+async def test_no_role_of_the_house_touches_budgets_but_through_the_function(
+    database: Database, tenant: Tenant, owner: Owner
+) -> None:
+    async with database.ops() as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("SELECT * FROM budgets")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with database.transaction(tenant.principal) as connection:
+            await connection.execute("SELECT lease_budget($1, NULL, 1, 1, 1)", tenant.project_id)
+
+
+async def test_to_count_a_request_costs_less_than_two_microseconds(database: Database, tenant: Tenant) -> None:
+    limits = Limits(database, Rules(Share(Budget(1e6, 1e7), 0, 0), NONE))
+    await limits.admit(tenant.principal)
+    calls = 2000
+
+    def admit() -> None:
+        with pytest.raises(StopIteration):
+            limits.admit(tenant.principal).send(None)
+
+    def bare() -> None:
+        with pytest.raises(StopIteration):
+            nothing().send(None)
+
+    async def nothing() -> None:
+        return None
+
+    cost = min(timeit.repeat(admit, number=calls, repeat=7)) - min(timeit.repeat(bare, number=calls, repeat=7))
+    assert cost / calls < 2e-6
