@@ -51,6 +51,7 @@ class LiveRun:
         self._reason: Reason | None = None
         self._begun = False
         self._ending = False
+        self.status: Status | None = None
         self.done = asyncio.create_task(self._live(), name=f"run-{plan.run_id}")
 
     def stop(self, reason: Reason) -> None:
@@ -68,6 +69,7 @@ class LiveRun:
         ) as span:
             status, code, event = await self._outcome()
             self._ending = True
+            self.status = status
             span.set_attribute("status", status)
             if self._reason == "lost":
                 return

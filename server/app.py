@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from db.errors import AppError
-from server.http import health, runs
+from server.http import health, preview, runs
 from server.http.body_limit import BodyLimit
 from server.http.front_door import FrontDoor
 from server.http.host_guard import HostGuard
@@ -40,11 +40,12 @@ def create_app(services: Services) -> Starlette:
         Route(MCP_PATH, mcp_app),
         Route(MCP_PATH + "/", mcp_app),
         *mcp_app.resource.routes(),
+        *preview.routes(services, mcp_app.resource),
         *runs.routes(services),
         *approvals.routes(services),
         *health.routes(services.database, metrics, services.metrics_token),
     ]
-    metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", lambda: {"live": services.engine.live})
+    metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", services.engine.states)
     metrics.add_gauges(
         "innkeeper_pool_connections", "Connections of the pool.", "state", lambda: _pool(services.database)
     )

@@ -88,7 +88,7 @@ class EdgeServices:
     dispatch: Dispatch
     authenticator: KnownTokens = field(default_factory=KnownTokens)
     database: PingedDatabase = field(default_factory=PingedDatabase)
-    engine: Any = field(default_factory=lambda: SimpleNamespace(live=0))
+    engine: Any = field(default_factory=lambda: SimpleNamespace(states=lambda: {"live": 0}))
     keyring: Keyring = field(default_factory=lambda: Keyring(b"a root that only tests have"))
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
