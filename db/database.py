@@ -220,7 +220,9 @@ class Transaction:
         if connection is None:
             return
         if broken:
-            connection.terminate()
+            # A connection that was lost has been taken out of the pool already, and refuses every call.
+            with contextlib.suppress(asyncpg.InterfaceError):
+                connection.terminate()
         await self._pool.release(connection)
 
 

@@ -48,7 +48,7 @@ async def address(app: Starlette) -> AsyncIterator[str]:
 async def client_at(address: str, token: str, mode: str, reply: Reply | None, seen: list[str]) -> AsyncIterator[Call]:
     """Calls ``send`` with the official client. ``reply``: what the person at it answers; without it, it cannot ask."""
 
-    async def elicit(_context: Any, params: Any) -> ElicitResult:
+    async def elicit(context: Any, params: Any) -> ElicitResult:
         assert reply is not None
         assert isinstance(params, ElicitRequestFormParams)
         seen.append(params.message)
@@ -107,10 +107,10 @@ async def without_questions(
     if client == "run":
         house, grant = HouseMCP(app.state.mcp_app), tenant.principal.for_run(uuid7(), depth=0, epoch=1)
 
-        async def call(**arguments: Any) -> dict[str, Any]:
+        async def call_as_run(**arguments: Any) -> dict[str, Any]:
             return await house.call_tool(grant, "send", arguments, str(uuid7()))
 
-        yield call
+        yield call_as_run
         return
 
     async def never() -> str:
