@@ -5,12 +5,13 @@ From the outside in: front door (id, clean headers, log, count, crash), host and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
 from server.http import health, preview, runs
@@ -49,18 +50,14 @@ def create_app(services: Services) -> Starlette:
     metrics.add_gauges(
         "innkeeper_pool_connections", "Connections of the pool.", "state", lambda: _pool(services.database)
     )
-    app = Starlette(
+
+    def guarded(app: ASGIApp) -> ASGIApp:
+        return HostGuard(BodyLimit(app), services.allowed_hosts, services.allowed_origins, services.public_url)
+
+    app = House(
+        FrontDoor(guarded(mcp_app), metrics, MCP_PATH),
         routes=routes,
-        middleware=[
-            Middleware(FrontDoor, metrics=metrics),
-            Middleware(
-                HostGuard,
-                allowed_hosts=services.allowed_hosts,
-                allowed_origins=services.allowed_origins,
-                public_url=services.public_url,
-            ),
-            Middleware(BodyLimit),
-        ],
+        middleware=[Middleware(FrontDoor, metrics=metrics), Middleware(guarded)],
         exception_handlers={AppError: render_app_error, HTTPException: render_http_exception},
     )
     # A redirect of a POST loses its token in some clients; a path is either served or it is not.
@@ -68,6 +65,20 @@ def create_app(services: Services) -> Starlette:
     app.state.mcp_app = mcp_app
     app.state.metrics = metrics
     return app
+
+
+class House(Starlette):
+    """The application. What most requests ask for has a way of its own, in by the same doors and past the router."""
+
+    def __init__(self, mcp: ASGIApp, **options: Any) -> None:
+        super().__init__(**options)
+        self._mcp = mcp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == MCP_PATH:
+            await self._mcp(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _pool(database: Database) -> dict[str, float]:

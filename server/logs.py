@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 from pydantic import BaseModel, SecretStr
+from pydantic_core import to_json
 
 request_id: ContextVar[str | None] = ContextVar("innkeeper_request_id", default=None)
 """Set by the HTTP edge for the time of a request; every line logged meanwhile carries it."""
@@ -26,7 +27,10 @@ _PATTERNS = re.compile(
     r"|\b(?:sk|pk|rk|re|phc|gsk)[-_](?:[a-z]+[-_])*[A-Za-z0-9]{16,}"
     r"|\bAIza[A-Za-z0-9_-]{20,}"
 )
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "taskName"}
+LONGEST_KEPT = 64
+MOST_KEPT = 1024
+_OURS = {"message", "asctime", "color_message", "taskName", "fields"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | _OURS
 
 
 class Redaction:
@@ -42,29 +46,65 @@ class Redaction:
         return _PATTERNS.sub(lambda match: (match["bearer"] or match["url"] or match["query"] or "") + REDACTED, text)
 
 
+class KnownRecord(logging.LogRecord):
+    """A record whose extra fields are known beforehand, so that nobody has to look for them among its attributes."""
+
+    fields: dict[str, object]
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+
+
 class JsonFormatter(logging.Formatter):
-    """``time level logger message request_id``, what ``extra=`` carried, and ``exception`` with its traceback."""
+    """``time level logger message request_id``, what ``extra=`` carried, and ``exception`` with its traceback.
+
+    Every request writes a line. Short texts in which no secret was found are remembered, for they come again.
+    """
 
     def __init__(self, redact: Redaction) -> None:
         super().__init__()
         self._redact = redact
+        self._harmless: set[str] = set()
+        self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": self._clock(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._redact(record.getMessage()),
+            "message": self._clean(record.getMessage()),
         }
         if current := request_id.get():
             line["request_id"] = current
-        line |= {name: self._clean(value) for name, value in record.__dict__.items() if name not in _STANDARD}
+        harmless = self._harmless
+        fields = record.fields if isinstance(record, KnownRecord) else _extra(record)
+        for name, value in fields.items():
+            line[name] = value if type(value) is str and value in harmless else self._clean(value)
         if record.exc_info:
             line["exception"] = self._redact(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False)
+        try:
+            return to_json(line).decode()
+        except ValueError:  # half a surrogate pair, which is text to Python and to nobody else
+            return json.dumps(line)
 
     def _clean(self, value: object) -> object:
-        return value if isinstance(value, bool | int | float | None) else self._redact(str(value))
+        if isinstance(value, bool | int | float | None):
+            return value
+        text = str(value)
+        clean = self._redact(text)
+        if clean == text and len(text) <= LONGEST_KEPT:
+            if len(self._harmless) >= MOST_KEPT:
+                self._harmless.clear()
+            self._harmless.add(text)
+        return clean
+
+    def _clock(self, created: float) -> str:
+        """As ``isoformat(timespec="milliseconds")``, which is asked once a second."""
+        second = int(created)
+        if second != self._second[0]:
+            self._second = (second, datetime.fromtimestamp(second, UTC).isoformat()[:-6])
+        return f"{self._second[1]}.{int((created - second) * 1000):03d}+00:00"
 
 
 class TextFormatter(logging.Formatter):
@@ -76,7 +116,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
-        extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        extra = _extra(record)
         extra |= {"request_id": current} if (current := request_id.get()) else {}
         line = f"{clock} {record.levelname.lower():<7}  {record.name}  {record.getMessage()}"
         line += "".join(f"  {name}={value}" for name, value in extra.items())

@@ -6,7 +6,6 @@ one transaction if it writes. A write's saved answer and its effect are committe
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +24,7 @@ from tools import approval, mistakes
 from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, visible
 from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
+from tools.deadline import Deadline
 from tools.narrowing import EVERYTHING, Narrowing
 from tools.ports import Services
 from tools.result import MOST_BYTES, asked, fitted
@@ -74,8 +74,8 @@ class Dispatch:
         self.services = services
         self.catalog = catalog
         self._verify_project = verify_project
-        self._deadline = deadline
-        self._long_deadline = long_deadline
+        self._deadline = Deadline(deadline)
+        self._long_deadline = Deadline(long_deadline)
 
     async def call(
         self,
@@ -100,7 +100,7 @@ class Dispatch:
         deadline = self._long_deadline if spec.takes_long else self._deadline
         with span(_tracer, "tool.call", "tool.name", spec.name):
             try:
-                async with asyncio.timeout(deadline):
+                with deadline.kept():
                     if spec.may_ask:
                         return await self._ask_first(spec, call, values, idempotency_key, answer)
                     if spec.hints.read_only:
@@ -108,7 +108,11 @@ class Dispatch:
                     return await self._write(spec, call, values, idempotency_key)
             except TimeoutError as error:
                 raise AppError(
-                    "deadline_exceeded", 504, f"{name} took longer than {deadline:g} s.", "Try again later.", True
+                    "deadline_exceeded",
+                    504,
+                    f"{name} took longer than {deadline.seconds:g} s.",
+                    "Try again later.",
+                    True,
                 ) from error
             except asyncpg.PostgresError as error:
                 raise _from_database(error) from error
@@ -126,7 +130,7 @@ class Dispatch:
                 try:
                     if self._is_elsewhere(caller, project_id):
                         break
-                    async with asyncio.timeout(self._deadline):
+                    with self._deadline.kept():
                         value = await spec.function(Call(caller, self.services, project_id), project_id)
                         return _outcome(spec, value, MOST_BYTES)
                 except AppError as error:
@@ -213,14 +217,14 @@ def _outcome(spec: ToolSpec | ResourceSpec, value: Any, limit: int) -> Outcome:
 
 def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(arguments)
-    if spec.in_project and caller.project_id is not None and PROJECT not in given:
+    if caller.project_id is not None and spec.in_project and PROJECT not in given:
         given[PROJECT] = caller.project_id
     try:
         model = spec.input_model.model_validate(given)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         raise mistakes.wrong_arguments(spec, given, faults, bound=caller.project_id is not None) from None
-    return dict(model)
+    return dict(vars(model))
 
 
 def _from_database(error: asyncpg.PostgresError) -> AppError:

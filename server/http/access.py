@@ -11,6 +11,8 @@ from time import time
 
 from starlette.types import Scope
 
+from server.logs import KnownRecord
+
 NOTES_KEY = "innkeeper.log"
 """The ASGI scope key under which an endpoint leaves what it wants on the line."""
 
@@ -20,14 +22,14 @@ _log = logging.getLogger("innkeeper.access")
 _ALIKE = vars(logging.LogRecord(_log.name, logging.INFO, "", 0, "request", None, None))
 
 
-class AccessRecord(logging.LogRecord):
+class AccessRecord(KnownRecord):
     """A log record that starts as a copy. ``logging`` would look for the calling line and ask for the thread, the
     process and the task of each request, which says nothing here and costs more than the line.
     """
 
     def __init__(self, fields: dict[str, object]) -> None:
         now = time()
-        self.__dict__.update(_ALIKE, created=now, msecs=now % 1 * 1000, **fields)
+        self.__dict__.update(_ALIKE, created=now, msecs=now % 1 * 1000, fields=fields, **fields)
 
 
 def log_access(scope: Scope, route: str, status: int, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.errors import AppError
+from server.http.fields import fields_of
 from server.http.problem import send_problem
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -30,14 +31,11 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        declared: bytes | None = None
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                declared = value
-            elif name == b"content-encoding" and value.lower() not in (b"identity", b""):
-                await send_problem(send, _encoded())
-                return
-        if declared is None:
+        fields = fields_of(scope)
+        declared = fields.get(b"content-length")
+        if b"content-encoding" in fields and not _plain(scope):
+            await send_problem(send, _encoded())
+        elif declared is None:
             await self._count(scope, receive, send)
         elif not declared.isdigit() or len(declared) > 18 or int(declared) > self.limit:
             await send_problem(send, self._too_large())
@@ -78,6 +76,11 @@ class BodyLimit:
             "Send less at once; files go through the storage tools, not through a request body.",
             details={"max_bytes": self.limit},
         )
+
+
+def _plain(scope: Scope) -> bool:
+    codings = [value.lower() for name, value in scope["headers"] if name == b"content-encoding"]
+    return all(coding in (b"identity", b"") for coding in codings)
 
 
 def _encoded() -> AppError:

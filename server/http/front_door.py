@@ -8,12 +8,14 @@ nothing, with the traceback in the log under the same request id.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.http.access import log_access
+from server.http.fields import FIELDS_KEY, fields_of
 from server.http.problem import crash, send_problem
 from server.http.request_id import request_id_from
 from server.metrics import Metrics
@@ -23,20 +25,25 @@ GRANT_KEY = "innkeeper.principal"
 
 error_log = logging.getLogger("innkeeper.error")
 
-_WHITE = (b" ", b"\t")
+_WHITE = b" \t"
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+_SECURITY_NAMES = frozenset(name for name, _ in _SECURITY_HEADERS)
 
 
 class FrontDoor:
-    """ASGI middleware; put it outside everything else, and only around what sockets reach."""
+    """ASGI middleware; put it outside everything else, and only around what sockets reach.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    ``route``: what lines and counters call everything behind it; without one, the template of the route that served.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, route: str | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,8 +51,9 @@ class FrontDoor:
             await self.app(scope, receive, send)
             return
         scope.pop(GRANT_KEY, None)
-        offered_id = _clean(scope)
-        request_id = request_id_from(offered_id)
+        scope.pop(FIELDS_KEY, None)
+        _clean(scope)
+        request_id = request_id_from(fields_of(scope).get(b"x-request-id"))
         token = logs.request_id.set(request_id)
         began = perf_counter()
         status = 0
@@ -55,8 +63,8 @@ class FrontDoor:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = list(message.get("headers", ()))
+                headers += _missing_security_headers(headers)
                 headers.append((b"x-request-id", request_id.encode()))
-                headers.extend(_missing_security_headers(headers))
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -70,30 +78,26 @@ class FrontDoor:
             await send_problem(stamped_send, crash())
         finally:
             elapsed = perf_counter() - began
-            route = _route(scope)
+            route = self.route or _route(scope)
             self.metrics.observe_request(route, scope["method"], status, elapsed)
             log_access(scope, route, status, elapsed)
             logs.request_id.reset(token)
 
 
-def _clean(scope: Scope) -> bytes | None:
-    """Strip header values in place; returns the offered request id."""
-    offered: bytes | None = None
-    dirty = False
-    for name, value in scope["headers"]:
-        if value and (value[:1] in _WHITE or value[-1:] in _WHITE):
-            dirty = True
-        if name == b"x-request-id":
-            offered = value
-    if dirty:
-        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-        offered = offered.strip(b" \t") if offered is not None else None
-    return offered
+def _clean(scope: Scope) -> None:
+    """Strip header values. A value with nothing to strip comes back as itself."""
+    for _, value in scope["headers"]:
+        if value.strip(_WHITE) is not value:
+            scope["headers"] = [(name, value.strip(_WHITE)) for name, value in scope["headers"]]
+            return
 
 
-def _missing_security_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    present = {name for name, _ in headers}
-    return [pair for pair in _SECURITY_HEADERS if pair[0] not in present]
+def _missing_security_headers(headers: list[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+    for name, _ in headers:
+        if name in _SECURITY_NAMES:
+            present = {name for name, _ in headers}
+            return [pair for pair in _SECURITY_HEADERS if pair[0] not in present]
+    return _SECURITY_HEADERS
 
 
 def _route(scope: Scope) -> str:

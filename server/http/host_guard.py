@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
 from server.http.cross_origin import answer_preflight, is_preflight, shared_with
+from server.http.fields import Fields, fields_of
 from server.http.problem import send_problem
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -47,29 +48,25 @@ class HostGuard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        hosts = []
-        origins = []
-        for name, value in scope["headers"]:
-            if name == b"host":
-                hosts.append(value)
-            elif name == b"origin":
-                origins.append(value)
-        error = self._host_fault(hosts) or self._origin_fault(origins)
+        fields = fields_of(scope)
+        origin = fields.get(b"origin")
+        error = self._host_fault(fields) or self._origin_fault(fields)
         if error is not None:
             await _refuse(scope, receive, send, error)
-        elif not origins or scope["type"] == "websocket":
+        elif origin is None or scope["type"] == "websocket":
             await self.app(scope, receive, send)
         elif is_preflight(scope):
-            await answer_preflight(scope, send, origins[0])
+            await answer_preflight(scope, send, origin)
         else:
-            await self.app(scope, receive, shared_with(origins[0], send))
+            await self.app(scope, receive, shared_with(origin, send))
 
-    def _host_fault(self, hosts: list[bytes]) -> AppError | None:
-        if len(hosts) == 1:
-            if hosts[0] in self._known_hosts:
+    def _host_fault(self, fields: Fields) -> AppError | None:
+        host = fields.get(b"host")
+        if host is not None and b"host" not in fields.repeated:
+            if host in self._known_hosts:
                 return None
-            if self.allows_host(hosts[0].decode("latin-1")):
-                _remember(self._known_hosts, hosts[0])
+            if self.allows_host(host.decode("latin-1")):
+                _remember(self._known_hosts, host)
                 return None
         return AppError(
             "host_not_allowed",
@@ -78,14 +75,15 @@ class HostGuard:
             "Call it by its own address, or add the host to the allowed hosts of the server.",
         )
 
-    def _origin_fault(self, origins: list[bytes]) -> AppError | None:
-        if not origins:
+    def _origin_fault(self, fields: Fields) -> AppError | None:
+        origin = fields.get(b"origin")
+        if origin is None:
             return None
-        if len(origins) == 1:
-            if origins[0] in self._known_origins:
+        if b"origin" not in fields.repeated:
+            if origin in self._known_origins:
                 return None
-            if self.allows_origin(origins[0].decode("latin-1")):
-                _remember(self._known_origins, origins[0])
+            if self.allows_origin(origin.decode("latin-1")):
+                _remember(self._known_origins, origin)
                 return None
         return AppError(
             "origin_not_allowed",

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from db.errors import unauthenticated
 from db.principal import Principal
+from server.http.fields import fields_of
 from server.http.front_door import GRANT_KEY
 
 
@@ -40,17 +41,13 @@ async def principal_of(scope: Scope, authenticator: Authenticator) -> Principal:
 
 def bearer_token(scope: Scope) -> str | None:
     """The one bearer token of a request; ``None`` without an ``Authorization: Bearer`` header, or with several."""
-    found: bytes | None = None
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            if found is not None:
-                return None
-            found = value
-    if found is None or found[:7].lower() != b"bearer ":
+    fields = fields_of(scope)
+    sent = fields.get(b"authorization")
+    if sent is None or b"authorization" in fields.repeated or sent[:7].lower() != b"bearer ":
         return None
-    return found[7:].strip(b" ").decode("latin-1") or None
+    return sent[7:].strip(b" ").decode("latin-1") or None
 
 
 def sent_credentials(scope: Scope) -> bool:
     """Whether the request tried to authenticate at all: decides how a 401 is worded (RFC 6750, 3.1)."""
-    return any(name == b"authorization" for name, _ in scope["headers"])
+    return b"authorization" in fields_of(scope)

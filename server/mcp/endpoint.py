@@ -15,6 +15,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from db.errors import AppError
+from server.http.fields import fields_of
 from server.http.problem import send_problem
 from server.keyring import Keyring
 from server.mcp.asking import Asking
@@ -87,7 +88,7 @@ class McpEndpoint:
         body = await read_body(receive)
         if body is None:
             return
-        inbound = Inbound(principal, narrowing, scope["headers"], body)
+        inbound = Inbound(principal, narrowing, scope["headers"], body, fields_of(scope))
         scope["innkeeper.log"] = inbound.notes
         for lane in self.lanes:
             answer = await lane.answer(inbound)
@@ -132,14 +133,12 @@ def _request_fault(scope: Scope) -> Answer | None:
     if scope["method"] != "POST":
         # No GET stream and no session to DELETE: this server is stateless in both eras.
         return _failure(405, "This endpoint answers POST only: it is stateless and opens no stream", ONLY_POST)
-    kind = accept = b""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            kind = value
-        elif name == b"accept":
-            accept = accept + b"," + value if accept else value
-    if not is_json(kind):
+    fields = fields_of(scope)
+    if not is_json(fields.get(b"content-type", b"")):
         return _failure(415, "Content-Type must be application/json")
+    accept = fields.get(b"accept", b"")
+    if b"accept" in fields.repeated:
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
     if not accepts_json(accept):
         return _failure(406, "Accept must include application/json")
     return None

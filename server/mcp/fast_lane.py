@@ -25,6 +25,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
+from server.http.fields import Fields
 from server.mcp.calling import called, idempotency_key
 from server.mcp.inbound import Answer, Inbound, Lane
 from tools.catalog import visible
@@ -83,9 +84,11 @@ class FastLane:
 
     async def answer(self, inbound: Inbound) -> Answer | None:
         """The answer, or ``None`` when the lane behind must be asked."""
-        headers = inbound.only_headers
-        asked = understood(inbound.body) if headers is not None else None
-        if headers is None or asked is None or b"mcp-session-id" in headers:
+        headers = inbound.fields
+        if headers.repeated or b"mcp-session-id" in headers:
+            return None
+        asked = understood(inbound.body)
+        if asked is None:
             return None
         given = headers.get(b"mcp-protocol-version", _DEFAULT)
         version = _HANDSHAKE.get(given)
@@ -101,9 +104,7 @@ class FastLane:
             return await self._list(inbound, version, asked)
         return None
 
-    async def _call(
-        self, inbound: Inbound, headers: dict[bytes, bytes], asked: Asked, *, modern: bool
-    ) -> Answer | None:
+    async def _call(self, inbound: Inbound, headers: Fields, asked: Asked, *, modern: bool) -> Answer | None:
         params = asked.params
         name, arguments = params.get("name"), params.get("arguments", _NOTHING)
         if type(name) is not str or type(arguments) is not dict or not params.keys() <= _CALLED:

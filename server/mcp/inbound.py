@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Send
 
 from db.principal import Principal
+from server.http.fields import Fields
 
 if TYPE_CHECKING:
     from tools.narrowing import Narrowing
@@ -24,17 +25,20 @@ JSON_HEADERS: RawHeaders = [(b"content-type", b"application/json"), (b"cache-con
 
 class Inbound:
     """One authenticated POST to the endpoint. ``principal`` is already narrowed by ``narrowing``; ``raw_headers`` have
-    lower-case names and stripped values. ``notes``: what a lane wants on the access log line (the tool's name, the
-    error's code).
+    lower-case names and stripped values, ``fields`` are the same by name. ``notes``: what a lane wants on the access
+    log line (the tool's name, the error's code).
     """
 
-    __slots__ = ("_headers", "body", "narrowing", "notes", "principal", "raw_headers")
+    __slots__ = ("_headers", "body", "fields", "narrowing", "notes", "principal", "raw_headers")
 
-    def __init__(self, principal: Principal, narrowing: Narrowing, raw_headers: RawHeaders, body: bytes) -> None:
+    def __init__(
+        self, principal: Principal, narrowing: Narrowing, raw_headers: RawHeaders, body: bytes, fields: Fields
+    ) -> None:
         self.principal = principal
         self.narrowing = narrowing
         self.raw_headers = raw_headers
         self.body = body
+        self.fields = fields
         self.notes: dict[str, object] = {}
         self._headers: dict[str, str] | None = None
 
@@ -48,14 +52,8 @@ class Inbound:
         return self._headers
 
     @property
-    def only_headers(self) -> dict[bytes, bytes] | None:
-        """The headers by name as they came, when none of them came twice."""
-        headers = dict(self.raw_headers)
-        return headers if len(headers) == len(self.raw_headers) else None
-
-    @property
     def repeats_headers(self) -> bool:
-        return len(self.headers) != len(self.raw_headers)
+        return bool(self.fields.repeated)
 
     def all_headers(self) -> Headers:
         """Every value of every header, for the checks that care about repeated ones."""

@@ -1,0 +1,35 @@
+"""The header fields of a request by name: read once, asked by every layer."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from starlette.types import Scope
+
+FIELDS_KEY = "innkeeper.fields"
+"""The ASGI scope key under which they are kept. Who changes ``scope["headers"]`` must do so before the first ask."""
+
+_NONE: frozenset[bytes] = frozenset()
+
+
+class Fields(dict[bytes, bytes]):
+    """Values by lower-case name; of a field that came more than once, which is in ``repeated``, the last one."""
+
+    __slots__ = ("repeated",)
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(headers)
+        self.repeated = _NONE if len(self) == len(headers) else _repeated(headers)
+
+
+def fields_of(scope: Scope) -> Fields:
+    """The fields of an HTTP or WebSocket scope."""
+    fields: Fields | None = scope.get(FIELDS_KEY)
+    if fields is None:
+        fields = scope[FIELDS_KEY] = Fields(scope["headers"])
+    return fields
+
+
+def _repeated(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    counted = Counter(name for name, _ in headers)
+    return frozenset(name for name, count in counted.items() if count > 1)

@@ -1,0 +1,76 @@
+"""A time limit that costs next to nothing when many calls share it: one timer for all of them, not one for each."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from types import TracebackType
+
+
+class Deadline:
+    """``with deadline.kept():`` cancels what runs in it after ``seconds``, and raises ``TimeoutError`` in its place.
+
+    As ``asyncio.timeout``. All limits of one deadline are equally long, so they end in the order they began: a timer is
+    needed for the oldest only, and most calls begin and end between two of its rounds.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._running: dict[_Limit, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def kept(self) -> _Limit:
+        return _Limit(self)
+
+    def begin(self, limit: _Limit, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            self._loop, self._timer = loop, None
+            self._running.clear()
+        self._running[limit] = None
+        if self._timer is None:
+            self._timer = loop.call_later(self.seconds, self._round, loop)
+
+    def end(self, limit: _Limit) -> None:
+        self._running.pop(limit, None)
+
+    def _round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = monotonic()
+        for limit in list(self._running):
+            if limit.ends > now:
+                self._timer = loop.call_later(limit.ends - now, self._round, loop)
+                return
+            del self._running[limit]
+            limit.expire()
+
+
+class _Limit:
+    """One use of a deadline, by the task that enters it."""
+
+    __slots__ = ("_cancelling", "_deadline", "_expired", "_task", "ends")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline needs a task that it can end")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.ends = monotonic() + self._deadline.seconds
+        self._deadline.begin(self, task.get_loop())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._expired:
+            self._deadline.end(self)
+        elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
