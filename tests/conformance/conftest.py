@@ -16,6 +16,7 @@ from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
 from server.app import create_app
 from server.data_directory import DatabaseUrls
+from server.mcp.asking import Asking
 from server.model_choice import ModelChoice
 from server.services import Services, build
 from server.settings.loading import load
@@ -42,7 +43,7 @@ class Inn:
         catalog = profile_catalog()
         dispatch = Dispatch(self.services.dispatch.services, catalog)
         app = create_app(replace(self.services, catalog=catalog, dispatch=dispatch))
-        mount(app, catalog)
+        mount(app, catalog, Asking(self.services.keyring))
         if sessions:
             with_sessions(app, catalog)
         return app

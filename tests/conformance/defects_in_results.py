@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from tests.conformance import controls
 from tests.conformance.breaking import Answered, Asked, spoiled
 from tests.conformance.controls import HANDSHAKE
-from tests.conformance.defects import answering, defect, exchange_of, method_of
+from tests.conformance.defects import answering, defect, method_of
 
 
 @defect("input-required-result-result-type")
@@ -111,8 +111,12 @@ def streams_are_not_offered(app: Starlette) -> ASGIApp:
 
 @defect("input-required-result-tampered-state")
 def state_that_was_tampered_with_is_taken(app: Starlette) -> ASGIApp:
-    exchange_of(app).server.middleware.clear()
-    return app
+    def inward(asked: Asked) -> None:
+        if method_of(asked) == "tools/call" and "requestState" in asked.message["params"]:
+            state = asked.message["params"]["requestState"]
+            asked.message["params"]["requestState"] = state.removesuffix("-TAMPERED")
+
+    return spoiled(app, inward=inward)
 
 
 @defect("input-required-result-capability-check")

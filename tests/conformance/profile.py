@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from mcp.server.lowlevel import Server
-from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp_types import SubscriptionsListenRequestParams
 from pydantic import BaseModel
 from starlette.applications import Starlette
 
 from db.scopes import Scope
+from server.mcp.asking import Asking
 from server.mcp.context import Checked, Context
 from server.mcp.exchange import Exchange
 from server.mcp.results import COMPLETE
@@ -62,30 +62,20 @@ def profile_catalog() -> Catalog:
     return Catalog((*CATALOG.tools, *(_spec(name) for name in names)), CATALOG.resources, CATALOG.prompts)
 
 
-def mount(app: Starlette, catalog: Catalog) -> None:
-    """Put the fixtures on the MCP server of ``app``, which was made over ``catalog``."""
+def mount(app: Starlette, catalog: Catalog, asking: Asking) -> None:
+    """Put the fixtures on the MCP server of ``app``, which was made over ``catalog``. ``asking`` is production's: it
+    seals and opens the state of the fixtures that ask back as it does for tools that need a person's approval."""
     exchange = app.state.mcp_app.lanes[-1]
     assert isinstance(exchange, Exchange)
     server = exchange.server
     bus = InMemorySubscriptionBus()
-    server.middleware.append(
-        RequestStateBoundary(
-            RequestStateSecurity(keys=[b"a key that only tests have, 0123456789"], bind_principal=_credential),
-            default_audience="innkeeper",
-        )
-    )
-    _mount_tools(server, catalog, bus)
+    _mount_tools(server, catalog, asking, bus)
     _mount_resources(server)
-    _mount_prompts(server)
+    _mount_prompts(server, asking)
+    _mount_completion(server)
     server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, ListenHandler(bus))
     for method in ("logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
         server.add_request_handler(method, Checked, _nothing)
-    _mount_completion(server)
-
-
-def _credential(ctx: Context) -> str:
-    assert ctx.request is not None
-    return str(ctx.request.principal.credential_id)
 
 
 def _production(server: Server[Any], method: str) -> Handler:
@@ -94,7 +84,7 @@ def _production(server: Server[Any], method: str) -> Handler:
     return entry.handler
 
 
-def _mount_tools(server: Server[Any], catalog: Catalog, bus: InMemorySubscriptionBus) -> None:
+def _mount_tools(server: Server[Any], catalog: Catalog, asking: Asking, bus: InMemorySubscriptionBus) -> None:
     fixtures = fixture_tools(bus)
     production = _production(server, "tools/call")
 
@@ -103,7 +93,7 @@ def _mount_tools(server: Server[Any], catalog: Catalog, bus: InMemorySubscriptio
         called, spec = fixtures.get(params["name"]), catalog.tool(params["name"])
         if called is None or spec is None or ctx.request is None or not visible(spec, ctx.request.principal):
             return await production(ctx, checked)
-        return await called(ctx, params.get("arguments") or {})
+        return await asking.sealed(ctx, lambda opened, _answer: called(opened, params.get("arguments") or {}))
 
     server.add_request_handler("tools/call", Checked, call_tool)
 
@@ -135,7 +125,7 @@ def _mount_resources(server: Server[Any]) -> None:
     server.add_request_handler("resources/read", Checked, read_resource)
 
 
-def _mount_prompts(server: Server[Any]) -> None:
+def _mount_prompts(server: Server[Any], asking: Asking) -> None:
     listed, got = _production(server, "prompts/list"), _production(server, "prompts/get")
 
     async def list_prompts(ctx: Context, checked: Checked) -> Any:
@@ -148,9 +138,13 @@ def _mount_prompts(server: Server[Any]) -> None:
         name = params["name"]
         if name not in PROMPTS:
             return await got(ctx, checked)
-        if name == "test_input_required_result_prompt" and responses(ctx, "user_context") is None:
-            return asks(user_context=elicitation("What context should the prompt use?", context="string"))
-        return {"resultType": COMPLETE, "messages": prompt_messages(name, params.get("arguments") or {})}
+
+        async def fill(opened: Context, _answer: object) -> Result:
+            if name == "test_input_required_result_prompt" and responses(opened, "user_context") is None:
+                return asks(user_context=elicitation("What context should the prompt use?", context="string"))
+            return {"resultType": COMPLETE, "messages": prompt_messages(name, params.get("arguments") or {})}
+
+        return await asking.sealed(ctx, fill)
 
     server.add_request_handler("prompts/list", Checked, list_prompts)
     server.add_request_handler("prompts/get", Checked, get_prompt)

@@ -129,6 +129,7 @@ async def test_the_controls_hold_for_the_shipped_server_and_for_the_profile(inn:
                 await control(Guest(http, inn.token, inn.reader))
 
 
+@pytest.mark.timeout(300)
 async def test_every_seeded_defect_turns_the_run_red(inn: Inn, tmp_path: Path) -> None:
     turns = asyncio.Semaphore(AT_ONCE)
 
