@@ -11,6 +11,7 @@ from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
 from server.data_directory import DatabaseUrls
+from server.housekeeping import housekeeping
 from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.rules import rules_of
@@ -67,19 +68,20 @@ async def build(
         authenticator = Authenticator(database)
         await authenticator.start()
         await engine.open()
-        yield Services(
-            database=database,
-            authenticator=authenticator,
-            catalog=CATALOG,
-            dispatch=Dispatch(ToolServices(database, engine, PagesAt(public_url), limits)),
-            engine=engine,
-            models=models,
-            keyring=Keyring(root_secret.encode()),
-            public_url=public_url,
-            allowed_hosts=settings.house.allowed_hosts,
-            allowed_origins=settings.house.allowed_origins,
-            metrics_token=token.get_secret_value() if token else None,
-        )
+        async with housekeeping(database):
+            yield Services(
+                database=database,
+                authenticator=authenticator,
+                catalog=CATALOG,
+                dispatch=Dispatch(ToolServices(database, engine, PagesAt(public_url), limits)),
+                engine=engine,
+                models=models,
+                keyring=Keyring(root_secret.encode()),
+                public_url=public_url,
+                allowed_hosts=settings.house.allowed_hosts,
+                allowed_origins=settings.house.allowed_origins,
+                metrics_token=token.get_secret_value() if token else None,
+            )
     finally:
         await engine.shutdown(0)
         await models.aclose()
