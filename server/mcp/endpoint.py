@@ -7,7 +7,7 @@ run's grant in the scope: no Host check, no limit of the socket edge, no lifespa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 from mcp_types import INVALID_REQUEST, ErrorData
@@ -23,13 +23,15 @@ from server.mcp.bearer import Authenticator, principal_of, sent_credentials
 from server.mcp.exchange import Exchange, failure
 from server.mcp.fast_lane import FastLane
 from server.mcp.handlers import build_server
-from server.mcp.inbound import Answer, Inbound, Lane, send_answer
+from server.mcp.inbound import Answer, Inbound, Lane, LongAnswer, send_answer
+from server.mcp.pacing import paced, refused
 from server.mcp.resource import ProtectedResource
 from server.mcp.results import describe
 from server.mcp.step_up import stepped_up
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
+from tools.ports import Limits
 
 ONLY_POST = ((b"allow", b"POST"),)
 
@@ -58,20 +60,25 @@ def build(services: EndpointServices) -> McpEndpoint:
     server = build_server(services.catalog, services.dispatch, Asking(services.keyring))
     exchange = Exchange(server, services.catalog)
     lanes = (FastLane(services.dispatch, server, exchange), exchange)
-    return McpEndpoint(services.authenticator, ProtectedResource(services.public_url), lanes)
+    return McpEndpoint(services.authenticator, services.dispatch.services.limits, ProtectedResource(services.public_url), lanes, services.catalog)
 
 
 class McpEndpoint:
     """An ASGI application. ``lanes`` are asked in order; the last one must answer everything."""
 
-    def __init__(self, authenticator: Authenticator, resource: ProtectedResource, lanes: Sequence[Lane]) -> None:
+    def __init__(
+        self, authenticator: Authenticator, limits: Limits, resource: ProtectedResource, lanes: Sequence[Lane], catalog: Catalog
+    ) -> None:
         self.authenticator = authenticator
+        self.limits = limits
         self.resource = resource
         self.lanes = tuple(lanes)
+        self._narrowing_of = lru_cache(maxsize=256)(partial(narrowing_of, catalog))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             principal = await principal_of(scope, self.authenticator)
+            await self.limits.admit(principal)
         except AppError as error:
             await self._refuse_caller(scope, send, error)
             return
@@ -80,7 +87,7 @@ class McpEndpoint:
             await send_answer(send, fault)
             return
         try:
-            narrowing = narrowing_of(scope["query_string"])
+            narrowing = self._narrowing_of(scope["query_string"])
             principal = narrowing.of(principal)
         except AppError as error:
             await send_answer(send, _narrowing_failure(error))
@@ -90,18 +97,30 @@ class McpEndpoint:
             return
         inbound = Inbound(principal, narrowing, scope["headers"], body, fields_of(scope))
         scope["innkeeper.log"] = inbound.notes
+        try:
+            async with self.limits.place(principal):
+                answer = await self._answer(inbound, scope)
+            if not isinstance(answer, Answer):
+                async with self.limits.place(principal, long=True):
+                    await answer.send(receive, send)
+                return
+        except AppError as error:
+            answer = refused(error)
+        await send_answer(send, answer)
+
+    async def _answer(self, inbound: Inbound, scope: Scope) -> Answer | LongAnswer:
         for lane in self.lanes:
             answer = await lane.answer(inbound)
-            if isinstance(answer, Answer):
-                if "error" in inbound.notes:
-                    answer = stepped_up(answer, inbound, self.resource, scope)
-                await send_answer(send, answer)
-                return
+            if isinstance(answer, Answer) and "error" in inbound.notes:
+                return paced(stepped_up(answer, inbound, self.resource, scope), inbound)
             if answer is not None:
-                await answer.send(receive, send)
-                return
+                return answer
+        raise RuntimeError("the last lane must answer everything")
 
     async def _refuse_caller(self, scope: Scope, send: Send, error: AppError) -> None:
+        if error.status == 429:
+            await send_answer(send, refused(error))
+            return
         if error.status != 401:
             await send_problem(send, error)
             return
@@ -122,10 +141,11 @@ async def read_body(receive: Receive) -> bytes | None:
     return None
 
 
-@lru_cache(maxsize=256)
-def narrowing_of(query_string: bytes) -> Narrowing:
-    """``?project=`` and ``?read_only=``, parsed once for each spelling of a URL. Raises ``AppError`` 400."""
-    return Narrowing.parse(QueryParams(query_string))
+def narrowing_of(catalog: Catalog, query_string: bytes) -> Narrowing:
+    """``?project=``, ``?tools=`` and ``?read_only=`` of a URL. Raises ``AppError`` 400, for an unknown family too."""
+    narrowing = Narrowing.parse(QueryParams(query_string))
+    catalog.offered(narrowing.families)
+    return narrowing
 
 
 def _request_fault(scope: Scope) -> Answer | None:
