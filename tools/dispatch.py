@@ -1,7 +1,7 @@
 """The one way to call a tool or read a resource. Every edge parses and prints; what may happen is decided here.
 
-Scope, narrowing, arguments, project, deadline, idempotency and approval, in this order; then the tool and its audit, in
-one transaction if it writes. A write's saved answer and its effect are committed together.
+Scope, narrowing, arguments, project, deadline, limits of the project, idempotency and approval, in this order; then the
+tool and its audit, in one transaction if it writes. A write's saved answer and its effect are committed together.
 """
 
 from __future__ import annotations
@@ -101,11 +101,12 @@ class Dispatch:
         with span(_tracer, "tool.call", "tool.name", spec.name):
             try:
                 with deadline.kept():
-                    if spec.may_ask:
-                        return await self._ask_first(spec, call, values, idempotency_key, answer)
-                    if spec.hints.read_only:
-                        return await self._read(spec, call, values)
-                    return await self._write(spec, call, values, idempotency_key)
+                    async with self.services.limits.in_project(caller, project_id, long=spec.takes_long):
+                        if spec.may_ask:
+                            return await self._ask_first(spec, call, values, idempotency_key, answer)
+                        if spec.hints.read_only:
+                            return await self._read(spec, call, values)
+                        return await self._write(spec, call, values, idempotency_key)
             except TimeoutError as error:
                 raise AppError(
                     "deadline_exceeded",
@@ -131,8 +132,9 @@ class Dispatch:
                     if self._is_elsewhere(caller, project_id):
                         break
                     with self._deadline.kept():
-                        value = await spec.function(Call(caller, self.services, project_id), project_id)
-                        return _outcome(spec, value, MOST_BYTES)
+                        async with self.services.limits.in_project(caller, project_id):
+                            value = await spec.function(Call(caller, self.services, project_id), project_id)
+                            return _outcome(spec, value, MOST_BYTES)
                 except AppError as error:
                     if error.status == 404:
                         break

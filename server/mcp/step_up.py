@@ -26,10 +26,10 @@ def stepped_up(answer: Answer, inbound: Inbound, resource: ProtectedResource, sc
     if inbound.notes.get("error") != CODE or inbound.principal.run_id is not None:
         return answer
     reply = from_json(answer.body)
-    told = _told(reply) if isinstance(reply, dict) else None
-    if told is None:
+    found = told(reply) if isinstance(reply, dict) else None
+    if found is None:
         return answer
-    text, data = told
+    text, data = found
     wanted = sorted({data["ask"]["scope"], *inbound.principal.scopes})
     error = {"code": INVALID_REQUEST, "message": text, "data": data}
     return Answer(
@@ -39,7 +39,7 @@ def stepped_up(answer: Answer, inbound: Inbound, resource: ProtectedResource, sc
     )
 
 
-def _told(reply: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def told(reply: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """The text and the data of the error in a reply, whether it is a tool's result or the protocol's own."""
     if "error" in reply:
         return reply["error"]["message"], reply["error"]["data"]
