@@ -80,7 +80,7 @@ async def test_the_agent_calls_innkeepers_tools_as_the_caller(
     assert keys == [f"{stored}:1:{call.id}"]
 
 
-@pytest.mark.promise("HOME-20")
+@pytest.mark.promise("HOME-20", "MCP-04")
 async def test_a_key_without_a_scope_gives_an_agent_that_neither_sees_nor_can_call_the_tool(
     house_open: Inn, house: House, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
