@@ -60,14 +60,25 @@ def build(services: EndpointServices) -> McpEndpoint:
     server = build_server(services.catalog, services.dispatch, Asking(services.keyring))
     exchange = Exchange(server, services.catalog)
     lanes = (FastLane(services.dispatch, server, exchange), exchange)
-    return McpEndpoint(services.authenticator, services.dispatch.services.limits, ProtectedResource(services.public_url), lanes, services.catalog)
+    return McpEndpoint(
+        services.authenticator,
+        services.dispatch.services.limits,
+        ProtectedResource(services.public_url),
+        lanes,
+        services.catalog,
+    )
 
 
 class McpEndpoint:
     """An ASGI application. ``lanes`` are asked in order; the last one must answer everything."""
 
     def __init__(
-        self, authenticator: Authenticator, limits: Limits, resource: ProtectedResource, lanes: Sequence[Lane], catalog: Catalog
+        self,
+        authenticator: Authenticator,
+        limits: Limits,
+        resource: ProtectedResource,
+        lanes: Sequence[Lane],
+        catalog: Catalog,
     ) -> None:
         self.authenticator = authenticator
         self.limits = limits
