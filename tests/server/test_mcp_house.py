@@ -27,7 +27,7 @@ from tools.dispatch import Dispatch
 @pytest.fixture
 def app(database: Database, authenticator: Authenticator, dispatch: Dispatch) -> Starlette:
     services = EdgeServices(
-        CATALOG, dispatch, cast("Any", authenticator), cast("Any", database), SimpleNamespace(live=0)
+        CATALOG, dispatch, cast("Any", authenticator), cast("Any", database), SimpleNamespace(states=dict)
     )
     return create_app(cast("Any", services))
 
