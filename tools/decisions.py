@@ -62,20 +62,23 @@ class Decisions:
             return [self._shown(row) for row in await approvals.latest(connection, limit)]
 
     async def look_up(self, person: Principal, approval_id: UUID) -> tuple[Shown, AppError | None]:
-        """One record, and why this person may not decide about it, if so. Raises ``AppError`` when it is not there."""
+        """One record, and why this person may not allow it, if so. Raises ``AppError`` when it is not there."""
         row = await self._row(person, approval_id)
-        return self._shown(row), await self._obstacle(person, row)
+        shown = self._shown(row)
+        return shown, await self._obstacle(person, row) if shown.live else _closed()
 
     async def decide(self, person: Principal, approval_id: UUID, *, allow: bool) -> None:
         """Raises ``AppError`` when the person may not, or when there is nothing left to decide."""
         row = await self._row(person, approval_id)
-        # To forbid needs no more than to see it.
+        if not self._shown(row).live:
+            raise _closed()
+        # To forbid needs no more than membership.
         obstacle = await self._obstacle(person, row) if allow else None
         if obstacle is not None:
             raise obstacle
         async with self._services.database.transaction(person) as connection:
             if not await approvals.decide(connection, approval_id, person.user_id, approve=allow):
-                raise conflict("approval_closed", "This was used or has expired meanwhile.", "Make the call again.")
+                raise _closed()
             action = f"{'allow' if allow else 'deny'}:{row['tool']}"
             await ledger.audit(connection, person, row["project_id"], action, str(approval_id))
 
@@ -124,3 +127,9 @@ class Decisions:
             until=row["expires_at"],
             used_at=row["used_at"],
         )
+
+
+def _closed() -> AppError:
+    return conflict(
+        "approval_closed", "This was used or has expired meanwhile.", "Make the call again to be asked again."
+    )

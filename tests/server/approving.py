@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -43,7 +42,7 @@ SENDING = Catalog((*CATALOG.tools, send), CATALOG.resources)
 def sending_app(database: Database, authenticator: Authenticator, services: Services) -> Starlette:
     """The whole application with ``send`` in its catalogue."""
     dispatch = Dispatch(services, SENDING)
-    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database), SimpleNamespace(live=0))
+    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database))
     return create_app(cast("Any", edge))
 
 
