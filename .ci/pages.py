@@ -20,6 +20,7 @@ TABLE = re.compile(r"(?<=<!-- tools -->\n).*?(?=<!-- /tools -->)", re.DOTALL)
 def pages() -> dict[str, str]:
     """File -> what it should be."""
     found = {"docs/settings.md": markdown().rstrip("\n") + "\n", "docs/tools.md": reference.page()}
+    found |= {f"docs/tools/{family}.md": text for family, text in reference.family_pages().items()}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = f"{reference.table()}\n"
     found["README.md"] = TABLE.sub(lambda _found: table, readme)
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> None:
     if arguments != ["write"]:
         sys.exit(__doc__)
     for name in stale():
+        (ROOT / name).parent.mkdir(exist_ok=True)
         (ROOT / name).write_text(pages()[name], encoding="utf-8")
         print(f"wrote {name}")
 

@@ -1,4 +1,4 @@
-"""The tool catalogue as Markdown: README's table and ``docs/tools.md`` come from here, and CI keeps them fresh."""
+"""The catalogue as Markdown: README's table, ``docs/tools.md`` and a page a family come from here, kept fresh by CI."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from typing import Any, Final
 
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Hints, ResourceSpec, ToolSpec
+from tools.prompts import PromptSpec
 
 INTRODUCTION: Final = (
     "Generated from the registry in `tools/catalog.py`; do not edit. A caller sees only what its key's scopes allow."
     " `?project=ID` hides and fills in `project_id`; `?read_only=1` leaves only what changes nothing."
+)
+
+
+FAMILY: Final = "Generated from the registry in `tools/catalog.py`; do not edit. All families: [tools](../tools.md)."
+PROMPTS: Final = (
+    "Workflows that a person starts by name. A caller sees those whose tools it may all call; bound to a project, it"
+    " gives no `project`."
 )
 
 
@@ -24,15 +32,26 @@ def table(catalog: Catalog = CATALOG) -> str:
 
 
 def page(catalog: Catalog = CATALOG) -> str:
-    """Every tool and resource with its parameters."""
-    parts = [
-        "# Tools and resources",
-        INTRODUCTION,
-        table(catalog),
-    ]
-    parts += [_tool(spec) for spec in catalog.tools]
-    parts += ["# Resources", *(_resource(spec) for spec in catalog.resources)]
+    """Every tool in one table, the families, and all resources and prompts."""
+    families = [f"- [{family}](tools/{family}.md){_offered(family, catalog)}" for family in sorted(catalog.families)]
+    parts = ["# Tools, resources and prompts", INTRODUCTION, table(catalog), "## Families", "\n".join(families)]
+    parts += ["## Resources", *(_resource(spec) for spec in catalog.resources)]
+    parts += ["## Prompts", PROMPTS, *(_prompt(spec) for spec in catalog.prompts)]
     return "\n\n".join(parts) + "\n"
+
+
+def family_pages(catalog: Catalog = CATALOG) -> dict[str, str]:
+    """Family -> its page: every tool with its parameters and what it answers."""
+    return {family: _family(family, catalog) for family in sorted(catalog.families)}
+
+
+def _offered(family: str, catalog: Catalog) -> str:
+    return "" if family in catalog.default_families else f": only with `?tools={family}`"
+
+
+def _family(family: str, catalog: Catalog) -> str:
+    tools = [_tool(spec) for spec in catalog.tools if spec.family == family]
+    return "\n\n".join([f"# The {family} family", FAMILY, *tools]) + "\n"
 
 
 def _tool(spec: ToolSpec) -> str:
@@ -45,11 +64,24 @@ def _tool(spec: ToolSpec) -> str:
         lines.append(f"| `{name}` | {_type(schema)} | {'yes' if name in required else 'no'} | {meaning} |")
     fields = ", ".join(f"`{name}`" for name in spec.output_schema.get("properties", {}))
     lines += ["", f"Answers with {fields}. Scope `{spec.scope}`; {_hints(spec.hints)}."]
+    if spec.untrusted:
+        lines += ["", f"Written by others, and fenced for models: {', '.join(f'`{path}`' for path in spec.untrusted)}."]
+    if spec.aliases:
+        lines += ["", f"Also answers to {', '.join(f'`{name}`' for name in spec.aliases)}."]
     return "\n".join(lines)
 
 
 def _resource(spec: ResourceSpec) -> str:
-    return f"## {spec.name}\n\n`{spec.uri_template}` ({spec.mime_type}). {spec.description} Scope `{spec.scope}`."
+    return f"### {spec.name}\n\n`{spec.uri_template}` ({spec.mime_type}). {spec.description} Scope `{spec.scope}`."
+
+
+def _prompt(spec: PromptSpec) -> str:
+    used = ", ".join(f"`{tool.name}`" for tool in spec.uses)
+    lines = [f"### {spec.name}", "", f"{spec.description} Uses {used}.", ""]
+    lines += [
+        f"- `{one.name}`{'' if one.required else ' (may be left out)'}: {one.description}" for one in spec.arguments
+    ]
+    return "\n".join(lines).rstrip()
 
 
 def _hints(hints: Hints) -> str:
