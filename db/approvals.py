@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 from db import ledger
+from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Policy: TypeAlias = Literal["always", "when_new", "never"]
 Through: TypeAlias = Literal["elicitation", "page"]
 REMEMBERED: Final = "30 days"
+MOST_WAITING: Final = 50
+"""Questions of one credential that may wait at once: nobody looks through more, and each keeps its arguments."""
 _THIS_CALLER: Final = "credential_id = $1 AND end_user_id IS NOT DISTINCT FROM $2 AND through_run = $3 AND tool = $4"
 _LIVE: Final = "state IN ('pending', 'approved', 'denied')"
 _SHOWN: Final = (
@@ -92,12 +95,22 @@ async def used_lately(connection: Connection, act: Act) -> bool:
 async def ask(
     connection: Connection, act: Act, arguments: Mapping[str, Any], preview: Mapping[str, Any]
 ) -> asyncpg.Record:
-    """The live record of this call, made when there is none. Two calls at once get the same one."""
+    """The live record of this call, made when there is none; two calls at once get the same one. Raises ``AppError``
+    429 when too many wait already."""
     await connection.execute(
         "UPDATE approvals SET state = 'expired'"  # noqa: S608  fixed text
         f" WHERE {_THIS_CALLER} AND arguments_digest = $5 AND {_LIVE} AND expires_at <= now()",
         *act.exactly,
     )
+    if await _waiting(connection, act) >= MOST_WAITING:
+        raise AppError(
+            "too_many_questions",
+            429,
+            f"{MOST_WAITING} calls of this key wait for a person already.",
+            "Have the user answer them on the approvals page, or wait until they expire.",
+            retryable=True,
+            retry_after=60,
+        )
     while True:
         await connection.execute(
             "INSERT INTO approvals (credential_id, end_user_id, through_run, tool, arguments_digest, id, user_id,"
@@ -113,6 +126,17 @@ async def ask(
         )
         if found is not None:
             return found
+
+
+async def _waiting(connection: Connection, act: Act) -> int:
+    """How many other calls of the credential wait."""
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM approvals WHERE credential_id = $1 AND state = 'pending' AND expires_at > now()"
+            " AND (tool, arguments_digest) <> ($2, $3)",
+            *(act.principal.credential_id, act.tool, act.digest),
+        )
+    )
 
 
 async def answer(connection: Connection, act: Act, approval_id: UUID, *, approve: bool) -> bool:

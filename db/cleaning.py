@@ -1,4 +1,4 @@
-"""Removes what has had its time: answers of writes after a day, approvals after 30, links and sessions after one."""
+"""Removes what has had its time: answers of writes, links and sessions after a day, approvals after 30 when used."""
 
 from __future__ import annotations
 

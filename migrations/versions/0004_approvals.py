@@ -47,7 +47,7 @@ CREATE FUNCTION close_session() RETURNS void LANGUAGE sql VOLATILE {SECURED} AS 
 $$"""
 
 # Ops. At most p_limit rows of each kind a call, so that no call holds locks for long; answers how many there were.
-# An approval is kept for the 30 days in which its use spares the next question; an answered link or session a day.
+# A used approval is kept for the 30 days in which it spares the next question; others, links and sessions for a day.
 CLEAN_UP = f"""
 CREATE FUNCTION clean_up(p_limit integer) RETURNS bigint LANGUAGE sql VOLATILE {SECURED} AS $$
   WITH answers AS (
@@ -56,8 +56,8 @@ CREATE FUNCTION clean_up(p_limit integer) RETURNS bigint LANGUAGE sql VOLATILE {
     RETURNING 1
   ), approved AS (
     DELETE FROM approvals WHERE id IN (
-      SELECT id FROM approvals WHERE expires_at < now() - interval '30 days'
-        AND coalesce(used_at, '-infinity') < now() - interval '30 days' LIMIT p_limit FOR UPDATE SKIP LOCKED)
+      SELECT id FROM approvals WHERE expires_at < now() - interval '1 day'
+        AND (state <> 'used' OR used_at < now() - interval '30 days') LIMIT p_limit FOR UPDATE SKIP LOCKED)
     RETURNING 1
   ), opened AS (
     DELETE FROM credentials WHERE id IN (

@@ -210,6 +210,12 @@ async def test_cleaning_up_takes_many_rows_in_batches_and_nothing_that_still_cou
             " now() - $4 * interval '1 day')",
             *(uuid7(), tenant.principal.credential_id, tenant.user_id, days),
         )
+    for hours in (20, 30):
+        await owner.execute(
+            "INSERT INTO approvals (id, credential_id, user_id, through_run, tool, target, arguments_digest,"
+            " expires_at) VALUES ($1, $2, $3, false, 't', '', $4, now() - $5 * interval '1 hour')",
+            *(uuid7(), tenant.principal.credential_id, tenant.user_id, f"{hours}".encode(), hours),
+        )
     for kind in ("secret", "link", "session"):
         for hours in (20, 30):
             await owner.execute(
@@ -218,9 +224,9 @@ async def test_cleaning_up_takes_many_rows_in_batches_and_nothing_that_still_cou
                 *(uuid7(), tenant.user_id, kind, f"{hours}", f"{kind}{hours}".encode(), hours),
             )
 
-    assert await clean_up(database) == 2250 + 1 + 2
+    assert await clean_up(database) == 2250 + 2 + 2
 
     assert await owner.fetchval("SELECT count(*) FROM idempotency") == 250
-    assert await owner.fetchval("SELECT count(*) FROM approvals") == 1
+    assert await owner.fetchval("SELECT count(*) FROM approvals") == 2
     kept = await owner.fetch("SELECT kind, hint FROM credentials WHERE expires_at IS NOT NULL ORDER BY kind, hint")
     assert [tuple(row) for row in kept] == [("link", "20"), ("secret", "20"), ("secret", "30"), ("session", "20")]

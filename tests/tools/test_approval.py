@@ -13,13 +13,13 @@ import pytest_asyncio
 from pydantic import BaseModel
 
 from db import sessions
-from db.approvals import Policy
+from db.approvals import MOST_WAITING, Policy
 from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
 from db.scopes import Scope
-from tests.conftest import House, Owner, Tenant
+from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually
 from tools.approval import Answer, ApprovalRequiredError, Asked
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, ProjectId, tool
@@ -353,3 +353,49 @@ async def test_the_database_itself_lets_nobody_rewrite_what_was_asked(
     async with database.transaction(stranger.principal, tenant.project_id) as connection:
         assert await connection.fetchval("SELECT count(*) FROM approvals") == 0
         assert await connection.execute("UPDATE approvals SET state = 'approved'") == "UPDATE 0"
+
+
+async def test_an_approval_lost_nothing_when_the_effect_it_was_for_was_rolled_back(
+    dispatch: Dispatch,
+    services: Services,
+    catalog: Catalog,
+    urls: DatabaseUrls,
+    tenant: Tenant,
+    person: Principal,
+    owner: Owner,
+) -> None:
+    question = await asked(dispatch, tenant.principal, "send", letter(tenant))
+    await Decisions(services, catalog).decide(person, question.id, allow=True)
+    holder = await asyncpg.connect(urls.superuser)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE audit IN EXCLUSIVE MODE")
+            call = asyncio.create_task(dispatch.call(tenant.principal, "send", letter(tenant)))
+
+            async def cut() -> bool:
+                return bool(
+                    await holder.fetchval(
+                        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'innkeeper_app'"
+                        " AND datname = current_database() AND wait_event_type = 'Lock'"
+                    )
+                )
+
+            await eventually(cut)
+            with pytest.raises(AppError) as caught:
+                await call
+    finally:
+        await holder.close()
+    assert caught.value.code == "unavailable"
+    assert await sent(owner, tenant) == ""
+
+    await dispatch.call(tenant.principal, "send", letter(tenant))
+
+    assert await sent(owner, tenant) == "ada"
+
+
+async def test_a_caller_cannot_bury_a_person_in_questions(dispatch: Dispatch, tenant: Tenant) -> None:
+    for number in range(MOST_WAITING):
+        await asked(dispatch, tenant.principal, "send", letter(tenant, to=str(number)))
+
+    assert await refused(dispatch, tenant.principal, "send", letter(tenant, to="one more")) == "too_many_questions"
+    await asked(dispatch, tenant.principal, "send", letter(tenant, to="0"))
