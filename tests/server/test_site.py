@@ -231,6 +231,11 @@ async def test_a_session_ends_with_signing_out_its_hour_or_its_user_and_is_no_ke
 
 
 async def test_pages_run_nothing_and_are_framed_and_kept_by_nobody(signed_in: httpx2.AsyncClient) -> None:
+    page = await signed_in.get("/approvals")
+    found = re.search(r'href="(/site/[0-9a-f]+\.css)"', page.text)
+    assert found
+    style = await signed_in.get(found[1])
+    assert style.headers["content-type"].startswith("text/css")
     for path in ("/approvals", f"/approvals/{uuid7()}", "/approvals?link=x"):
         page = await signed_in.get(path)
         policy = page.headers["content-security-policy"]
@@ -242,7 +247,3 @@ async def test_pages_run_nothing_and_are_framed_and_kept_by_nobody(signed_in: ht
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "<script" not in page.text
         assert " style=" not in page.text
-    found = re.search(r'href="(/site/[0-9a-f]+\.css)"', page.text)
-    assert found
-    style = await signed_in.get(found[1])
-    assert style.headers["content-type"].startswith("text/css")
