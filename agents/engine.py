@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -100,11 +101,18 @@ class RunEngine:
         await self._kit()
 
     async def start(
-        self, principal: Principal, body: bytes, *, project_id: UUID | None = None, agent: str = DEFAULT_AGENT
+        self,
+        principal: Principal,
+        body: bytes,
+        *,
+        project_id: UUID | None = None,
+        agent: str = DEFAULT_AGENT,
+        entering: Callable[[UUID], Awaitable[None]] | None = None,
     ) -> RunHandle:
         """Start the run that ``body`` (an AG-UI RunAgentInput) asks for, or attach to the one of that run id.
 
-        ``project_id``: the project the request names, if it does. Raises AppError for everything that keeps the run
+        ``project_id``: the project the request names, if it does. ``entering`` hears which one it is before anything is
+        written, and may refuse by raising. Raises AppError for everything that keeps the run
         from existing; whatever happens later is told by its events.
         """
         if not principal.may(Scope.runs_write):
@@ -120,6 +128,8 @@ class RunEngine:
             project = named or await runs.enter_first_project(connection)
             if project is None:
                 raise _no_project()
+            if entering is not None:
+                await entering(project)
             new = self._new_run(principal, project, agent, asked)
             begun = await runs.begin(connection, new)
             turn = None
@@ -132,6 +142,13 @@ class RunEngine:
         if turn is not None:
             self._begin(kit, principal, new, begun, asked, turn)
         return self._handle(principal, project, begun, attached=turn is None)
+
+    def when_ended(self, run_id: UUID, call: Callable[[], None]) -> bool:
+        """Have ``call`` called at the end of a run of this process; False when it has none of this id."""
+        run = self._live.get(run_id)
+        if run is not None:
+            run.done.add_done_callback(lambda _done: call())
+        return run is not None
 
     async def cancel(self, principal: Principal, project_id: UUID, run_id: UUID) -> bool:
         """Ask for the end of a run, wherever it lives; False when the caller has no such live run."""

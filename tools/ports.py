@@ -44,7 +44,25 @@ class PagesAt:
         return f"{self.base_url.rstrip('/')}/approvals/{approval_id}"
 
 
+class Place(AbstractAsyncContextManager[None], Protocol):
+    """Where a request is worked on: ``async with``, or taken and given back."""
+
+    async def take(self) -> None:
+        """Wait for the place. Raises ``AppError`` 429 when that would take too long."""
+        ...
+
+    def give_back(self) -> None:
+        """May be called more than once, and without a place."""
+        ...
+
+
 class _Nowhere:
+    async def take(self) -> None:
+        return None
+
+    def give_back(self) -> None:
+        return None
+
     async def __aenter__(self) -> None:
         return None
 
@@ -52,7 +70,7 @@ class _Nowhere:
         return None
 
 
-NOWHERE: Final = _Nowhere()
+NOWHERE: Final[Place] = _Nowhere()
 """A place that nobody has to wait for."""
 
 
@@ -63,13 +81,11 @@ class Limits(Protocol):
         """Count one request of a key."""
         ...
 
-    def place(self, principal: Principal, *, long: bool = False) -> AbstractAsyncContextManager[None]:
+    def place(self, principal: Principal, *, long: bool = False) -> Place:
         """A place of the key while its request is worked on."""
         ...
 
-    def in_project(
-        self, principal: Principal, project_id: UUID | None, *, long: bool = False
-    ) -> AbstractAsyncContextManager[None]:
+    def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
         """Count one call in a project, and hold a place of it while the call lasts."""
         ...
 
@@ -81,12 +97,10 @@ class NoLimits:
     async def admit(self, principal: Principal) -> None:
         """Nothing is counted."""
 
-    def place(self, principal: Principal, *, long: bool = False) -> AbstractAsyncContextManager[None]:
+    def place(self, principal: Principal, *, long: bool = False) -> Place:
         return NOWHERE
 
-    def in_project(
-        self, principal: Principal, project_id: UUID | None, *, long: bool = False
-    ) -> AbstractAsyncContextManager[None]:
+    def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
         return NOWHERE
 
 

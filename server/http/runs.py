@@ -20,7 +20,9 @@ from agents.engine import DEFAULT_AGENT, RunEngine, RunHandle
 from db.errors import AppError, invalid
 from db.principal import Principal
 from server.http.problem import problem_response
+from server.limits.run_places import RunPlaces
 from server.mcp.bearer import Authenticator, principal_of
+from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -41,6 +43,9 @@ class RunServices(Protocol):
     @property
     def engine(self) -> RunEngine: ...
 
+    @property
+    def dispatch(self) -> Dispatch: ...
+
 
 def routes(services: RunServices) -> list[BaseRoute]:
     """The routes over ``services``. A problem document answers whatever keeps the run from existing."""
@@ -50,16 +55,26 @@ def routes(services: RunServices) -> list[BaseRoute]:
             principal = await principal_of(request.scope, services.authenticator)
             narrowing = Narrowing.parse(request.query_params)
             principal = _narrowed(principal, narrowing)
-            handle = await services.engine.start(
-                principal,
-                await request.body(),
-                project_id=narrowing.project_id,
-                agent=request.path_params.get("agent", DEFAULT_AGENT),
-            )
+            body = await request.body()
+            limits = services.dispatch.services.limits
+            await limits.admit(principal)
+            places = RunPlaces(limits, principal)
+            try:
+                await places.take()
+                handle = await services.engine.start(
+                    principal,
+                    body,
+                    project_id=narrowing.project_id,
+                    agent=request.path_params.get("agent", DEFAULT_AGENT),
+                    entering=places.enter,
+                )
+            except BaseException:
+                places.give_back()
+                raise
         except AppError as error:
             extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
             return problem_response(error, extra)
-        return RunStream(services.engine, handle)
+        return RunStream(services.engine, handle, places)
 
     return [
         Route("/agui", agui, methods=["POST"], name="agui"),
@@ -74,13 +89,19 @@ def _narrowed(principal: Principal, narrowing: Narrowing) -> Principal:
 
 
 class RunStream(Response):
-    """The events of one run until its terminal one. A reader that goes away is all the engine hears of it."""
+    """The events of one run until its terminal one. A reader that goes away is all the engine hears of it.
 
-    def __init__(self, engine: RunEngine, handle: RunHandle) -> None:
+    The run that was started here holds its ``places`` until it ends, whoever still reads it; one that lives elsewhere
+    lends them to its reader.
+    """
+
+    def __init__(self, engine: RunEngine, handle: RunHandle, places: RunPlaces) -> None:
         super().__init__(status_code=200)
         self.raw_headers = [*HEADERS, (b"innkeeper-run-id", str(handle.run_id).encode())]
         self._engine = engine
         self._handle = handle
+        self._places = places
+        self._lent = handle.attached or not engine.when_ended(handle.run_id, places.give_back)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pumping = asyncio.create_task(self._pump(send))
@@ -94,6 +115,8 @@ class RunStream(Response):
         finally:
             for task in (pumping, gone):
                 task.cancel()
+            if self._lent:
+                self._places.give_back()
             await asyncio.wait([pumping, gone])
 
     async def _pump(self, send: Send) -> None:

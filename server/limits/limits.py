@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from math import ceil
 from time import monotonic
 from types import TracebackType
@@ -24,7 +23,7 @@ from db.principal import Principal
 from db.turns import Turn, Turns
 from server.limits.allowance import Allowance, Clock, Register
 from server.limits.rules import Rules, Share
-from tools.ports import NOWHERE
+from tools.ports import NOWHERE, Place
 
 PATIENCE_SECONDS: Final = 5.0
 MEMBER_SECONDS: Final = 60.0
@@ -86,14 +85,12 @@ class Limits:
             return
         await self._spend(allowance, principal, self.keys)
 
-    def place(self, principal: Principal, *, long: bool = False) -> AbstractAsyncContextManager[None]:
+    def place(self, principal: Principal, *, long: bool = False) -> Place:
         """A place of the key, for as long as its request is worked on. A run's calls have their run's."""
         turns = self.keys.turns(long=long)
         return NOWHERE if turns is None or principal.run_id is not None else turns.of(principal.credential_id)
 
-    def in_project(
-        self, principal: Principal, project_id: UUID | None, *, long: bool = False
-    ) -> AbstractAsyncContextManager[None]:
+    def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
         """Count one call in a project, and hold a place of the project while it lasts."""
         return NOWHERE if project_id is None or self._off else _InProject(self, principal, project_id, long=long)
 
@@ -147,14 +144,20 @@ class _InProject:
         self._long = long
         self._turn: Turn | None = None
 
-    async def __aenter__(self) -> None:
+    async def take(self) -> None:
         self._turn = await self._limits.enter(self._principal, self._project_id, long=self._long)
+
+    def give_back(self) -> None:
+        if self._turn is not None:
+            self._turn.give_back()
+
+    async def __aenter__(self) -> None:
+        await self.take()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._turn is not None:
-            self._turn.give_back()
+        self.give_back()
 
 
 def _limited(kind: str, budget: Budget, wait: float) -> AppError:

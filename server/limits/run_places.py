@@ -1,0 +1,33 @@
+"""The places that a run holds, of its key and of its project, from its start to its end."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from db.principal import Principal
+from tools.ports import Limits, Place
+
+
+class RunPlaces:
+    """Taken one by one while the run is being started; given back together, as often as anybody says so."""
+
+    def __init__(self, limits: Limits, principal: Principal) -> None:
+        self._limits = limits
+        self._principal = principal
+        self._taken: list[Place] = []
+
+    async def take(self) -> None:
+        """The place of the key. Raises ``AppError`` 429."""
+        await self._add(self._limits.place(self._principal, long=True))
+
+    async def enter(self, project_id: UUID) -> None:
+        """The place of the project, as soon as it is known which one it is. Raises ``AppError`` 429."""
+        await self._add(self._limits.in_project(self._principal, project_id, long=True))
+
+    def give_back(self) -> None:
+        while self._taken:
+            self._taken.pop().give_back()
+
+    async def _add(self, place: Place) -> None:
+        await place.take()
+        self._taken.append(place)
