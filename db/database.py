@@ -23,6 +23,7 @@ from db.errors import AppError, unavailable
 from db.listener import Listener
 from db.principal import Principal
 from db.spans import active
+from db.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ACQUIRE_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
+IN_LINE: Final = 1000
 LOST: Final = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -54,10 +56,15 @@ class PoolStats:
 
 
 class Database:
-    """The application role's pool, the ops role's small one, and the listening connection of this process."""
+    """The application role's pool, the ops role's small one, and the listening connection of this process.
+
+    One user has at most half of the pool at a time; what more they ask for waits in a line of their own. So a
+    transaction must not be opened inside another one of the same caller.
+    """
 
     def __init__(self, pool: Pool, listener: Listener, ops_url: str | None) -> None:
         self._pool = pool
+        self._turns = Turns(max(1, pool.get_max_size() // 2), IN_LINE, what="transactions of a user")
         self._ops_url = ops_url
         self._ops_pool: Pool | None = None
         self._ops_opening = asyncio.Lock()
@@ -115,7 +122,7 @@ class Database:
             begin += f"; SET LOCAL app.end_user_id = '{principal.end_user_id}'"
         if project_id is not None:
             begin += f"; SET LOCAL app.project_id = '{project_id}'"
-        return Transaction(self._pool, begin)
+        return Transaction(self._pool, begin, self._turns.of(principal.user_id))
 
     async def read(self, function: str, principal: Principal, project_id: UUID) -> list[asyncpg.Record]:
         """The rows of a reading function of migration 0003, as ``principal`` in ``project_id``, in one round trip.
@@ -123,7 +130,8 @@ class Database:
         The statement is its own transaction: what the function sets about the caller ends with it.
         """
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            turn = self._turns.of(principal.user_id)
+            async with turn, self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 return await connection.fetch(
                     f"SELECT * FROM {function}($1, $2, $3, $4)",  # noqa: S608  a name out of our own code
                     *(principal.credential_id, principal.user_id, principal.end_user_id, project_id),
@@ -172,11 +180,12 @@ class Transaction:
     Losing the server inside it surfaces as ``AppError`` unavailable.
     """
 
-    __slots__ = ("_begin", "_connection", "_pool", "_span")
+    __slots__ = ("_begin", "_connection", "_pool", "_span", "_turn")
 
-    def __init__(self, pool: Pool, begin: str | None) -> None:
+    def __init__(self, pool: Pool, begin: str | None, turn: Turn | None = None) -> None:
         self._pool = pool
         self._begin = begin
+        self._turn = turn
         self._connection: Connection | None = None
         self._span: trace.Span = trace.INVALID_SPAN
 
@@ -184,15 +193,17 @@ class Transaction:
         if active():
             self._span = _tracer.start_span("db.transaction")
         try:
-            self._connection = connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
             try:
+                if self._turn is not None:
+                    await self._turn.take()
+                self._connection = connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
                 if self._begin is not None:
                     await connection.execute(self._begin)
             except BaseException:
+                self._span.end()
                 await self._release(broken=True)
                 raise
         except LOST as error:
-            self._span.end()
             raise unavailable() from error
         return connection
 
@@ -217,13 +228,17 @@ class Transaction:
 
     async def _release(self, *, broken: bool) -> None:
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if broken:
-            # A connection that was lost has been taken out of the pool already, and refuses every call.
-            with contextlib.suppress(asyncpg.InterfaceError):
-                connection.terminate()
-        await self._pool.release(connection)
+        try:
+            if connection is None:
+                return
+            if broken:
+                # A connection that was lost has been taken out of the pool already, and refuses every call.
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
+            await self._pool.release(connection)
+        finally:
+            if self._turn is not None:
+                self._turn.give_back()
 
 
 async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
