@@ -33,7 +33,7 @@ class Turns:
         self.waiting = waiting
         self.what = what
         self.seconds = seconds
-        self._lines: dict[UUID, _Line] = {}
+        self._lines: dict[int, _Line] = {}
 
     def of(self, subject: UUID) -> Turn:
         """A turn that is yet to be taken: ``async with``, or :meth:`Turn.take` and :meth:`Turn.give_back`."""
@@ -41,14 +41,14 @@ class Turns:
 
     def busy(self, subject: UUID) -> int:
         """How many of ``subject`` are going on."""
-        line = self._lines.get(subject)
+        line = self._lines.get(subject.int)
         return line.busy if line is not None else 0
 
     async def enter(self, subject: UUID) -> None:
         """Take a place. Raises ``AppError`` 429 when the line is full or does not move."""
-        line = self._lines.get(subject)
+        line = self._lines.get(subject.int)
         if line is None:
-            line = self._lines[subject] = _Line()
+            line = self._lines[subject.int] = _Line()
         if line.busy < self.places:
             line.busy += 1
             return
@@ -71,7 +71,7 @@ class Turns:
 
     def leave(self, subject: UUID) -> None:
         """Give a place to the next in line."""
-        line = self._lines[subject]
+        line = self._lines[subject.int]
         while line.waiting:
             following = line.waiting.popleft()
             if not following.done():
@@ -79,7 +79,7 @@ class Turns:
                 return
         line.busy -= 1
         if line.busy == 0:
-            del self._lines[subject]
+            del self._lines[subject.int]
 
     def _crowded(self) -> AppError:
         return AppError(

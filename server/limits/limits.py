@@ -39,7 +39,8 @@ class _Door:
         self.kind = kind
         self._budget = share.budget
         self._register = register
-        self._allowances: dict[UUID, Allowance] = {}
+        self.known: dict[int, Allowance] = {}
+        """By the number of the UUID: a UUID hashes in Python, and this is looked up for each request."""
         self.calls = Turns(share.calls, share.calls * IN_LINE, what=f"calls of a {kind}") if share.calls else None
         self.streams = Turns(share.streams, 0, what=f"runs and long calls of a {kind}") if share.streams else None
 
@@ -48,11 +49,11 @@ class _Door:
 
     def allowance(self, subject: UUID) -> Allowance | None:
         """What the subject may spend; ``None`` without a limit. Those forgotten lose at most a slice."""
-        found = self._allowances.get(subject)
+        found = self.known.get(subject.int)
         if found is None and self._budget is not None:
-            if len(self._allowances) >= REMEMBERED:
-                del self._allowances[next(iter(self._allowances))]
-            found = self._allowances[subject] = Allowance(subject, self._budget, self._register)
+            if len(self.known) >= REMEMBERED:
+                del self.known[next(iter(self.known))]
+            found = self.known[subject.int] = Allowance(subject, self._budget, self._register)
         return found
 
 
@@ -73,17 +74,17 @@ class Limits:
         self.keys = _Door(rules.key, register, "key")
         self.projects = _Door(rules.project, register, "project")
         self._off = rules.project == Share(None, 0, 0)
-        self._members: dict[tuple[UUID, UUID], float] = {}
+        self._members: dict[tuple[int, int], float] = {}
 
     async def admit(self, principal: Principal) -> None:
         """Count one request of a key. Raises ``AppError`` 429 with an honest ``retry_after``."""
-        allowance = self.keys.allowance(principal.credential_id)
-        if allowance is None:
-            return
-        if allowance.left > 0:
+        allowance = self.keys.known.get(principal.credential_id.int)
+        if allowance is not None and allowance.left > 0:
             allowance.left -= 1
             return
-        await self._spend(allowance, principal, self.keys)
+        allowance = self.keys.allowance(principal.credential_id)
+        if allowance is not None:
+            await self._spend(allowance, principal, self.keys)
 
     def place(self, principal: Principal, *, long: bool = False) -> Place:
         """A place of the key, for as long as its request is worked on. A run's calls have their run's."""
@@ -110,7 +111,7 @@ class Limits:
 
     async def _counts(self, principal: Principal, project_id: UUID) -> bool:
         """Whether the caller is of the project, as it was at most ``MEMBER_SECONDS`` ago."""
-        pair = (principal.user_id, project_id)
+        pair = (principal.user_id.int, project_id.int)
         now = self._clock()
         if now < self._members.get(pair, now):
             return True
