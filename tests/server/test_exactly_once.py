@@ -13,6 +13,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -22,10 +23,12 @@ from db.cleaning import clean_up
 from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
+from db.principal import Principal
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.server.command import Running, noted
 from tests.server.postgres_wire import wire
 from tools.dispatch import Dispatch
+from tools.ports import Services
 
 pytestmark = pytest.mark.promise("MCP-05")
 
@@ -77,6 +80,29 @@ async def create(running: Running, token: str) -> dict[str, Any]:
 async def kill(running: Running) -> None:
     os.kill(running.process.pid, signal.SIGKILL)
     await running.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def cut_before_commit(urls: DatabaseUrls) -> AsyncIterator[None]:
+    """Inside, a write loses its connection to the database after its effect."""
+    holder = await asyncpg.connect(urls.superuser)
+
+    async def cut() -> bool:
+        return bool(
+            await holder.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'innkeeper_app'"
+                " AND datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE audit IN EXCLUSIVE MODE")
+            cutting = asyncio.create_task(eventually(cut, 30))
+            yield
+            await cutting
+    finally:
+        await holder.close()
 
 
 async def projects_named_once(owner: Owner) -> int:
@@ -147,32 +173,44 @@ async def test_a_process_killed_after_commit_and_before_its_answer_leaves_the_an
 async def test_a_lost_connection_to_the_database_leaves_the_key_free_or_the_answer_saved(
     urls: DatabaseUrls, owner: Owner, tenant: Tenant, dispatch: Dispatch
 ) -> None:
-    holder = await asyncpg.connect(urls.superuser)
-    try:
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE audit IN EXCLUSIVE MODE")
-            call = asyncio.create_task(
-                dispatch.call(tenant.principal, "create_project", ARGUMENTS, idempotency_key=KEY)
-            )
-
-            async def cut() -> bool:
-                return bool(
-                    await holder.fetchval(
-                        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'innkeeper_app'"
-                        " AND datname = current_database() AND wait_event_type = 'Lock'"
-                    )
-                )
-
-            await eventually(cut)
-            with pytest.raises(AppError) as caught:
-                await call
-    finally:
-        await holder.close()
+    async with cut_before_commit(urls):
+        with pytest.raises(AppError) as caught:
+            await dispatch.call(tenant.principal, "create_project", ARGUMENTS, idempotency_key=KEY)
     assert (caught.value.code, caught.value.retryable) == ("unavailable", True)
 
     answer = await dispatch.call(tenant.principal, "create_project", ARGUMENTS, idempotency_key=KEY)
     assert not answer.replayed
     assert await projects_named_once(owner) == 1
+
+
+class Asked:
+    """Runs that note each time they are asked to stop: an effect outside of the transaction."""
+
+    def __init__(self) -> None:
+        self.projects: list[UUID] = []
+
+    async def cancel_project(self, principal: Principal, project_id: UUID) -> None:
+        self.projects.append(project_id)
+
+
+async def test_an_effect_that_was_half_done_is_finished_by_the_next_call_and_then_not_done_again(
+    urls: DatabaseUrls, database: Database, owner: Owner, tenant: Tenant, unasked: None
+) -> None:
+    runs = Asked()
+    dispatch = Dispatch(Services(database, runs))
+    target = {"project_id": str(tenant.project_id)}
+    async with cut_before_commit(urls):
+        with pytest.raises(AppError):
+            await dispatch.call(tenant.principal, "delete_project", target, idempotency_key=KEY)
+    assert runs.projects == [tenant.project_id]
+    assert await owner.fetchval("SELECT count(*) FROM projects WHERE id = $1", tenant.project_id) == 1
+
+    finished = await dispatch.call(tenant.principal, "delete_project", target, idempotency_key=KEY)
+    repeated = await dispatch.call(tenant.principal, "delete_project", target, idempotency_key=KEY)
+
+    assert (finished.replayed, repeated.replayed) == (False, True)
+    assert runs.projects == [tenant.project_id] * 2
+    assert await owner.fetchval("SELECT count(*) FROM projects WHERE id = $1", tenant.project_id) == 0
 
 
 async def test_a_key_is_kept_for_a_day_then_free_and_cleared_away(
