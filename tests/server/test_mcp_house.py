@@ -88,7 +88,7 @@ async def test_a_key_that_may_only_read_sees_and_does_only_that(
             await client.call_tool("create_project", {"name": "No"})
 
 
-@pytest.mark.promise("HOME-10")
+@pytest.mark.promise("HOME-10", "MCP-03")
 @ERAS
 async def test_a_connection_narrowed_by_its_url_needs_no_project_id(address: str, tenant: Tenant, mode: str) -> None:
     query = f"?project={tenant.project_id}&read_only=1"
