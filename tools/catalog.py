@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from db.errors import AppError, invalid
+from db.errors import invalid
 from db.principal import Principal
-from tools import projects, workflows
+from tools import mistakes, projects, workflows
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
 
@@ -95,9 +95,7 @@ class Catalog:
         for spec in self.visible_prompts(principal, families):
             if spec.name == name:
                 return spec
-        raise AppError(
-            "unknown_prompt", 404, f"There is no prompt '{name[:80]}' here.", "List the prompts and use one of them."
-        )
+        raise mistakes.unknown_prompt(name, [spec.name for spec in self.visible_prompts(principal, families)])
 
     @cached_property
     def _scopes(self) -> frozenset[str]:

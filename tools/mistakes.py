@@ -4,6 +4,7 @@ of the words (:class:`db.errors.Details`). Values are never repeated: they may b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -17,14 +18,17 @@ MOST: Final = 5
 """Faults told at once."""
 NUL: Final = "\x00"
 _ID: Final = "_id"
+_WORD: Final = re.compile(r"(?:(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+)()")
 _UNSAID: Final = frozenset({"description", "title", "default", "properties", "required"})
 """What a repair leaves out of the schema of a value: it is for readers, or long, and the list of tools has it."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that a misspelt one was probably meant to be."""
-    found = get_close_matches(name[:80].lower(), list(names), n=1, cutoff=0.6)
-    return found[0] if found else None
+    """The one of ``names`` that a misspelt one was probably meant to be, whatever the order of its words and however
+    they are joined."""
+    spelled = {_words(one): one for one in names}
+    found = get_close_matches(_words(name[:80]), list(spelled), n=1, cutoff=0.6)
+    return spelled[found[0]] if found else None
 
 
 def unknown_tool(name: str, tools: Iterable[str]) -> AppError:
@@ -33,6 +37,27 @@ def unknown_tool(name: str, tools: Iterable[str]) -> AppError:
     way_on = f"Did you mean {meant}?" if meant else "List the tools and use one of them."
     details: Details = {"did_you_mean": meant} if meant else {}
     return AppError("unknown_tool", 404, f"There is no tool '{name[:80]}'.", way_on, details=details)
+
+
+def unknown_prompt(name: str, prompts: Iterable[str]) -> AppError:
+    """There is no such prompt; ``prompts`` are those the caller sees."""
+    meant = nearest(name, prompts)
+    way_on = f"Did you mean {meant}?" if meant else "List the prompts and use one of them."
+    details: Details = {"did_you_mean": meant} if meant else {}
+    return AppError("unknown_prompt", 404, f"There is no prompt '{name[:80]}' here.", way_on, details=details)
+
+
+def wrong_texts(prompt: str, given: Iterable[str], taken: list[str], missing: list[str]) -> AppError:
+    """What a prompt was given and does not take, and what it misses."""
+    repairs: list[Repair] = [{"do": "give", "at": name} for name in missing]
+    repairs += [_not_taken(name, [one for one in taken if one not in given])[1] for name in given if name not in taken]
+    unknown = ", ".join(name for name in given if name not in taken)[:80]
+    fault = f"needs {', '.join(missing)}" if missing else f"does not take {unknown}"
+    return invalid(
+        f"The prompt {prompt} {fault}.",
+        f"It takes: {', '.join(taken) or 'nothing'}.",
+        details={"arguments": repairs[:MOST]},
+    )
 
 
 def wrong_arguments(spec: ToolSpec, given: Mapping[str, Any], errors: list[ErrorDetails], *, bound: bool) -> AppError:
@@ -88,6 +113,11 @@ def project_bound(name: str) -> AppError:
         "Use a key that is not bound to a project, without ?project=.",
         details={"ask": {"project": "any"}},
     )
+
+
+def _words(name: str) -> str:
+    """``projectsList`` and ``list_projects`` alike: "list projects"."""
+    return " ".join(sorted(_WORD.sub(r" \1", name).lower().split()))
 
 
 def _fault(

@@ -15,6 +15,7 @@ from uuid import UUID
 from db import project_names
 from db.errors import AppError, invalid, not_found
 from db.principal import Principal
+from tools import mistakes
 from tools.contract import Call, ResourceSpec, ToolSpec
 from tools.ports import Services
 from tools.result import USUAL_BYTES, fitted
@@ -100,11 +101,9 @@ def prompt(*uses: ToolSpec) -> Callable[[Callable[..., Awaitable[list[Said]]]], 
 async def spoken(services: Services, spec: PromptSpec, caller: Principal, given: Mapping[str, str]) -> list[Part]:
     """What ``spec`` says to a caller (already narrowed) with these arguments. Raises ``AppError``."""
     taken = {argument.name: argument for argument in spec.arguments_of(caller)}
-    unknown = sorted(given.keys() - taken.keys())
     missing = [name for name, argument in taken.items() if argument.required and not given.get(name, "").strip()]
-    if unknown or missing:
-        fault = f"needs {', '.join(missing)}" if missing else f"does not take {', '.join(unknown)[:80]}"
-        raise invalid(f"The prompt {spec.name} {fault}.", f"It takes: {', '.join(taken) or 'nothing'}.")
+    if missing or given.keys() - taken.keys():
+        raise mistakes.wrong_texts(spec.name, sorted(given), list(taken), missing)
     for name, text in given.items():
         if len(text) > LONGEST_ARGUMENT or "\x00" in text:
             raise invalid(f"{name} is longer than {LONGEST_ARGUMENT} characters, or no text.", "Say it shorter.")
@@ -130,10 +129,18 @@ async def _meant(services: Services, caller: Principal, said: str) -> UUID:
     async with services.database.transaction(caller) as connection:
         found = await project_names.called(connection, caller.user_id, only=caller.project_id, said=said)
     if not found:
-        raise not_found("project", "Give the id or the whole name of one of your projects; list_projects shows them.")
+        raise not_found(
+            "project",
+            "Give the id or the whole name of one of your projects; list_projects shows them.",
+            {"next_tool": "list_projects"},
+        )
     if len(found) > 1 and str(found[0]["id"]) != said.lower():
         raise AppError(
-            "ambiguous_project", 409, "Several projects have this name.", "Give its id, as list_projects shows it."
+            "ambiguous_project",
+            409,
+            "Several projects have this name.",
+            "Give its id, as list_projects shows it.",
+            details={"next_tool": "list_projects"},
         )
     project_id: UUID = found[0]["id"]
     return project_id
