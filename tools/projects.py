@@ -171,8 +171,8 @@ async def create_project(
 async def _loosening(call: Caller, project_id: UUID, approvals: str, **_changes: object) -> Preview:
     async with call.transaction() as connection:
         row = await _administered(connection, project_id)
-    when = "never" if approvals == "never" else "only the first time for each target"
-    effect = f"This lets destructive and outward tools in project {project_id} ask a person {when}, from now on."
+    then = "act without asking anybody" if approvals == "never" else "ask a person only the first time for each target"
+    effect = f"After this, destructive and outward tools in project {project_id} {then}."
     return Preview(effect, {"Project": row["name"]})
 
 
