@@ -7,6 +7,7 @@ it needs the tests, see `.ci/promises.py`.
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def pages() -> dict[str, str]:
     """File -> what it should be."""
     found = {"docs/settings.md": markdown().rstrip("\n") + "\n", "docs/tools.md": reference.page()}
     found |= {f"docs/tools/{family}.md": text for family, text in reference.family_pages().items()}
+    found["docs/errors.md"] = runpy.run_path(str(ROOT / ".ci/errors.py"))["page"](ROOT)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = f"{reference.table()}\n"
     found["README.md"] = TABLE.sub(lambda _found: table, readme)
