@@ -118,9 +118,7 @@ class Exchange:
         mismatch = self._parameter_mismatch(inbound, message)
         if mismatch is not None:
             return _rejected(request_id, mismatch)
-        connection = self._connections.of(
-            verdict.protocol_version, verdict.client_info, verdict.client_capabilities
-        )
+        connection = self._connections.of(verdict.protocol_version, verdict.client_info, verdict.client_capabilities)
         if (goes_on := self._long_work.of(inbound, message)) is not None:
             return self._serve_long(inbound, message, connection, _encode, goes_on=goes_on)
         return _encode(await self._serve(OneShot(inbound, message["id"]), message, connection))
@@ -228,5 +226,3 @@ def _dump(error: ErrorData) -> dict[str, Any]:
 
 def _not_a_message() -> dict[str, Any]:
     return {"code": INVALID_REQUEST, "message": "The body must be a single JSON-RPC request or notification object"}
-
-

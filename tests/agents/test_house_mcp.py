@@ -12,7 +12,7 @@ from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
 from server.http import front_door
-from server.mcp import endpoint, handlers
+from server.mcp import calling, endpoint
 from tests.agents.inn import HouseServices
 from tests.conftest import Owner, Tenant
 from tools.catalog import CATALOG
@@ -29,7 +29,7 @@ def mcp(database: Database, authenticator: Authenticator) -> HouseMCP:
 
 def test_both_sides_use_the_same_names() -> None:
     assert GRANT_KEY == front_door.GRANT_KEY
-    assert IDEMPOTENCY_META == handlers.IDEMPOTENCY_META
+    assert IDEMPOTENCY_META == calling.IDEMPOTENCY_META
 
 
 async def test_a_grant_lists_what_its_scopes_allow_and_calls_as_its_user(mcp: HouseMCP, tenant: Tenant) -> None:
