@@ -27,6 +27,7 @@ _PATTERNS = re.compile(
     r"|\b(?:sk|pk|rk|re|phc|gsk)[-_](?:[a-z]+[-_])*[A-Za-z0-9]{16,}"
     r"|\bAIza[A-Za-z0-9_-]{20,}"
 )
+_NUMBERS = (bool, int, float)
 LONGEST_KEPT = 64
 MOST_KEPT = 1024
 _OURS = {"message", "asctime", "color_message", "taskName", "fields"}
@@ -69,18 +70,21 @@ class JsonFormatter(logging.Formatter):
         self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
+        harmless = self._harmless
+        message = record.getMessage()
         line: dict[str, object] = {
             "time": self._clock(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._clean(record.getMessage()),
+            "message": message if message in harmless else self._clean(message),
         }
         if current := request_id.get():
             line["request_id"] = current
-        harmless = self._harmless
         fields = record.fields if isinstance(record, KnownRecord) else _extra(record)
         for name, value in fields.items():
-            line[name] = value if type(value) is str and value in harmless else self._clean(value)
+            kind = type(value)
+            plain = kind is int or kind is float or (kind is str and value in harmless)
+            line[name] = value if plain else self._clean(value)
         if record.exc_info:
             line["exception"] = self._redact(self.formatException(record.exc_info))
         try:
@@ -89,7 +93,7 @@ class JsonFormatter(logging.Formatter):
             return json.dumps(line)
 
     def _clean(self, value: object) -> object:
-        if isinstance(value, bool | int | float | None):
+        if value is None or isinstance(value, _NUMBERS):
             return value
         text = str(value)
         clean = self._redact(text)

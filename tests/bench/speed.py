@@ -1,0 +1,407 @@
+"""The speed of ``/mcp`` in one table with its peers, all measured in the same run (MCP-21 to MCP-24).
+
+    python -m tests.bench.speed [--requests 1000] [--rounds 7] [--projects 100000] [--streams 1000] [--write FILE]
+
+Each server runs alone in a process, on uvloop and httptools; a client sends the same request over one kept-alive
+connection. What counts is CPU time of the serving process, not wall time, and the quotient of two servers whose rounds
+alternate: other work on the machine then hits both alike. Prints Markdown; ``--write`` puts it into a file. Exits 1
+when a bar is not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import asyncpg
+
+from db import accounts
+from db.embedded.cluster import EmbeddedPostgres
+from db.ids import uuid7
+from db.tokens import new_token
+from migrations import runner
+from tests.db.clusters import open_folder
+from tools.pages import to_cursor
+
+MODERN = "2026-07-28"
+HANDSHAKE = "2025-11-25"
+ERAS = {"handshake": HANDSHAKE, "modern": MODERN}
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
+}
+OURS, FLOOR = "innkeeper", "starlette"
+SHOWN = {
+    OURS: "Innkeeper, whole application, authenticated", "sdk": "SDK low-level, stateless, open",
+    "fastmcp": "fastmcp, stateless, open", FLOOR: "bare Starlette, JSON in and out, open",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    headers: dict[str, str]
+    body: bytes
+
+
+def asked(version: str, method: str, params: dict[str, Any], token: str | None = None) -> Asked:
+    """A request as a real client of that revision sends it."""
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json",
+        "MCP-Protocol-Version": version,
+    }
+    if version == MODERN:
+        params = {**params, "_meta": ENVELOPE}
+        headers["Mcp-Method"] = method
+        if "name" in params:
+            headers["Mcp-Name"] = params["name"]
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return Asked(headers, json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).encode())
+
+
+@dataclass
+class Server:
+    """A server in a process of its own, and one connection to it: a plain socket, so that the client costs little."""
+
+    name: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(  # our own module, our own interpreter
+            [sys.executable, "-m", "tests.bench.speed_server", self.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **self.environment},
+        )
+        if self.process.stdout is None:
+            raise RuntimeError("no pipe")
+        self.port = int(self.process.stdout.readline().strip())
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def number(self, path: str) -> int:
+        return int(self._exchange(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()))
+
+    def call(self, one: Asked) -> bytes:
+        return self._exchange(on_wire(one, self.port))
+
+    def _exchange(self, request: bytes) -> bytes:
+        self.socket.sendall(request)
+        got = self.socket.recv(65536)
+        while b"\r\n\r\n" not in got:
+            got += self.socket.recv(65536)
+        head, _, body = got.partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        missing = int(fields[b"content-length"]) - len(body)
+        parts = [body]
+        while missing > 0:
+            parts.append(self.socket.recv(min(missing, 1 << 20)))
+            missing -= len(parts[-1])
+        body = b"".join(parts)
+        if not head.startswith(b"HTTP/1.1 200") or b'"isError":true' in body or b'"error":{' in body:
+            raise RuntimeError(f"{self.name} answered {head[:40]!r}: {body[:300]!r}")
+        return body
+
+    def cpu(self, one: Asked, requests: int) -> float:
+        """CPU microseconds a request."""
+        request = on_wire(one, self.port)
+        for _ in range(max(10, requests // 10)):
+            self._exchange(request)
+        began = self.number("/-/cpu")
+        for _ in range(requests):
+            self._exchange(request)
+        return (self.number("/-/cpu") - began) / requests / 1000
+
+
+def on_wire(one: Asked, port: int) -> bytes:
+    lines = [f"{name}: {value}" for name, value in {**one.headers, "Content-Length": str(len(one.body))}.items()]
+    return (f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode() + one.body
+
+
+def alternating(work: Mapping[str, Callable[[int], float]], requests: int, rounds: int) -> dict[str, list[float]]:
+    """What each measured, round by round."""
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, measure in work.items():
+            taken[name].append(measure(requests))
+    return taken
+
+
+def quotient(taken: dict[str, list[float]], over: str, under: str) -> float:
+    """The median of the quotients of rounds that ran next to each other."""
+    return statistics.median(a / b for a, b in zip(taken[over], taken[under], strict=True))
+
+
+@dataclass
+class Report:
+    lines: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)
+
+    def bar(self, claim: str, what: str, value: float, bar: float, *, least: bool) -> None:
+        holds = value >= bar if least else value <= bar
+        word = "at least" if least else "at most"
+        self.lines.append(
+            f"- {claim}: {what} **{value:.2f}** ({word} {bar:g}): {'holds' if holds else 'DOES NOT HOLD'}"
+        )
+        if not holds:
+            self.fallen.append(claim)
+
+
+def calls(report: Report, requests: int, rounds: int) -> None:
+    """MCP-21: a tool that needs no database, beside all peers."""
+    token = new_token()
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Server(name, {"BENCH_TOKEN": token})) for name in SHOWN]
+        taken: dict[str, dict[str, list[float]]] = {}
+        for era, version in ERAS.items():
+            work = {}
+            for peer in peers:
+                one = asked(
+                    version, "tools/call", {"name": "echo", "arguments": {"text": "hello from the bench"}},
+                    token if peer.name == OURS else None,
+                )  # fmt: skip
+                if b"hello from the bench" not in peer.call(one):
+                    raise RuntimeError(f"{peer.name} did not say it")
+                work[peer.name] = partial(peer.cpu, one)
+            taken[era] = alternating(work, requests, rounds)
+    report.lines += ["", "## tools/call without a database", ""]
+    report.lines += [
+        "| server | handshake, CPU us | of Starlette | modern, CPU us | of Starlette |",
+        "|---|---|---|---|---|",
+    ]
+    for name, shown in SHOWN.items():
+        columns = [
+            f"{statistics.median(taken[era][name]):.0f} | {quotient(taken[era], FLOOR, name):.2f}" for era in ERAS
+        ]
+        report.lines.append(f"| {shown} | {' | '.join(columns)} |")
+    report.lines.append("")
+    for era in ERAS:
+        report.bar("MCP-21", f"of bare Starlette, {era} era:", quotient(taken[era], FLOOR, OURS), 0.8, least=True)
+
+
+def lists(report: Report, requests: int, rounds: int) -> None:
+    """MCP-23, first half: the listing."""
+    token = new_token()
+    with ExitStack() as stack:
+        few, many = (stack.enter_context(Server(name, {"BENCH_TOKEN": token})) for name in ("tools_10", "tools_200"))
+        report.lines += [
+            "",
+            "## tools/list",
+            "",
+            "| era | 10 tools, CPU us | 200 tools, CPU us | 200 to 10 |",
+            "|---|---|---|---|",
+        ]
+        results = []
+        for era, version in ERAS.items():
+            one = asked(version, "tools/list", {}, token)
+            work = {server.name: partial(server.cpu, one) for server in (few, many)}
+            taken = alternating(work, requests, rounds)
+            results.append((era, quotient(taken, many.name, few.name)))
+            medians = [f"{statistics.median(taken[server.name]):.0f}" for server in (few, many)]
+            report.lines.append(f"| {era} | {medians[0]} | {medians[1]} | {results[-1][1]:.2f} |")
+        report.lines.append("")
+        for era, value in results:
+            report.bar("MCP-23", f"tools/list at 200 tools to 10, {era} era:", value, 2, least=False)
+
+
+@dataclass(frozen=True)
+class Rows:
+    app_url: str
+    superuser_url: str
+    project_id: UUID
+    few: str
+    many: str
+    middle: str
+
+
+async def furnish(cluster: EmbeddedPostgres, projects: int) -> Rows:
+    """A user with 10 projects and one with ``projects``."""
+    await runner.upgrade(cluster.owner_url)
+    owner = await asyncpg.connect(cluster.owner_url)
+    tokens: list[str] = []
+    ids: list[UUID] = []
+    try:
+        for count in (10, projects):
+            user_id = await accounts.create_user(owner, f"{count}@example.test", str(count))
+            ids = [uuid7() for _ in range(count)]
+            await owner.execute(
+                "INSERT INTO projects (id, name, created_by)"
+                " SELECT id, 'Project ' || number, $2 FROM unnest($1::uuid[]) WITH ORDINALITY AS new (id, number)",
+                *(ids, user_id),
+            )
+            tokens.append((await accounts.create_key(owner, user_id))[1])
+        await owner.execute("ANALYZE")
+    finally:
+        await owner.close()
+    superuser = cluster.url("innkeeper", "postgres")
+    few, many = tokens
+    app = cluster.url("innkeeper", "innkeeper_app")
+    return Rows(app, superuser, ids[0], few, many, to_cursor(ids[projects // 2]))
+
+
+def rows(report: Report, requests: int, rounds: int, projects: int) -> None:
+    """MCP-22, and the second half of MCP-23."""
+    with open_folder() as data, asyncio.Runner() as loop:
+        cluster = loop.run(EmbeddedPostgres.start(data, progress=lambda _line: None, fast_unsafe=True))
+        try:
+            _rows(report, loop.run(furnish(cluster, projects)), requests, rounds, projects)
+        finally:
+            loop.run(cluster.stop())
+
+
+def _rows(report: Report, known: Rows, requests: int, rounds: int, projects: int) -> None:
+    with ExitStack() as stack:
+        ours = stack.enter_context(Server("innkeeper_rows", {"BENCH_DATABASE_URL": known.app_url}))
+        floor = stack.enter_context(Server("starlette_rows", {"BENCH_DATABASE_URL": known.superuser_url}))
+        report.lines += ["", "## get_project under row-level security", ""]
+        report.lines += [
+            "| era | Innkeeper, CPU us | bare Starlette, raw asyncpg, no policies, CPU us | of Starlette |",
+            "|---|---|---|---|",
+        ]
+        results = []
+        for era, version in ERAS.items():
+            params = {"name": "get_project", "arguments": {"project_id": str(known.project_id)}}
+            mine, plain = asked(version, "tools/call", params, known.many), asked(version, "tools/call", params)
+            work = {
+                ours.name: partial(ours.cpu, mine),
+                floor.name: partial(floor.cpu, plain),
+            }
+            taken = alternating(work, requests, rounds)
+            results.append((era, quotient(taken, floor.name, ours.name)))
+            medians = [f"{statistics.median(taken[server.name]):.0f}" for server in (ours, floor)]
+            report.lines.append(f"| {era} | {medians[0]} | {medians[1]} | {results[-1][1]:.2f} |")
+        report.lines.append("")
+        for era, value in results:
+            report.bar("MCP-22", f"get_project of bare Starlette, {era} era:", value, 0.65, least=True)
+        report.lines += ["", "## list_projects, pages of 10 rows", ""]
+        pages = {
+            "10 projects": (known.few, {}),
+            f"{projects} projects, first page": (known.many, {}),
+            f"{projects} projects, from the middle": (known.many, {"cursor": known.middle}),
+        }
+        work = {}
+        for name, (token, arguments) in pages.items():
+            one = asked(
+                HANDSHAKE, "tools/call", {"name": "list_projects", "arguments": {"limit": 10, **arguments}}, token
+            )
+            work[name] = partial(wall, ours, one)
+        taken = alternating(work, max(requests // 5, 20), rounds)
+        report.lines += ["| of | milliseconds, as the client waits |", "|---|---|"]
+        report.lines += [f"| {name} | {statistics.median(taken[name]):.2f} |" for name in pages]
+        report.lines.append("")
+        first, *others = pages
+        for name in others:
+            report.bar("MCP-23", f"{name}, to 10 projects:", quotient(taken, name, first), 1.5, least=False)
+
+
+def wall(server: Server, one: Asked, requests: int) -> float:
+    """Milliseconds a request takes, the database's work with it; the median, because the machine has other work."""
+    taken = []
+    for _ in range(requests):
+        began = perf_counter()
+        server.call(one)
+        taken.append((perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
+def streams(report: Report, count: int) -> None:
+    """MCP-24: calls of a tool that takes long, each with its open event stream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 500)), hard))
+    token = new_token()
+    params = {"name": "wait", "arguments": {}, "_meta": {"progressToken": 1}}
+    with Server("streams", {"BENCH_TOKEN": token}) as server:
+        request = on_wire(asked(HANDSHAKE, "tools/call", params, token), server.port)
+        opened = [_open(server.port, request) for _ in range(20)]
+        before = server.number("/-/memory")
+        opened += [_open(server.port, request) for _ in range(count)]
+        after = server.number("/-/memory")
+        for one in opened:
+            one.close()
+    report.lines += ["", "## Open event streams", ""]
+    report.bar("MCP-24", f"kilobytes a stream, {count} open:", (after - before) / count / 1024, 40, least=False)
+
+
+def _open(port: int, request: bytes) -> socket.socket:
+    """A connection on which the first event has come."""
+    one = socket.create_connection(("127.0.0.1", port), timeout=30)
+    one.sendall(request)
+    got = b""
+    while b"notifications/progress" not in got:
+        got += one.recv(4096)
+    return one
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--projects", type=int, default=100_000)
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--only", choices=("calls", "lists", "rows", "streams"))
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    report = Report()
+    parts: dict[str, Callable[[], None]] = {
+        "calls": lambda: calls(report, options.requests, options.rounds),
+        "lists": lambda: lists(report, options.requests, options.rounds),
+        "rows": lambda: rows(report, options.requests, options.rounds, options.projects),
+        "streams": lambda: streams(report, options.streams),
+    }
+    for name, part in parts.items():
+        if options.only in (None, name):
+            part()
+    text = "\n".join([*preface(), *report.lines, ""])
+    print(text)
+    if options.write is not None:
+        options.write.write_text(text, encoding="utf-8")
+    return 1 if report.fallen else 0
+
+
+def preface() -> list[str]:
+    day = datetime.now(UTC).date().isoformat()
+    machine = f"{os.cpu_count()} cores, {platform.system()}, CPython {platform.python_version()}"
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return [
+        "# Speed",
+        "",
+        f"Made by `python -m tests.bench.speed` on {day} ({machine}, load {load}).",
+        "What counts are the quotients: CPU time of the serving process, rounds alternating, in one run.",
+        "On another machine the microseconds differ.",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
