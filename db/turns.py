@@ -82,10 +82,11 @@ class Turns:
             del self._lines[subject.int]
 
     def _crowded(self) -> AppError:
+        line = ", and the line behind them is full or does not move" if self.waiting else ""
         return AppError(
             "too_many_at_once",
             429,
-            f"This server works on {self.places} {self.what} at a time, and as many as may wait are waiting.",
+            f"This server works on {self.places} {self.what} at a time{line}.",
             "Wait for answers before you ask for more.",
             retryable=True,
             retry_after=1,

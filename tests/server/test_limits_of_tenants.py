@@ -168,6 +168,29 @@ async def test_without_the_database_a_process_lets_in_what_the_rate_allows_and_n
         await database.close()
 
 
+async def test_a_database_that_does_not_answer_holds_nobody_for_long(urls: DatabaseUrls, tenant: Tenant) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    database = await Database.open(urls.app, ops_url=f"postgresql://ops:secret@127.0.0.1:{port}/inn")
+    share = Share(Budget(5, 50), 4, 4)
+    limits = Limits(database, Rules(share, share))
+    try:
+        async with asyncio.timeout(3):
+            assert await spent(limits, tenant, 1000) >= 1
+            for _ in range(10):
+                async with limits.in_project(tenant.principal, tenant.project_id):
+                    pass
+        assert await spent(limits, tenant, 1000) <= 3 * 5
+    finally:
+        await database.close()
+        silent.close()
+        await silent.wait_closed()
+
+
 async def test_what_was_off_is_never_counted(database: Database, tenant: Tenant, owner: Owner) -> None:
     limits = Limits(database, Rules(NONE, NONE))
     assert await spent(limits, tenant, 5000) == 5000
