@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 from pydantic import BaseModel
 
-from db.errors import AppError
+from db.errors import AppError, invalid
 from server.mcp.inbound import Inbound
 from server.mcp.results import describe, explain
+
+ONE_PAGE: Final = invalid(
+    "This list has one page.",
+    "Leave cursor out.",
+    "invalid_cursor",
+    {"arguments": [{"do": "drop", "at": "cursor"}]},
+)
 
 Context = ServerRequestContext[Any, Inbound]
 
@@ -32,7 +39,7 @@ def inbound_of(ctx: Context) -> Inbound:
 def refuse_cursor(ctx: Context) -> None:
     """For lists that have one page."""
     if ctx.params is not None and ctx.params.get("cursor") is not None:
-        raise MCPError(INVALID_PARAMS, "This list has one page: leave the cursor out.")
+        raise protocol_error(inbound_of(ctx), ONE_PAGE)
 
 
 def protocol_error(inbound: Inbound, error: AppError, missing: int = INVALID_PARAMS, **more: str) -> MCPError:

@@ -34,6 +34,24 @@ from tools.narrowing import Narrowing
 from tools.ports import Limits
 
 ONLY_POST = ((b"allow", b"POST"),)
+NOT_A_POST = AppError(
+    "method_not_allowed",
+    405,
+    "This endpoint answers POST only: it is stateless and opens no stream.",
+    "POST each message; a call that takes long is answered with a stream of its own.",
+)
+NOT_JSON = AppError(
+    "content_type_not_supported",
+    415,
+    "Content-Type must be application/json.",
+    "Send Content-Type: application/json and one JSON-RPC message.",
+)
+NO_JSON_TAKEN = AppError(
+    "answer_not_acceptable",
+    406,
+    "Accept must include application/json.",
+    "Send Accept: application/json, text/event-stream.",
+)
 
 
 class EndpointServices(Protocol):
@@ -163,15 +181,15 @@ def _request_fault(scope: Scope) -> Answer | None:
     """What is wrong with the request before its body is looked at (Streamable HTTP, both eras)."""
     if scope["method"] != "POST":
         # No GET stream and no session to DELETE: this server is stateless in both eras.
-        return _failure(405, "This endpoint answers POST only: it is stateless and opens no stream", ONLY_POST)
+        return _failure(NOT_A_POST, ONLY_POST)
     fields = fields_of(scope)
     if not is_json(fields.get(b"content-type", b"")):
-        return _failure(415, "Content-Type must be application/json")
+        return _failure(NOT_JSON)
     accept = fields.get(b"accept", b"")
     if b"accept" in fields.repeated:
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
     if not accepts_json(accept):
-        return _failure(406, "Accept must include application/json")
+        return _failure(NO_JSON_TAKEN)
     return None
 
 
@@ -188,8 +206,8 @@ def accepts_json(accept: bytes) -> bool:
     return not ranges.isdisjoint((b"application/json", b"application/*", b"*/*"))
 
 
-def _failure(status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
-    answer = failure(None, ErrorData(code=INVALID_REQUEST, message=message), status)
+def _failure(error: AppError, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
+    answer = failure(None, ErrorData(code=INVALID_REQUEST, message=error.message, data=describe(error)), error.status)
     return Answer(answer.status, answer.body, headers)
 
 

@@ -37,6 +37,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json, to_json
 
 from server.mcp.connections import Connections
+from server.mcp.faults import on_wire
 from server.mcp.inbound import Answer, Inbound, LongAnswer
 from server.mcp.long_work import LongWork
 from server.mcp.one_shot import OneShot
@@ -141,7 +142,7 @@ class Exchange:
         try:
             result = await runner.on_request(context, message["method"], message.get("params"))
         except Exception as error:  # noqa: BLE001  modern_error_data logs what it does not know
-            return {"jsonrpc": "2.0", "id": request_id, "error": _dump(modern_error_data(error))}
+            return {"jsonrpc": "2.0", "id": request_id, "error": on_wire(modern_error_data(error))}
         return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
     def _serve_long(
@@ -192,7 +193,7 @@ def is_reply(message: Any) -> bool:
 
 def failure(request_id: RequestId | None, error: ErrorData, status: int) -> Answer:
     """A JSON-RPC error with an HTTP status of its own."""
-    return Answer(status, to_json({"jsonrpc": "2.0", "id": request_id, "error": _dump(error)}))
+    return Answer(status, to_json({"jsonrpc": "2.0", "id": request_id, "error": on_wire(error)}))
 
 
 def _rejected(request_id: RequestId | None, rejection: InboundLadderRejection) -> Answer:
@@ -200,7 +201,7 @@ def _rejected(request_id: RequestId | None, rejection: InboundLadderRejection) -
         {
             "jsonrpc": "2.0",
             "id": request_id,
-            "error": _dump(ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)),
+            "error": on_wire(ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)),
         }
     )
 
@@ -217,12 +218,7 @@ def _encode(reply: dict[str, Any]) -> Answer:
     return Answer(status, to_json(reply))
 
 
-def _dump(error: ErrorData) -> dict[str, Any]:
-    dumped: dict[str, Any] = {"code": error.code, "message": error.message}
-    if error.data is not None:
-        dumped["data"] = error.data
-    return dumped
-
-
 def _not_a_message() -> dict[str, Any]:
-    return {"code": INVALID_REQUEST, "message": "The body must be a single JSON-RPC request or notification object"}
+    return on_wire(
+        ErrorData(code=INVALID_REQUEST, message="The body must be a single JSON-RPC request or notification object")
+    )
