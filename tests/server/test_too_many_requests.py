@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from server.model_choice import ModelChoice
 from tests import serving
@@ -24,6 +25,7 @@ from tests.conftest import DatabaseUrls, House, Tenant
 from tests.fakes.openai_server import scripted_model
 from tests.fakes.script import Gate, Turn
 from tests.server.command import ROOT, noted
+from tests.server.test_mcp_house import connected as official
 from tests.server.test_serve import environ_of
 from tests.serving import house_on_socket, scripted
 
@@ -87,6 +89,19 @@ async def test_a_project_beyond_its_rate_is_429_for_the_call_that_names_it_and_f
         assert (await client.post(house.mcp, json=call("list_projects"))).status_code == 200
         run = await client.post(f"{house.agui}?project={tenant.project_id}", json=body(user("Hello")))
         assert (run.status_code, run.json()["type"]) == (429, "urn:innkeeper:error:rate_limited")
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_the_official_client_hears_what_was_too_much_and_when_to_come_back(
+    urls: DatabaseUrls, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    limits(monkeypatch, rate_per_key=0, rate_per_project=0.1, rate_burst_seconds=10)
+    named = {"project_id": str(tenant.project_id)}
+    async with house_on_socket(urls, NO_MODEL) as house, official(house.url, tenant.token, mode) as client:
+        assert not (await client.call_tool("get_project", named)).is_error
+        with pytest.raises(MCPError, match="This project has made its requests for now") as refused:
+            await client.call_tool("get_project", named)
+    assert 1 <= refused.value.error.data["retry_after"] <= 10
 
 
 async def test_a_run_holds_its_places_until_it_ends_and_its_own_calls_need_none(
