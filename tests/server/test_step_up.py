@@ -17,12 +17,15 @@ from starlette.applications import Starlette
 
 from db.credentials import Authenticator
 from db.database import Database
+from db.scopes import Scope
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.authorization_server import AuthorizationServer
 from tests.fakes.sockets import on_socket
 from tests.server.edge_services import READ_KEY, EdgeServices, client_of, edge_app, edge_services, principal, served
+from tests.server.edge_tools import Echo
 from tests.server.in_process import GrantTransport
-from tools.catalog import CATALOG
+from tools.catalog import CATALOG, Catalog
+from tools.contract import Caller, tool
 from tools.dispatch import Dispatch
 
 pytestmark = pytest.mark.promise("MCP-04")
@@ -125,6 +128,22 @@ async def test_no_token_is_asked_for_where_another_one_would_not_help() -> None:
     assert answer.status_code == 200
     assert "www-authenticate" not in answer.headers
     assert answer.json()["result"]["_meta"]["innkeeper/error"]["code"] == "read_only"
+
+
+async def test_a_tool_that_takes_long_is_refused_with_a_status_before_any_stream_begins() -> None:
+    @tool(Scope.projects_write, read_only=False, destructive=False, idempotent=True, open_world=False, takes_long=True)
+    async def dig(call: Caller) -> Echo:
+        """Dig for a long time."""
+        raise AssertionError("a caller without the scope reached the tool")
+
+    services = edge_services()
+    services.catalog = Catalog((dig,))
+    services.dispatch = Dispatch(services.dispatch.services, services.catalog)
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "dig", "arguments": {}}}
+    async with client_of(edge_app(services), READ_KEY) as http:
+        answer = await http.post("/mcp", json=call)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/json"
 
 
 async def test_in_a_batch_only_the_one_call_is_refused() -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import count
+from statistics import mean
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import pytest_asyncio
 
 from db.credentials import Authenticator
 from db.database import Database
+from db.errors import Details
 from tests.conftest import House, Owner, Tenant
 from tests.server.edge_services import EdgeServices, edge_app
 from tests.teaching.mistakes import NAMES, Mistake, World, drawn
@@ -22,6 +24,7 @@ from tests.teaching.repair import ROUNDS, Agent, Outcome, Request
 from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
 
+DETAILS = set(Details.__annotations__)
 VERSION = "2026-07-28"
 CLIENT = {"io.modelcontextprotocol/protocolVersion": VERSION, "io.modelcontextprotocol/clientCapabilities": {}}
 Answer = tuple[dict[str, Any] | None, dict[str, Any] | None]
@@ -107,6 +110,8 @@ async def test_each_of_the_mistakes_is_refused_in_words_that_say_what_the_detail
 ) -> None:
     world = await made(http, house, tenant, owner)
     blind = 0
+    words: list[int] = []
+    facts: list[int] = []
     for number, mistake in enumerate(drawn(world)):
         await put_back(owner)
         wire = Wire(http, world.keys[mistake.key], mistake.query, modern=number % 2 == 1)
@@ -117,8 +122,16 @@ async def test_each_of_the_mistakes_is_refused_in_words_that_say_what_the_detail
         named = [error.get("next_tool", ""), error.get("did_you_mean", ""), error.get("ask", {}).get("scope", "")]
         named += error.get("uri_templates", [])
         assert all(name in error["hint"] for name in named), (mistake, error)
+        words.append(len(f"{error.get('message', '')} {error['hint']}".encode()))
+        facts.append(len(json.dumps({name: error[name] for name in error.keys() & DETAILS}).encode()))
         blind += not error.keys() - {"code", "message", "hint", "retryable"}
     assert blind == 0, "an error says nothing to programs"
+    print(
+        f"bytes of an error: {mean(words):.0f} in words, {max(words)} at most;"
+        f" {mean(facts):.0f} and {max(facts)} of facts"
+    )
+    assert max(words) < 1_000
+    assert max(facts) < 1_000
 
 
 def mended(world: World, mistake: Mistake, outcome: Outcome) -> bool:
