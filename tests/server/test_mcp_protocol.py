@@ -168,15 +168,23 @@ async def test_lists_show_only_what_the_scopes_of_the_key_allow(http: httpx2.Asy
     assert "change_something" not in {tool["name"] for tool in tools}
 
 
-@pytest.mark.promise("HOME-10")
+@pytest.mark.promise("HOME-10", "MCP-04")
 @ERAS
-async def test_a_tool_beyond_the_scopes_says_so_to_model_and_program(http: httpx2.AsyncClient, era: Any) -> None:
+async def test_a_tool_beyond_the_scopes_says_so_to_model_program_and_oauth_client(
+    http: httpx2.AsyncClient, era: Any
+) -> None:
     http.headers["authorization"] = f"Bearer {READ_KEY}"
-    result = (await era(http, "tools/call", {"name": "change_something"})).json()["result"]
-    assert result["isError"] is True
-    assert result["_meta"]["innkeeper/error"]["code"] == "insufficient_scope"
-    assert result["_meta"]["innkeeper/error"]["retryable"] is False
-    assert "projects:write" in result["content"][0]["text"]
+    answer = await era(http, "tools/call", {"name": "change_something"})
+    assert answer.status_code == 403
+    challenge = answer.headers["www-authenticate"]
+    assert 'error="insufficient_scope", scope="projects:read projects:write runs:read"' in challenge
+    assert f'resource_metadata="{http.base_url}/.well-known/oauth-protected-resource/mcp"' in challenge
+    reply = answer.json()
+    assert reply["id"] == 1
+    told = reply["error"]["data"]
+    assert (told["code"], told["retryable"], told["ask"]) == ("insufficient_scope", False, {"scope": "projects:write"})
+    assert "projects:write" in told["hint"]
+    assert "projects:write" in reply["error"]["message"]
 
 
 @pytest.mark.promise("HOME-10")
