@@ -80,6 +80,18 @@ async def test_the_agent_calls_innkeepers_tools_as_the_caller(
     assert keys == [f"{stored}:1:{call.id}"]
 
 
+@pytest.mark.promise("MCP-09")
+async def test_the_model_of_a_run_reads_what_was_wrong_and_which_tool_helps(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    model.script(Turn(ToolCall("get_project", {"project_id": str(uuid7())})), Turn("I see."))
+    stream = await run(house_open, tenant.token, body(user("Read my project")))
+    assert stream.last["type"] == "RUN_FINISHED"
+    [read] = [said["content"] for said in model.requests[1].body["messages"] if said["role"] == "tool"]
+    assert "list_projects" in read
+    assert "Trying the same call again will not help. [project_not_found]" in read
+
+
 @pytest.mark.promise("HOME-20", "MCP-04")
 async def test_a_key_without_a_scope_gives_an_agent_that_neither_sees_nor_can_call_the_tool(
     house_open: Inn, house: House, tenant: Tenant, model: ScriptedModel, owner: Owner
