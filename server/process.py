@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from server.http.one_write import OneWriteProtocol
 from server.refusal import Refusal
 
 READY_SECONDS = 30.0
@@ -70,7 +71,7 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         loop="none",
         lifespan="off",  # the services are opened and closed around the server, not by the application

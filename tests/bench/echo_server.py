@@ -33,6 +33,7 @@ from db.scopes import Scope as AccessScope
 from db.tokens import new_token
 from server import logs
 from server.app import create_app
+from server.http.one_write import OneWriteProtocol
 from tests.server.edge_services import EdgeServices, NoDatabase, Uvicorn
 from tools.catalog import Catalog
 from tools.contract import Caller, tool
@@ -117,6 +118,7 @@ def starlette() -> ASGIApp:
     return Starlette(routes=[Route("/mcp", answer, methods=["POST"])])
 
 
+PEERS = ("sdk", "starlette", "fastmcp", "starlette_rows")
 SERVERS = {"innkeeper": innkeeper, "sdk": sdk, "starlette": starlette}
 
 
@@ -138,7 +140,7 @@ async def serve(name: str) -> None:
     bound.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         with_cpu_clock(SERVERS[name]()),
-        http="httptools",
+        http="httptools" if name in PEERS else OneWriteProtocol,  # ours as production runs it, peers as they come
         ws="none",
         log_config=None,
         access_log=False,

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 
 from db.credentials import Authenticator
 from db.database import Database
+from db.scopes import Scope
 from server import logs
 from server.app import create_app
 from tests.bench import echo_server
@@ -43,7 +44,7 @@ COLUMNS = (
 
 
 @tool(
-    echo_server.AccessScope.projects_read,
+    Scope.projects_read,
     read_only=True, destructive=False, idempotent=True, open_world=False, takes_long=True,
 )  # fmt: skip
 async def wait(call: Caller) -> Echo:

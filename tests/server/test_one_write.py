@@ -1,0 +1,70 @@
+"""Answers leave in one write, and nothing is held back from a stream."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from server.http.one_write import JoiningTransport, OneWriteProtocol
+from tests.server.edge_services import Uvicorn
+
+
+class Written:
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_head_goes_out_with_its_body_and_alone_when_none_comes() -> None:
+    below = Written()
+    transport = JoiningTransport(below, asyncio.get_running_loop())  # type: ignore[arg-type]  # the part that is used
+    transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    transport.write(b"body")
+    transport.write(b"more")
+    transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert below.writes == [b"HTTP/1.1 200 OK\r\n\r\nbody", b"more", b"HTTP/1.1 100 Continue\r\n\r\n"]
+    below.writes.clear()
+    transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert below.writes == []
+    await asyncio.sleep(0)
+    assert below.writes == [b"HTTP/1.1 200 OK\r\n\r\n"]
+    transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    transport.close()
+    await asyncio.sleep(0)
+    assert below.writes[1:] == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+    assert below.closed
+
+
+async def test_a_stream_that_is_silent_at_first_shows_its_head_and_two_requests_in_a_row_keep_their_order() -> None:
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        if scope["path"] == "/slow":
+            await go_on.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
+    server = Uvicorn(config)
+    running = asyncio.create_task(server.serve())
+    await server.listening.wait()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        go_on.set()
+        assert await reader.readexactly(2) == b"ok"
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        assert await reader.readexactly(2) == b"ok"
+        writer.close()
+        server.should_exit = True
+        await running
