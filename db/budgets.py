@@ -13,7 +13,10 @@ from uuid import UUID
 from db.database import Database
 
 SLICES = 50
-"""How many slices a whole budget has."""
+"""How many slices a whole budget has, at least."""
+
+SLICE_SECONDS = 0.1
+"""How long the rate takes to make a slice, at most: what a flood is let in with comes in waves of one slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Budget:
     @property
     def slice(self) -> int:
         """How many requests a process leases at a time."""
-        return max(1, ceil(self.burst / SLICES))
+        return max(1, ceil(min(self.burst / SLICES, self.rate * SLICE_SECONDS)))
 
 
 @dataclass(frozen=True, slots=True)

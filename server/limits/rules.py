@@ -27,8 +27,8 @@ class Rules:
     project: Share
 
 
-KEY: Final = (100.0, 16, 200)
-PROJECT: Final = (200.0, 32, 400)
+KEY: Final = (100.0, 8, 200)
+PROJECT: Final = (200.0, 16, 400)
 
 
 def rules_of(settings: Settings) -> Rules:

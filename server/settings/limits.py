@@ -34,11 +34,11 @@ class LimitSettings(Section):
     calls_per_key: Places | None = variable(
         "INNKEEPER_CALLS_PER_KEY",
         description="Calls of one key that a process works on at a time; more wait in line. `0`: no limit. "
-        "Default: 16, in development 160.",
+        "Default: 8, in development 80.",
     )
     calls_per_project: Places | None = variable(
         "INNKEEPER_CALLS_PER_PROJECT",
-        description="The same for one project, whoever calls. Default: 32, in development 320.",
+        description="The same for one project, whoever calls. Default: 16, in development 160.",
     )
     streams_per_key: Places | None = variable(
         "INNKEEPER_STREAMS_PER_KEY",
