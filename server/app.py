@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
-from server.http import health, preview, runs
+from server.http import calls, health, preview, runs
 from server.http.body_limit import BodyLimit
 from server.http.front_door import FrontDoor
 from server.http.host_guard import HostGuard
@@ -42,6 +42,7 @@ def create_app(services: Services) -> Starlette:
         Route(MCP_PATH + "/", mcp_app),
         *mcp_app.resource.routes(),
         *preview.routes(services, mcp_app.resource),
+        *calls.routes(services, mcp_app.resource),
         *runs.routes(services),
         *approvals.routes(services),
         *health.routes(services.database, metrics, services.metrics_token),

@@ -68,12 +68,14 @@ async def build(
         authenticator = Authenticator(database)
         await authenticator.start()
         await engine.open()
+        dispatch = Dispatch(ToolServices(database, engine, PagesAt(public_url), limits))
+        await dispatch.long_writes.listen()
         async with housekeeping(database):
             yield Services(
                 database=database,
                 authenticator=authenticator,
                 catalog=CATALOG,
-                dispatch=Dispatch(ToolServices(database, engine, PagesAt(public_url), limits)),
+                dispatch=dispatch,
                 engine=engine,
                 models=models,
                 keyring=Keyring(root_secret.encode()),

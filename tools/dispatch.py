@@ -7,6 +7,7 @@ tool and its audit, in one transaction if it writes. A write's saved answer and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -25,6 +26,7 @@ from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, visible
 from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
 from tools.deadline import Deadline
+from tools.long_writes import LongWrite, LongWrites
 from tools.narrowing import EVERYTHING, Narrowing
 from tools.ports import Services
 from tools.result import MOST_BYTES, asked, fitted
@@ -33,6 +35,7 @@ from tools.trust import fenced
 DEADLINE_SECONDS: Final = 30.0
 LONG_DEADLINE_SECONDS: Final = 600.0
 _tracer = trace.get_tracer("innkeeper.tools")
+_NOT_STOPPABLE: Final = nullcontext[LongWrite | None](None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Dispatch:
     ) -> None:
         self.services = services
         self.catalog = catalog
+        self.long_writes = LongWrites(services.database)
         self._verify_project = verify_project
         self._deadline = Deadline(deadline)
         self._long_deadline = Deadline(long_deadline)
@@ -100,13 +104,15 @@ class Dispatch:
         deadline = self._long_deadline if spec.takes_long else self._deadline
         with span(_tracer, "tool.call", "tool.name", spec.name):
             try:
-                with deadline.kept():
+                with self._stoppable(spec, caller, idempotency_key) as long_write, deadline.kept():
+                    if long_write is not None:
+                        await long_write.date(self.services.database)
                     async with self.services.limits.in_project(caller, project_id, long=spec.takes_long):
                         if spec.may_ask:
-                            return await self._ask_first(spec, call, values, idempotency_key, answer)
+                            return await self._ask_first(spec, call, values, idempotency_key, answer, long_write)
                         if spec.hints.read_only:
                             return await self._read(spec, call, values)
-                        return await self._write(spec, call, values, idempotency_key)
+                        return await self._write(spec, call, values, idempotency_key, long_write)
             except TimeoutError as error:
                 raise AppError(
                     "deadline_exceeded",
@@ -171,15 +177,28 @@ class Dispatch:
     def _is_elsewhere(self, caller: Principal, project_id: UUID | None) -> bool:
         return self._verify_project and project_id is not None and caller.project_id not in (None, project_id)
 
+    def _stoppable(
+        self, spec: ToolSpec, caller: Principal, key: str | None
+    ) -> AbstractContextManager[LongWrite | None]:
+        if key is None or not spec.takes_long or spec.hints.read_only:
+            return _NOT_STOPPABLE
+        return self.long_writes.begin(caller, key)
+
     async def _ask_first(
-        self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None, answer: Answer | None
+        self,
+        spec: ToolSpec,
+        call: Call,
+        values: dict[str, Any],
+        key: str | None,
+        answer: Answer | None,
+        long_write: LongWrite | None,
     ) -> Outcome:
         asking = approval.question(spec, call, values, ledger.digest(spec.name, values))
         if asking is not None and answer is not None:
             await approval.note(self.services, asking, answer)
         try:
             if not spec.hints.read_only:
-                return await self._write(spec, call, values, key, asking)
+                return await self._write(spec, call, values, key, long_write, asking)
             if asking is not None:
                 await approval.require_apart(self.services, asking)
             return await self._read(spec, call, values)
@@ -192,10 +211,18 @@ class Dispatch:
         return _outcome(spec, await spec.function(call, **values), asked(values))
 
     async def _write(
-        self, spec: ToolSpec, call: Call, values: dict[str, Any], key: str | None, asking: Question | None = None
+        self,
+        spec: ToolSpec,
+        call: Call,
+        values: dict[str, Any],
+        key: str | None,
+        long_write: LongWrite | None,
+        asking: Question | None = None,
     ) -> Outcome:
         digest = ledger.digest(spec.name, values)
         async with self.services.database.transaction(call.principal, call.project_id) as connection:
+            if long_write is not None:
+                await long_write.hold(connection)
             if key is not None:
                 saved = await ledger.claim(connection, call.principal, key, spec.name, digest, call.project_id)
                 if saved is not None:
@@ -209,6 +236,8 @@ class Dispatch:
             await ledger.audit(connection, call.principal, call.project_id, spec.name, target)
             if key is not None:
                 await ledger.save(connection, call.principal, key, outcome.json)
+            if long_write is not None:
+                long_write.conclude()
         return outcome
 
 
