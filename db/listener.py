@@ -27,6 +27,8 @@ class Listener:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._task: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
+        # A connection does one thing at a time, and refuses a second one.
+        self._using = asyncio.Lock()
 
     @property
     def listening(self) -> bool:
@@ -49,8 +51,11 @@ class Listener:
         """Call ``callback(payload)`` for each notification on ``channel``, a plain lower-case identifier."""
         known = channel in self._callbacks
         self._callbacks[channel].append(callback)
-        if not known and self._connection is not None:
-            await self._connection.add_listener(channel, self._deliver)
+        if known:
+            return
+        async with self._using:
+            if self._connection is not None:
+                await self._connection.add_listener(channel, self._deliver)
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._reconnected.append(callback)
@@ -81,8 +86,9 @@ class Listener:
         connection.add_termination_listener(lambda _: self._lose(lost))
         try:
             self._connection = connection
-            for channel in list(self._callbacks):
-                await connection.add_listener(channel, self._deliver)
+            async with self._using:
+                for channel in list(self._callbacks):
+                    await connection.add_listener(channel, self._deliver)
             for callback in self._reconnected:
                 callback()
             self._up.set()
@@ -90,7 +96,8 @@ class Listener:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(lost.wait(), PROBE_SECONDS)
                     break
-                await connection.fetchval("SELECT 1")
+                async with self._using:
+                    await connection.fetchval("SELECT 1")
         finally:
             self._up.clear()
             self._connection = None
