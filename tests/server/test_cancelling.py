@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,9 +19,14 @@ import pytest_asyncio
 from pydantic import BaseModel
 
 from db.database import Database
+from db.errors import AppError
 from db.scopes import Scope
+from server.data_directory import DatabaseUrls as Urls
+from server.services import build
+from server.settings.loading import load
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, opened
 from tests.server.edge_services import EdgeServices, KnownTokens, client_of, edge_app
+from tests.serving import scripted
 from tools.catalog import Catalog
 from tools.contract import Caller, ToolSpec, tool
 from tools.dispatch import Dispatch
@@ -291,6 +299,47 @@ async def test_without_a_good_key_of_the_house_there_is_a_challenge(here: Proces
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer ")
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_line_in_the_documentation_ends_a_write(
+    here: Process, elsewhere: Process, workshop: Workshop
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/connect-your-client.md").read_text(encoding="utf-8")
+    line = re.search(r"^curl -X DELETE .*$", page, re.MULTILINE)
+    assert line
+    address = str(elsewhere.http.base_url).rstrip("/")
+    command = line[0].replace("http://127.0.0.1:8260", address).replace("IDEMPOTENCY-KEY", quote(KEY, safe=""))
+    calling = asyncio.create_task(here.call("write_and_pause"))
+    await workshop.begun.wait()
+    environment = {**os.environ, "INNKEEPER_KEY": "key"}
+    curl = await asyncio.create_subprocess_exec("bash", "-c", f"{command} --silent --fail", env=environment)
+    assert await curl.wait() == 0
+    assert (await calling)["_meta"]["innkeeper/error"]["code"] == "cancelled"
+
+
+async def test_a_process_as_it_serves_hears_what_another_is_asked(
+    elsewhere: Process, urls: DatabaseUrls, tenant: Tenant
+) -> None:
+    settings, model = load({}, environment="development"), scripted("http://127.0.0.1:9")
+    address = {"root_secret": "a root secret that only tests have, 0123456789", "public_url": "http://localhost"}
+    async with build(settings, Urls(urls.app, urls.ops), model, **address) as services:
+        await services.database.listener.wait()
+        held = asyncio.Event()
+
+        async def work() -> None:
+            with services.dispatch.long_writes.begin(tenant.principal, KEY) as write:
+                await write.date(services.database)
+                async with services.database.transaction(tenant.principal) as connection:
+                    await write.hold(connection)
+                    held.set()
+                    await asyncio.Event().wait()
+
+        working = asyncio.create_task(work())
+        await held.wait()
+        assert (await elsewhere.stop()).status_code == 202
+        with pytest.raises(AppError) as caught:
+            await working
+    assert caught.value.code == "cancelled"
 
 
 @pytest.mark.parametrize("begun", [True, False])
