@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -115,9 +116,19 @@ async def test_the_shipped_server_passes_every_scenario_that_needs_no_fixture(
     assert len(untestable) == (4 if revision == MODERN else 0)
 
 
+def doors(house: Any) -> list[type]:
+    """What a request to ``/mcp`` passes, from the outside in."""
+    found, door = [], house._mcp
+    while door is not None:
+        found.append(type(door))
+        door = getattr(door, "app", None)
+    return found
+
+
 async def test_the_profile_is_the_shipped_application_with_fixtures(inn: Inn) -> None:
     shipped, profile = inn.production(), inn.profile()
-    assert [layer.cls for layer in profile.user_middleware] == [layer.cls for layer in shipped.user_middleware]
+    assert doors(profile) == doors(shipped)
+    assert [door.__name__ for door in doors(shipped)] == ["FrontDoor", "HostGuard", "BodyLimit", "McpEndpoint"]
     assert [type(lane) for lane in profile.state.mcp_app.lanes] == [type(lane) for lane in shipped.state.mcp_app.lanes]
     assert type(profile.state.mcp_app.authenticator) is type(shipped.state.mcp_app.authenticator)
 
