@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -30,6 +31,8 @@ _PATTERNS = re.compile(
 _NUMBERS = (bool, int, float)
 LONGEST_KEPT = 64
 MOST_KEPT = 1024
+HELD_SECONDS = 0.05
+MOST_HELD = 64
 _OURS = {"message", "asctime", "color_message", "taskName", "fields"}
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | _OURS
 
@@ -66,7 +69,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, redact: Redaction) -> None:
         super().__init__()
         self._redact = redact
-        self._harmless: set[str] = set()
+        self._harmless: dict[str, str] = {}
         self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
@@ -87,10 +90,27 @@ class JsonFormatter(logging.Formatter):
             line[name] = value if plain else self._clean(value)
         if record.exc_info:
             line["exception"] = self._redact(self.formatException(record.exc_info))
-        try:
-            return to_json(line).decode()
-        except ValueError:  # half a surrogate pair, which is text to Python and to nobody else
-            return json.dumps(line)
+        return _spelled(line)
+
+    def line(self, created: float, logger: str, message: str, request: str, fields: Mapping[str, object]) -> str:
+        """What :meth:`format` makes of a record at ``info``, without the record. ``logger``, ``message`` and the names
+        in ``fields`` are words of ours, and ``request`` is an id that the edge let in: they are printed as they are."""
+        parts = [
+            f'{{"time":"{self._clock(created)}","level":"info","logger":"{logger}","message":"{message}",'
+            f'"request_id":"{request}"'
+        ]
+        spelled = self._harmless
+        for name, value in fields.items():
+            kind = type(value)
+            if kind is str:
+                text = spelled.get(value) or _spelled(self._clean(value))  # type: ignore[call-overload]  # is a text
+                parts.append(f',"{name}":{text}')
+            elif kind is int or kind is float:
+                parts.append(f',"{name}":{value}')
+            else:
+                parts.append(f',"{name}":{_spelled(self._clean(value))}')
+        parts.append("}")
+        return "".join(parts)
 
     def _clean(self, value: object) -> object:
         if value is None or isinstance(value, _NUMBERS):
@@ -100,7 +120,7 @@ class JsonFormatter(logging.Formatter):
         if clean == text and len(text) <= LONGEST_KEPT:
             if len(self._harmless) >= MOST_KEPT:
                 self._harmless.clear()
-            self._harmless.add(text)
+            self._harmless[text] = _spelled(text)
         return clean
 
     def _clock(self, created: float) -> str:
@@ -109,6 +129,55 @@ class JsonFormatter(logging.Formatter):
         if second != self._second[0]:
             self._second = (second, datetime.fromtimestamp(second, UTC).isoformat()[:-6])
         return f"{self._second[1]}.{int((created - second) * 1000):03d}+00:00"
+
+
+def _spelled(value: object) -> str:
+    try:
+        return to_json(value).decode()
+    except ValueError:  # half a surrogate pair, which is text to Python and to nobody else
+        return json.dumps(value)
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes records at once, and the lines of requests, of which there are many, some together.
+
+    A held line goes out with the next record, after ``HELD_SECONDS``, as one of ``MOST_HELD``, or when the process
+    ends, whichever comes first. So lines keep their order; only a process that is killed loses some.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._held: list[str] = []
+
+    def hold(self, line: str) -> None:
+        """Write a line soon. Called in an event loop."""
+        self.acquire()
+        try:
+            self._held.append(line)
+            held = len(self._held)
+        finally:
+            self.release()
+        if held == 1:
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self.flush)
+        elif held >= MOST_HELD:
+            self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._held:
+            self.flush()
+        super().emit(record)
+
+    def flush(self) -> None:
+        self.acquire()
+        try:
+            if self._held:
+                lines, self._held = self._held, []
+                self.stream.write("\n".join(lines) + "\n")
+            super().flush()
+        except (ValueError, OSError):  # the stream is closed or full: no request fails for that
+            self._held.clear()
+        finally:
+            self.release()
 
 
 class TextFormatter(logging.Formatter):
@@ -140,7 +209,7 @@ def configure(
     stream = stream or sys.stderr
     redact = Redaction(secrets)
     text = style == "text" if style else stream.isatty()
-    handler = logging.StreamHandler(stream)
+    handler = LineHandler(stream)
     handler.setFormatter(TextFormatter(redact) if text else JsonFormatter(redact))
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -11,7 +11,8 @@ from time import time
 
 from starlette.types import Scope
 
-from server.logs import KnownRecord
+from server import logs
+from server.logs import JsonFormatter, KnownRecord, LineHandler
 
 NOTES_KEY = "innkeeper.log"
 """The ASGI scope key under which an endpoint leaves what it wants on the line."""
@@ -48,4 +49,16 @@ def log_access(scope: Scope, route: str, status: int, seconds: float) -> None:
     notes = scope.get(NOTES_KEY)
     if notes:
         fields.update(notes)
-    _log.handle(AccessRecord(fields))
+    handlers = logging.root.handlers
+    first = handlers[0] if len(handlers) == 1 else None
+    if (
+        type(first) is not LineHandler
+        or type(first.formatter) is not JsonFormatter
+        or _log.handlers
+        or not _log.propagate
+        or first.level > logging.INFO
+    ):
+        _log.handle(AccessRecord(fields))
+        return
+    # Nobody else listens: the same line without a record.
+    first.hold(first.formatter.line(time(), _log.name, "request", logs.request_id.get() or "", fields))

@@ -14,7 +14,7 @@ from server.mcp.inbound import Inbound
 from server.mcp.results import refusal, success
 from tools.approval import Answer, ApprovalRequiredError
 from tools.contract import Progress
-from tools.dispatch import Dispatch
+from tools.dispatch import Dispatch, Outcome
 
 log = logging.getLogger("innkeeper.error")
 
@@ -35,11 +35,29 @@ async def called(
 
     Raises ``ApprovalRequiredError`` when a person has to be asked first; how is for the lane to say.
     """
+    came = await attempted(dispatch, inbound, name, arguments, key, progress=progress, answer=answer)
+    return came if isinstance(came, dict) else success(came)
+
+
+async def attempted(
+    dispatch: Dispatch,
+    inbound: Inbound,
+    name: str,
+    arguments: Mapping[str, Any],
+    key: str | None,
+    *,
+    progress: Progress | None = None,
+    answer: Answer | None = None,
+) -> Outcome | dict[str, Any]:
+    """What came of a call: its outcome, or the result that says why there is none.
+
+    Raises ``ApprovalRequiredError`` when a person has to be asked first; how is for the lane to say.
+    """
     inbound.notes["tool"] = name
     # The headers are decoded for a span only.
     with telemetry.server_span(f"tools/call {name}", inbound.headers) if telemetry.active() else IDLE:
         try:
-            outcome = await dispatch.call(
+            return await dispatch.call(
                 inbound.principal,
                 name,
                 arguments,
@@ -57,7 +75,6 @@ async def called(
             log.exception("tool crashed", extra={"tool": name})
             inbound.notes["error"] = "internal_error"
             return refusal(crash())
-    return success(outcome)
 
 
 def idempotency_key(meta: Mapping[str, Any] | None, header: str | None) -> str | None:

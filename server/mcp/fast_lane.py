@@ -26,8 +26,9 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from server.http.fields import Fields
-from server.mcp.calling import called, idempotency_key
+from server.mcp.calling import attempted, idempotency_key
 from server.mcp.inbound import Answer, Inbound, Lane
+from server.mcp.results import COMPLETE, printed
 from tools.catalog import visible
 from tools.contract import ToolSpec
 from tools.dispatch import Dispatch
@@ -47,6 +48,7 @@ _ENVELOPE: Final = frozenset({PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_MET
 _HANDSHAKE: Final = {version.encode(): version for version in HANDSHAKE_PROTOCOL_VERSIONS}
 _MODERN: Final = {version.encode(): version for version in MODERN_PROTOCOL_VERSIONS}
 _DEFAULT: Final = DEFAULT_NEGOTIATED_VERSION.encode()
+_COMPLETE: Final = b'"resultType":%b,' % to_json(COMPLETE)
 _NOTHING: Final[dict[str, Any]] = {}
 
 
@@ -73,6 +75,7 @@ class FastLane:
         self._dispatch = dispatch
         self._behind = behind
         self._stamp = server.server_info_stamp
+        self._stamped = b",%b:%b" % (to_json(SERVER_INFO_META_KEY), to_json(self._stamp))
         self._tools = {
             name: (spec, name.encode())
             for spec in dispatch.catalog.tools
@@ -114,7 +117,10 @@ class FastLane:
             return None
         sent = headers.get(b"idempotency-key")
         key = idempotency_key(asked.meta, None if sent is None else sent.decode("latin-1"))
-        result = await called(self._dispatch, inbound, name, arguments, key)
+        result = await attempted(self._dispatch, inbound, name, arguments, key)
+        if not isinstance(result, dict):
+            begins, ends = (_COMPLETE, self._stamped) if modern else (b"", b"")
+            return Answer(200, b"%b%b}" % (asked.begins, printed(result, begins, ends)))
         if modern:
             result["_meta"][SERVER_INFO_META_KEY] = self._stamp
         else:

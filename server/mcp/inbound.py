@@ -14,6 +14,7 @@ from starlette.types import Receive, Send
 
 from db.principal import Principal
 from server.http.fields import Fields
+from server.http.one_write import WHOLE
 
 if TYPE_CHECKING:
     from tools.narrowing import Narrowing
@@ -75,7 +76,7 @@ class Answer:
 
 async def send_answer(send: Send, answer: Answer) -> None:
     """Put ``answer`` on the wire."""
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers(), WHOLE: True})
     await send({"type": "http.response.body", "body": answer.body})
 
 

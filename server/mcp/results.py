@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
+
+from pydantic_core import to_json
 
 from db.errors import AppError
 from tools.approval import ApprovalRequiredError
 from tools.dispatch import Outcome
-from tools.result import how_to_go_on
+from tools.result import NEXT, how_to_go_on
 
 log = logging.getLogger("innkeeper.error")
 
@@ -19,6 +22,8 @@ ERROR_META = "innkeeper/error"
 
 TRUST_META = "innkeeper/trust"
 """The ``_meta`` key that says which parts of a result others wrote: data, and never instructions."""
+
+_NEXT: Final = f'"{NEXT}"'.encode()
 
 COMPLETE = "complete"
 """What every result of the modern era says of itself; the schemas of the handshake era take it out again."""
@@ -41,6 +46,24 @@ def success(outcome: Outcome) -> dict[str, Any]:
         "isError": False,
         "_meta": trust_label(outcome.untrusted),
     }
+
+
+def printed(outcome: Outcome, begins: bytes = b"", ends: bytes = b"") -> bytes:
+    """:func:`success` as JSON, without a parse of what is JSON already. ``begins`` and ``ends`` are put before the
+    first of its fields and after the last field of ``_meta``; what the eras say of themselves is the lane's."""
+    data = outcome.json
+    more = None
+    if outcome.rest_from and _NEXT in data:
+        more = how_to_go_on(outcome.structured, outcome.rest_from)
+    rest = b"" if more is None else b',{"type":"text","text":%b}' % to_json(more)
+    return b'{%b"content":[{"type":"text","text":%b}%b],"structuredContent":%b,"isError":false,"_meta":{%b%b}}' % (
+        begins, to_json(outcome.text), rest, data, _label(outcome.untrusted), ends
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _label(untrusted: tuple[str, ...]) -> bytes:
+    return to_json(trust_label(untrusted))[1:-1]
 
 
 def trust_label(untrusted: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -149,6 +150,9 @@ async def serve(name: str) -> None:
     server = Uvicorn(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     await server.listening.wait()
+    # As server.process does, and for the peers too: no collection looks at what start-up made.
+    gc.collect()
+    gc.freeze()
     print(bound.getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.should_exit = True
