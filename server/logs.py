@@ -95,10 +95,8 @@ class JsonFormatter(logging.Formatter):
     def line(self, created: float, logger: str, message: str, request: str, fields: Mapping[str, object]) -> str:
         """What :meth:`format` makes of a record at ``info``, without the record. ``logger``, ``message`` and the names
         in ``fields`` are words of ours, and ``request`` is an id that the edge let in: they are printed as they are."""
-        parts = [
-            f'{{"time":"{self._clock(created)}","level":"info","logger":"{logger}","message":"{message}",'
-            f'"request_id":"{request}"'
-        ]
+        begins = f'{{"time":"{self._clock(created)}","level":"info","logger":"{logger}","message":"{message}"'
+        parts = [begins, f',"request_id":"{request}"']
         spelled = self._harmless
         for name, value in fields.items():
             kind = type(value)

@@ -28,7 +28,7 @@ from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
 from tools.deadline import Deadline
 from tools.long_writes import LongWrite, LongWrites
 from tools.narrowing import EVERYTHING, Narrowing
-from tools.ports import Services
+from tools.ports import NOWHERE, Services
 from tools.result import MOST_BYTES, asked, fitted
 from tools.trust import fenced
 
@@ -102,12 +102,16 @@ class Dispatch:
             raise mistakes.another_project(spec)
         call = Call(caller, self.services, project_id, listener=progress)
         deadline = self._long_deadline if spec.takes_long else self._deadline
+        place = self.services.limits.in_project(caller, project_id, long=spec.takes_long)
         with span(_tracer, "tool.call", "tool.name", spec.name):
             try:
+                if place is NOWHERE and spec.hints.read_only and not spec.may_ask:
+                    with deadline.kept():
+                        return await self._read(spec, call, values)
                 with self._stoppable(spec, caller, idempotency_key) as long_write, deadline.kept():
                     if long_write is not None:
                         await long_write.date(self.services.database)
-                    async with self.services.limits.in_project(caller, project_id, long=spec.takes_long):
+                    async with place:
                         if spec.may_ask:
                             return await self._ask_first(spec, call, values, idempotency_key, answer, long_write)
                         if spec.hints.read_only:

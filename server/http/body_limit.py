@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.errors import AppError
@@ -27,21 +29,20 @@ class BodyLimit:
         self.app = app
         self.limit = limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """What is to be awaited; most requests need nothing here while they run."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         fields = fields_of(scope)
         declared = fields.get(b"content-length")
         if b"content-encoding" in fields and not _plain(scope):
-            await send_problem(send, _encoded())
-        elif declared is None:
-            await self._count(scope, receive, send)
-        elif not declared.isdigit() or len(declared) > 18 or int(declared) > self.limit:
-            await send_problem(send, self._too_large())
-        else:
-            # The HTTP parser lets no more through than what was declared.
-            await self.app(scope, receive, send)
+            return send_problem(send, _encoded())
+        if declared is None:
+            return self._count(scope, receive, send)
+        if not declared.isdigit() or len(declared) > 18 or int(declared) > self.limit:
+            return send_problem(send, self._too_large())
+        # The HTTP parser lets no more through than what was declared.
+        return self.app(scope, receive, send)
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0

@@ -71,13 +71,8 @@ class WholeAnswerCycle(RequestResponseCycle):
             self.waiting_for_100_continue = False
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        lines = [STATUS_LINE[status]]
-        for pair in self.default_headers:
-            lines.append(_spelled.get(pair) or _line(pair))
-        for pair in headers:
-            lines.append(_spelled.get(pair) or _line(pair))
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        lines = [_spelled.get(pair) or _line(pair) for pair in (*self.default_headers, *headers)]
+        return b"%b%b\r\n" % (STATUS_LINE[status], b"".join(lines))
 
     def _end(self, head: bytes, body: bytes) -> None:
         cast("JoiningTransport", self.transport).write_whole(head + body)

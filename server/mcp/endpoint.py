@@ -31,7 +31,7 @@ from server.mcp.step_up import stepped_up
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
-from tools.ports import Limits
+from tools.ports import NOWHERE, Limits
 
 ONLY_POST = ((b"allow", b"POST"),)
 NOT_A_POST = AppError(
@@ -127,8 +127,13 @@ class McpEndpoint:
         inbound = Inbound(principal, narrowing, scope["headers"], body, fields_of(scope))
         scope["innkeeper.log"] = inbound.notes
         try:
-            async with self.limits.place(principal):
+            place = self.limits.place(principal)
+            if place is not NOWHERE:
+                await place.take()
+            try:
                 answer = await self._answer(inbound, scope)
+            finally:
+                place.give_back()
             if not isinstance(answer, Answer):
                 async with self.limits.place(principal, long=True):
                     await answer.send(receive, send)
