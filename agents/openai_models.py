@@ -5,13 +5,14 @@ Only :class:`agents.models.ModelFactory` imports it, in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import cast
+from typing import Any, cast
 
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, Omit, omit
+from openai.resources.chat.completions import AsyncCompletions
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -58,6 +59,24 @@ class ExplicitOpenAI(AsyncOpenAI):
         self.webhook_secret = None
         self._custom_headers = {}
         self._ambient_authorizations = frozenset()
+        self.chat.completions = PlainCompletions(self)
+
+
+class PlainCompletions(AsyncCompletions):
+    """Chat completions whose messages and tools go out as they are.
+
+    The SDK walks every value of them by its type annotations to rename what it would spell otherwise, of which chat
+    completions have nothing: a third of the time from a run's start to its model request.
+    """
+
+    async def create(  # type: ignore[override]  # the overloads say what comes back for which ``stream``
+        self, *, messages: Iterable[object], tools: Iterable[object] | Omit = omit, **options: Any
+    ) -> Any:
+        plain: dict[str, object] = {"messages": list(messages)}
+        if not isinstance(tools, Omit):
+            plain["tools"] = list(tools)
+        body = {**plain, **(options.pop("extra_body", None) or {})}
+        return await super().create(messages=[], extra_body=body, **options)
 
 
 class TextOnlyChatModel(OpenAIChatModel):
