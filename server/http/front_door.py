@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server import logs
 from server.http.access import log_access
 from server.http.fields import FIELDS_KEY, fields_of
+from server.http.one_write import WHOLE
 from server.http.problem import crash, send_problem
 from server.http.request_id import request_id_from
 from server.metrics import Metrics
@@ -62,10 +63,10 @@ class FrontDoor:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = list(message.get("headers", ()))
-                headers += _missing_security_headers(headers)
-                headers.append((b"x-request-id", request_id.encode()))
-                message = {**message, "headers": headers}
+                headers = message.get("headers", ())
+                # Whole answers are JSON of the endpoint's own making: no header of these is among theirs.
+                missing = _SECURITY_HEADERS if WHOLE in message else _missing_security_headers(headers)
+                message = {**message, "headers": [*headers, *missing, (b"x-request-id", request_id.encode())]}
             await send(message)
 
         try:
@@ -92,7 +93,7 @@ def _clean(scope: Scope) -> None:
             return
 
 
-def _missing_security_headers(headers: list[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+def _missing_security_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
     for name, _ in headers:
         if name in _SECURITY_NAMES:
             present = {name for name, _ in headers}

@@ -36,7 +36,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.__class__ = WholeAnswerCycle
-        if type(app) is ProxyHeadersMiddleware and not any(name in _FORWARDED for name, _ in cycle.scope["headers"]):
+        if type(app) is ProxyHeadersMiddleware and _FORWARDED.isdisjoint(dict(cycle.scope["headers"])):
             app = app.app  # there is nothing for it to do
         super()._start_asgi_task(cycle, app)
 
