@@ -70,7 +70,12 @@ async def test_a_chunked_body_is_413_at_the_chunk_that_crosses_the_limit() -> No
 async def test_a_gigabyte_in_chunks_is_refused_within_a_second_and_within_bounded_memory() -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     head = b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
-    async with served(BodyLimit(count_body)) as (host, port):
+    limited = BodyLimit(count_body)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await limited(scope, receive, send)
+
+    async with served(app) as (host, port):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         reader, writer = await asyncio.open_connection(host, port)
         began = asyncio.get_running_loop().time()
