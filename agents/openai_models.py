@@ -59,7 +59,7 @@ class ExplicitOpenAI(AsyncOpenAI):
         self.webhook_secret = None
         self._custom_headers = {}
         self._ambient_authorizations = frozenset()
-        self.chat.completions = PlainCompletions(self)
+        vars(self.chat)["completions"] = PlainCompletions(self)  # where the SDK keeps this cached property
 
 
 class PlainCompletions(AsyncCompletions):
@@ -69,9 +69,7 @@ class PlainCompletions(AsyncCompletions):
     completions have nothing: a third of the time from a run's start to its model request.
     """
 
-    async def create(  # type: ignore[override]  # the overloads say what comes back for which ``stream``
-        self, *, messages: Iterable[object], tools: Iterable[object] | Omit = omit, **options: Any
-    ) -> Any:
+    async def create(self, *, messages: Iterable[object], tools: Iterable[object] | Omit = omit, **options: Any) -> Any:
         plain: dict[str, object] = {"messages": list(messages)}
         if not isinstance(tools, Omit):
             plain["tools"] = list(tools)

@@ -29,7 +29,7 @@ STILL = Budget(rate=0.001, burst=500)
 class Slices(Budget):
     """Leased ten at a time, however slowly it refills."""
 
-    slice = 10  # type: ignore[assignment]  # a number in place of the property
+    slice = 10
 
 
 @dataclass
