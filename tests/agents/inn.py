@@ -155,6 +155,15 @@ async def running(
         yield stream, response
 
 
+@asynccontextmanager
+async def speaking(house: Inn, token: str, asked: dict[str, Any]) -> AsyncIterator[tuple[Stream, AsyncIterator[bytes]]]:
+    """POST a run, and go on once its model has said something: the next run then gets the next turn of the script."""
+    async with running(house, token, asked) as (stream, response):
+        chunks = response.aiter_raw()
+        await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
+        yield stream, chunks
+
+
 async def until(stream: Stream, response: AsyncIterator[bytes], kind: str) -> Event:
     """Read on until an event of ``kind`` has come."""
     while kind not in stream.types:

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from agents.leases import LEASE
 from db.ids import uuid7
-from tests.agents.inn import Inn, Stream, body, inn, run, running, until, user
+from tests.agents.inn import Inn, Stream, body, inn, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Gate, Hang, Reset, ToolCall, Turn
@@ -263,12 +263,9 @@ async def test_deleting_a_project_asks_all_its_runs_to_stop(
     model.script(Turn("Hm", Hang()), Turn("Ha", gate))
     async with (
         inn(urls, model_url=model.base_url) as other,
-        running(house_open, tenant.token, body(user("Hello"))) as (mine, response),
-        running(house_open, stranger.token, body(user("Hello"))) as (theirs, their_response),
+        speaking(house_open, tenant.token, body(user("Hello"))) as (mine, chunks),
+        speaking(house_open, stranger.token, body(user("Hello"))) as (theirs, their_chunks),
     ):
-        chunks, their_chunks = response.aiter_raw(), their_response.aiter_raw()
-        await until(mine, chunks, "TEXT_MESSAGE_CONTENT")
-        await until(theirs, their_chunks, "TEXT_MESSAGE_CONTENT")
         await other.engine.cancel_project(tenant.principal, tenant.project_id)
         async with asyncio.timeout(2):
             async for data in chunks:
@@ -381,12 +378,9 @@ async def test_shutdown_lets_streams_end_and_gives_the_others_a_terminal_event(
     model.script(Turn("Soon", gate, " done."), Turn("Never", Hang()))
     async with (
         inn(urls, model_url=model.base_url) as house,
-        running(house, tenant.token, body(user("Hello"), run="soon")) as (soon, response),
-        running(house, tenant.token, body(user("Hello"), run="never")) as (never, other_response),
+        speaking(house, tenant.token, body(user("Hello"), run="soon")) as (soon, chunks),
+        speaking(house, tenant.token, body(user("Hello"), run="never")) as (never, other_chunks),
     ):
-        chunks, other_chunks = response.aiter_raw(), other_response.aiter_raw()
-        await until(soon, chunks, "TEXT_MESSAGE_CONTENT")
-        await until(never, other_chunks, "TEXT_MESSAGE_CONTENT")
         closing = asyncio.create_task(house.engine.shutdown(1.0))
         await asyncio.sleep(0)
         late = await run(house, tenant.token, body(user("Too late")))

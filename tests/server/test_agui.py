@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import groupby
 
 import pytest
 import pytest_asyncio
@@ -55,7 +56,8 @@ async def test_the_agent_calls_innkeepers_tools_as_the_caller(
     call = ToolCall("create_project", {"name": "From a run"})
     model.script(Turn("One moment. ", call), Turn("Done."))
     stream = await run(house_open, tenant.token, body(user("Make a project")))
-    assert stream.types == [
+    # How many pieces a text or its arguments come in depends on how fast they are read.
+    assert [kind for kind, _ in groupby(stream.types)] == [
         "RUN_STARTED",
         "TEXT_MESSAGE_START",
         "TEXT_MESSAGE_CONTENT",
