@@ -10,7 +10,7 @@ from uuid import UUID
 
 from db.database import Database
 from db.principal import Principal
-from db.tokens import is_wellformed, token_hash
+from db.tokens import fingerprint, is_wellformed, token_hash
 
 CHANNEL: Final = "innkeeper_revoked"
 CACHE_SECONDS: Final = 60.0
@@ -48,17 +48,17 @@ class Authenticator:
 
     async def authenticate(self, token: str) -> Principal | None:
         """The principal of a live token, ``None`` for every other. Raises ``AppError`` when the database is away."""
-        digest = token_hash(token)
-        cached = self._by_token.get(digest)
+        known_as = fingerprint(token)
+        cached = self._by_token.get(known_as)
         if cached is not None and cached.fresh and self._database.listener.listening:
             return cached.principal
         if not is_wellformed(token):
             return None
         generation = self._generation
         async with self._database.system() as connection:
-            row = await connection.fetchrow("SELECT * FROM authenticate($1)", digest)
+            row = await connection.fetchrow("SELECT * FROM authenticate($1)", token_hash(token))
         if row is None:
-            self._by_token.pop(digest, None)
+            self._by_token.pop(known_as, None)
             return None
         principal = Principal(
             credential_id=row["credential_id"],
@@ -69,7 +69,7 @@ class Authenticator:
             kind=row["kind"],
             read_only=row["read_only"],
         )
-        self._remember(self._by_token, digest, principal, row["expires_at"], generation)
+        self._remember(self._by_token, known_as, principal, row["expires_at"], generation)
         return principal
 
     async def still_valid(self, principal: Principal) -> bool:

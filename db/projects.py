@@ -46,9 +46,7 @@ async def page(
 ) -> list[asyncpg.Record]:
     """Up to ``limit`` projects of the user, newest first, older than ``before``; ``only`` narrows to a single one."""
     return await connection.fetch(
-        "SELECT p.id, p.name, m.role, p.created_at FROM project_members m JOIN projects p ON p.id = m.project_id"
-        " WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.project_id = $2) AND ($3::uuid IS NULL OR m.project_id < $3)"
-        " ORDER BY m.project_id DESC LIMIT $4",
+        "SELECT id, name, role, created_at FROM page_of_projects($1, $2, $3, $4)",
         *(user_id, only, before, limit),
     )
 

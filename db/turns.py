@@ -17,14 +17,6 @@ from db.errors import AppError
 WAIT_SECONDS: Final = 5.0
 
 
-class _Line:
-    __slots__ = ("busy", "waiting")
-
-    def __init__(self) -> None:
-        self.busy = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-
 class Turns:
     """``places`` at a time, ``waiting`` more in line for ``seconds`` at most. ``what`` is counted, in the plural."""
 
@@ -33,7 +25,9 @@ class Turns:
         self.waiting = waiting
         self.what = what
         self.seconds = seconds
-        self._lines: dict[int, _Line] = {}
+        # By the number of the UUID: a UUID hashes in Python. Subjects with nobody are in neither.
+        self._busy: dict[int, int] = {}
+        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
 
     def of(self, subject: UUID) -> Turn:
         """A turn that is yet to be taken: ``async with``, or :meth:`Turn.take` and :meth:`Turn.give_back`."""
@@ -41,21 +35,25 @@ class Turns:
 
     def busy(self, subject: UUID) -> int:
         """How many of ``subject`` are going on."""
-        line = self._lines.get(subject.int)
-        return line.busy if line is not None else 0
+        return self._busy.get(subject.int, 0)
+
+    def at_once(self, subject: UUID) -> bool:
+        """Take a place if there is one without waiting."""
+        busy = self._busy.get(subject.int, 0)
+        if busy >= self.places:
+            return False
+        self._busy[subject.int] = busy + 1
+        return True
 
     async def enter(self, subject: UUID) -> None:
         """Take a place. Raises ``AppError`` 429 when the line is full or does not move."""
-        line = self._lines.get(subject.int)
-        if line is None:
-            line = self._lines[subject.int] = _Line()
-        if line.busy < self.places:
-            line.busy += 1
+        if self.at_once(subject):
             return
-        if len(line.waiting) >= self.waiting:
+        line = self._waiting.setdefault(subject.int, deque())
+        if len(line) >= self.waiting:
             raise self._crowded()
         mine = asyncio.get_running_loop().create_future()
-        line.waiting.append(mine)
+        line.append(mine)
         try:
             async with asyncio.timeout(self.seconds):
                 await mine
@@ -64,22 +62,25 @@ class Turns:
                 # The place came together with the reason to leave: it is the next one's.
                 self.leave(subject)
             with contextlib.suppress(ValueError):
-                line.waiting.remove(mine)
+                line.remove(mine)
             if isinstance(error, TimeoutError):
                 raise self._crowded() from None
             raise
 
     def leave(self, subject: UUID) -> None:
         """Give a place to the next in line."""
-        line = self._lines[subject.int]
-        while line.waiting:
-            following = line.waiting.popleft()
+        line = self._waiting.get(subject.int)
+        while line:
+            following = line.popleft()
             if not following.done():
                 following.set_result(None)
                 return
-        line.busy -= 1
-        if line.busy == 0:
-            del self._lines[subject.int]
+        busy = self._busy[subject.int] - 1
+        if busy:
+            self._busy[subject.int] = busy
+            return
+        del self._busy[subject.int]
+        self._waiting.pop(subject.int, None)
 
     def _crowded(self) -> AppError:
         line = ", and the line behind them is full or does not move" if self.waiting else ""
@@ -102,6 +103,11 @@ class Turn:
         self._turns = turns
         self._subject = subject
         self._taken = False
+
+    def at_once(self) -> bool:
+        """Take the place if that needs no waiting."""
+        self._taken = self._turns.at_once(self._subject)
+        return self._taken
 
     async def take(self) -> None:
         await self._turns.enter(self._subject)

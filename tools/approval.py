@@ -100,7 +100,7 @@ async def require(connection: Connection, asking: Question) -> None:
 async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Mapping[str, Any]) -> Preview:
     """What the call would do. Raises ``AppError`` where whoever calls may not do it."""
     if spec.preview is not None:
-        return await spec.preview(replace(call, connection=connection), **values)
+        return await spec.preview(call._replace(connection=connection), **values)
     if call.project_id is not None:
         may = "readable_project()" if spec.hints.read_only else "writable_project()"
         sees, does = await connection.fetchrow(f"SELECT readable_project() = $1, {may} = $1", call.project_id) or (0, 0)

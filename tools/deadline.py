@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 from types import TracebackType
+from typing import Any
 
 
 class Deadline:
@@ -16,20 +17,28 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[_Limit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def kept(self) -> _Limit:
         return _Limit(self)
 
-    def begin(self, limit: _Limit, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not loop:
-            self._loop, self._timer = loop, None
-            self._running.clear()
+    def begin(self, limit: _Limit) -> None:
         self._running[limit] = None
-        if self._timer is None:
-            self._timer = loop.call_later(self.seconds, self._round, loop)
+        if self._timer is None and self.loop is not None:
+            self._timer = self.loop.call_later(self.seconds, self._round, self.loop)
+
+    def task(self) -> asyncio.Task[Any]:
+        """The running task. To name the loop spares the look for it, which asks the kernel for the process."""
+        task = asyncio.current_task(self.loop)
+        if task is None or self.loop is None:
+            task = asyncio.current_task()
+            if task is None:
+                raise RuntimeError("a deadline needs a task that it can end")
+            self.loop, self._timer = task.get_loop(), None
+            self._running.clear()
+        return task
 
     def end(self, limit: _Limit) -> None:
         self._running.pop(limit, None)
@@ -55,13 +64,11 @@ class _Limit:
         self._expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a deadline needs a task that it can end")
+        task = self._deadline.task()
         self._task = task
         self._cancelling = task.cancelling()
         self.ends = monotonic() + self._deadline.seconds
-        self._deadline.begin(self, task.get_loop())
+        self._deadline.begin(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -38,8 +37,7 @@ _tracer = trace.get_tracer("innkeeper.tools")
 _NOT_STOPPABLE: Final = nullcontext[LongWrite | None](None)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a tool answered, serialised once: ``json`` is the object of its output schema as compact UTF-8 JSON.
 
     ``untrusted``: where in it words of others stand (:mod:`tools.trust`). ``rest_from``: the tool that has the rest.

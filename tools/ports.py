@@ -47,6 +47,10 @@ class PagesAt:
 class Place(AbstractAsyncContextManager[None], Protocol):
     """Where a request is worked on: ``async with``, or taken and given back."""
 
+    def at_once(self) -> bool:
+        """Take the place if nothing has to be waited for; if not, :meth:`take` it."""
+        ...
+
     async def take(self) -> None:
         """Wait for the place. Raises ``AppError`` 429 when that would take too long."""
         ...
@@ -57,6 +61,9 @@ class Place(AbstractAsyncContextManager[None], Protocol):
 
 
 class _Nowhere:
+    def at_once(self) -> bool:
+        return True
+
     async def take(self) -> None:
         return None
 

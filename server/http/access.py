@@ -60,5 +60,5 @@ def log_access(scope: Scope, route: str, status: int, seconds: float) -> None:
     ):
         _log.handle(AccessRecord(fields))
         return
-    # Nobody else listens: the same line without a record.
-    first.hold(first.formatter.line(time(), _log.name, "request", logs.request_id.get() or "", fields))
+    # Nobody else listens: the same line without a record, and spelled with the others it leaves with.
+    first.hold(first.formatter.line, time(), _log.name, "request", logs.request_id.get() or "", fields)

@@ -63,10 +63,13 @@ class FrontDoor:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = message.get("headers", ())
-                # Whole answers are JSON of the endpoint's own making: no header of these is among theirs.
-                missing = _SECURITY_HEADERS if WHOLE in message else _missing_security_headers(headers)
-                message = {**message, "headers": [*headers, *missing, (b"x-request-id", request_id.encode())]}
+                said = (b"x-request-id", request_id.encode())
+                if WHOLE in message:
+                    # The endpoint's own making, and nobody else's: it holds none of these, and its list may grow.
+                    message["headers"] += (*_SECURITY_HEADERS, said)
+                else:
+                    headers = message.get("headers", ())
+                    message = {**message, "headers": [*headers, *_missing_security_headers(headers), said]}
             await send(message)
 
         try:

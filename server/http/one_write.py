@@ -27,6 +27,8 @@ nothing is waited for in between. Servers that do not know it ignore it."""
 MOST_SPELLED: Final = 256
 
 _FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-for"})
+_PLAIN: Final = frozenset({b"x-request-id", b"content-length"})
+"""Headers whose values the front door and the lanes make: nothing in them can end a line."""
 _spelled: dict[tuple[bytes, bytes], bytes] = {}
 """Header lines that were found in order, by name and value: those that answers repeat."""
 
@@ -36,7 +38,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.__class__ = WholeAnswerCycle
-        if type(app) is ProxyHeadersMiddleware and _FORWARDED.isdisjoint(dict(cycle.scope["headers"])):
+        if type(app) is ProxyHeadersMiddleware and _FORWARDED.isdisjoint([name for name, _ in cycle.scope["headers"]]):
             app = app.app  # there is nothing for it to do
         super()._start_asgi_task(cycle, app)
 
@@ -85,10 +87,12 @@ class WholeAnswerCycle(RequestResponseCycle):
 
 def _line(pair: tuple[bytes, bytes]) -> bytes:
     name, value = pair
+    if name in _PLAIN:
+        return b"%b: %b\r\n" % pair
     if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
         raise RuntimeError("Invalid HTTP header.")
     line = b"%b: %b\r\n" % (name.lower(), value)
-    if len(line) <= MOST_SPELLED and len(_spelled) < MOST_SPELLED and name != b"x-request-id":
+    if len(line) <= MOST_SPELLED and len(_spelled) < MOST_SPELLED:
         _spelled[pair] = line
     return line
 

@@ -145,6 +145,10 @@ class _InProject:
         self._long = long
         self._turn: Turn | None = None
 
+    def at_once(self) -> bool:
+        """Never: who is of the project, and what it may still spend, may have to be asked for."""
+        return False
+
     async def take(self) -> None:
         self._turn = await self._limits.enter(self._principal, self._project_id, long=self._long)
 

@@ -31,7 +31,7 @@ from server.mcp.step_up import stepped_up
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
-from tools.ports import NOWHERE, Limits
+from tools.ports import Limits
 
 ONLY_POST = ((b"allow", b"POST"),)
 NOT_A_POST = AppError(
@@ -128,7 +128,7 @@ class McpEndpoint:
         scope["innkeeper.log"] = inbound.notes
         try:
             place = self.limits.place(principal)
-            if place is not NOWHERE:
+            if not place.at_once():
                 await place.take()
             try:
                 answer = await self._answer(inbound, scope)

@@ -187,7 +187,8 @@ def understood(body: bytes) -> Asked | None:
         return None
     if meta and not _names(meta.get("progressToken", 0)):
         return None
-    return Asked(method, params, meta, b'{"jsonrpc":"2.0","id":%b,"result":' % to_json(request_id))
+    spelled = b"%d" % request_id if type(request_id) is int else to_json(request_id)
+    return Asked(method, params, meta, b'{"jsonrpc":"2.0","id":%b,"result":' % spelled)
 
 
 def _names(value: object) -> bool:

@@ -6,8 +6,7 @@ so a lane that knows only the commonest requests can stand before the one that k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Send
@@ -61,8 +60,7 @@ class Inbound:
         return Headers(raw=self.raw_headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole HTTP answer. An empty body goes out without a content type."""
 
     status: int

@@ -27,20 +27,26 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from db.budgets import Budget
 from db.credentials import Authenticator
 from db.ids import uuid7
+from db.principal import Principal
 from db.scopes import ALL_SCOPES
 from db.scopes import Scope as AccessScope
 from db.tokens import new_token
 from server import logs
 from server.app import create_app
 from server.http.one_write import OneWriteProtocol
+from server.limits.limits import Limits
+from server.limits.rules import KEY, Rules, Share
 from tests.server.edge_services import EdgeServices, NoDatabase, Uvicorn
 from tools.catalog import Catalog
 from tools.contract import Caller, tool
 from tools.dispatch import Dispatch
 from tools.ports import NoRuns, Services
 
+ENDLESS = Share(Budget(1e9, 1e9), *KEY[1:])
+"""A budget that no bench uses up, and the places of production."""
 TOKEN = os.environ.get("BENCH_TOKEN") or new_token()
 
 
@@ -73,11 +79,25 @@ class OneKey:
         return self._row
 
 
+class OnlyCounted(Limits):
+    """The limits of production without the database that budgets are leased from."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", NoDatabase()), Rules(ENDLESS, ENDLESS))
+
+    async def admit(self, principal: Principal) -> None:
+        if principal.credential_id.int not in self.keys.known:
+            allowance = self.keys.allowance(principal.credential_id)
+            assert allowance is not None
+            allowance.left = 10**9
+        await super().admit(principal)
+
+
 def innkeeper() -> ASGIApp:
-    """The whole application: front door, guards, authentication, dispatch, JSON access log."""
+    """The whole application: front door, guards, authentication, limits, dispatch, JSON access log."""
     logs.configure("json", stream=Path(os.devnull).open("w"))  # noqa: SIM115  open as long as the process
     catalog = Catalog([echo])
-    dispatch = Dispatch(Services(cast("Any", NoDatabase()), NoRuns()), catalog)
+    dispatch = Dispatch(Services(cast("Any", NoDatabase()), NoRuns(), limits=OnlyCounted()), catalog)
     authenticator = Authenticator(cast("Any", OneKey()))
     return create_app(cast("Any", EdgeServices(catalog, dispatch, cast("Any", authenticator))))
 

@@ -401,7 +401,7 @@ def preface() -> list[str]:
         "What counts are the quotients: CPU time of the serving process, rounds alternating, in one run.",
         "On another machine the microseconds differ.",
         "Innkeeper runs with its production uvicorn protocol class, the peers with uvicorn's own; all have start-up's",
-        "objects frozen out of garbage collection, as in production. Rate and concurrency limits are off.",
+        "objects frozen out of garbage collection, as in production. Limits count too; nobody reaches them.",
     ]
 
 

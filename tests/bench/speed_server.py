@@ -29,8 +29,10 @@ from db.database import Database
 from db.scopes import Scope
 from server import logs
 from server.app import create_app
+from server.limits.limits import Limits
+from server.limits.rules import Rules
 from tests.bench import echo_server
-from tests.bench.echo_server import Echo, OneKey, echo
+from tests.bench.echo_server import ENDLESS, Echo, OneKey, OnlyCounted, echo
 from tests.server.edge_services import EdgeServices, NoDatabase
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, tool
@@ -57,7 +59,8 @@ async def wait(call: Caller) -> Echo:
 def house(catalog: Catalog, database: Any = None, authenticator: Any = None) -> ASGIApp:
     """The whole application over ``catalog``, with the access log on."""
     logs.configure("json", stream=Path(os.devnull).open("w"))  # noqa: SIM115  open as long as the process
-    dispatch = Dispatch(Services(database or cast("Any", NoDatabase()), NoRuns()), catalog)
+    limits = OnlyCounted() if database is None else Limits(database, Rules(ENDLESS, ENDLESS))
+    dispatch = Dispatch(Services(database or cast("Any", NoDatabase()), NoRuns(), limits=limits), catalog)
     known = authenticator or Authenticator(cast("Any", OneKey()))
     return create_app(cast("Any", EdgeServices(catalog, dispatch, cast("Any", known))))
 

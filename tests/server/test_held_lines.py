@@ -17,7 +17,7 @@ def record(message: str) -> logging.LogRecord:
 async def test_a_held_line_goes_out_before_the_next_record() -> None:
     stream = io.StringIO()
     handler = LineHandler(stream)
-    handler.hold("first")
+    handler.hold(str, "first")
     assert stream.getvalue() == ""
     handler.handle(record("second"))
     assert stream.getvalue() == "first\nsecond\n"
@@ -27,7 +27,7 @@ async def test_held_lines_go_out_by_themselves_and_when_there_are_many() -> None
     stream = io.StringIO()
     handler = LineHandler(stream)
     for number in range(MOST_HELD):
-        handler.hold(str(number))
+        handler.hold(str, number)
     assert stream.getvalue().split() == [str(number) for number in range(MOST_HELD)]
     written = asyncio.Event()
     write = stream.write
@@ -37,7 +37,7 @@ async def test_held_lines_go_out_by_themselves_and_when_there_are_many() -> None
         return write(text)
 
     stream.write = watched  # type: ignore[method-assign]  # the test waits for it
-    handler.hold("last")
+    handler.hold(str, "last")
     async with asyncio.timeout(5):
         await written.wait()
     assert stream.getvalue().endswith("\nlast\n")
@@ -46,7 +46,7 @@ async def test_held_lines_go_out_by_themselves_and_when_there_are_many() -> None
 async def test_a_closed_stream_fails_no_request() -> None:
     stream = io.StringIO()
     handler = LineHandler(stream)
-    handler.hold("lost")
+    handler.hold(str, "lost")
     stream.close()
     handler.flush()
 
