@@ -124,17 +124,21 @@ class Database:
             begin += f"; SET LOCAL app.project_id = '{project_id}'"
         return Transaction(self._pool, begin, self._turns.of(principal.user_id))
 
-    async def read(self, function: str, principal: Principal, project_id: UUID) -> list[asyncpg.Record]:
-        """The rows of a reading function of migration 0003, as ``principal`` in ``project_id``, in one round trip.
+    async def read(
+        self, function: str, principal: Principal, project_id: UUID, *further: object
+    ) -> list[asyncpg.Record]:
+        """The rows of a reading function of migration 0003 or later, as ``principal`` in ``project_id``, in one round
+        trip. ``further``: what it takes after these.
 
         The statement is its own transaction: what the function sets about the caller ends with it.
         """
+        places = "".join(f", ${number}" for number in range(5, 5 + len(further)))
         try:
             turn = self._turns.of(principal.user_id)
             async with turn, self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 return await connection.fetch(
-                    f"SELECT * FROM {function}($1, $2, $3, $4)",  # noqa: S608  a name out of our own code
-                    *(principal.credential_id, principal.user_id, principal.end_user_id, project_id),
+                    f"SELECT * FROM {function}($1, $2, $3, $4{places})",  # noqa: S608  a name out of our own code
+                    *(principal.credential_id, principal.user_id, principal.end_user_id, project_id, *further),
                 )
         except LOST as error:
             raise unavailable() from error

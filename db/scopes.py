@@ -10,6 +10,8 @@ class Scope(StrEnum):
     projects_write = "projects:write"
     runs_read = "runs:read"
     runs_write = "runs:write"
+    storage_read = "storage:read"
+    storage_write = "storage:write"
 
     @property
     def writes(self) -> bool:

@@ -382,3 +382,62 @@ class Budget(SQLModel, table=True):
 
     subject: UUID = Field(primary_key=True)
     spent_until: datetime = Field(sa_column=Column(Timestamp, nullable=False, index=True))
+
+
+class File(SQLModel, table=True):
+    """A file of a project: the row of the object ``{project_id}/{id}`` in the store, whose bytes never change.
+
+    ``pending``: expected until ``expires_at``; ``ready``: there, and checked; ``lost``: the store has it no more;
+    ``deleting``: gone for callers, its object goes next. At most one ready file of the same owner has a path.
+    """
+
+    __tablename__ = "files"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        _of_project(),
+        _parent("end_users", "end_user_id"),
+        _one_of("status", "pending", "ready", "lost", "deleting"),
+        CheckConstraint("size >= 0", name="size_known"),
+        CheckConstraint("octet_length(path) <= 512", name="path_short"),
+        Index(
+            "files_one_ready_at_a_path",
+            *("project_id", "end_user_id", "path"),
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("status = 'ready'"),
+        ),
+        Index(None, "project_id", "path", "id"),
+        Index("files_due_idx", "expires_at", "project_id", postgresql_where=text("status <> 'deleting'")),
+    )
+
+    project_id: UUID
+    id: UUID
+    end_user_id: UUID | None = None
+    path: str = Field(sa_column=Column(Text(collation="C"), nullable=False))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    content_type: str = Field(sa_column=_text())
+    sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    status: str = Field(sa_column=_text("pending"))
+    temporary: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    expires_at: datetime | None = Field(default=None, sa_column=_moment())
+    upload_id: str | None = Field(default=None, sa_column=Column(Text))
+    details: dict[str, Any] = Field(
+        sa_column=Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb"))
+    )
+    created_by: UUID
+    credential_id: UUID
+    run_id: UUID | None = None
+    created_at: datetime = Field(sa_column=_now())
+    updated_at: datetime = Field(sa_column=_now())
+
+
+class ProjectStorage(SQLModel, table=True):
+    """How much a project stores, kept by a trigger on ``files``; ``quota`` in bytes, without one the house's own."""
+
+    __tablename__ = "project_storage"
+    __table_args__ = (PrimaryKeyConstraint("project_id"), _of_project())
+
+    project_id: UUID
+    bytes: int = Field(sa_column=_count(BigInteger))
+    files: int = Field(sa_column=_count(BigInteger))
+    quota: int | None = Field(default=None, sa_column=Column(BigInteger))

@@ -21,6 +21,7 @@ from db.ids import uuid7
 from db.principal import Principal
 from migrations import runner
 from tests.db.clusters import open_folder
+from tests.fakes.memory_store import MemoryStore
 from tools.dispatch import Dispatch
 from tools.ports import NoRuns, Services
 
@@ -105,8 +106,13 @@ async def authenticator(database: Database) -> Authenticator:
 
 
 @pytest.fixture
-def services(database: Database) -> Services:
-    return Services(database, NoRuns())
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def services(database: Database, store: MemoryStore) -> Services:
+    return Services(database, NoRuns(), store=store)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 from db.errors import invalid
 from db.principal import Principal
-from tools import mistakes, projects, workflows
+from tools import files, mistakes, projects, workflows
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
 
@@ -130,6 +130,11 @@ CATALOG = Catalog(
         projects.create_project,
         projects.update_project,
         projects.delete_project,
+        files.list_files,
+        files.get_file,
+        files.create_upload,
+        files.confirm_upload,
+        files.delete_file,
     ),
     resources=(projects.project,),
     prompts=workflows.PROMPTS,

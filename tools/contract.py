@@ -33,13 +33,14 @@ Progress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None
 
 
 class Call(NamedTuple):
-    """One call of a tool: who calls, in which project, with which services."""
+    """One call of a tool: who calls, in which project, with which services. ``found``: what its ``before`` gave."""
 
     principal: Principal
     services: Services
     project_id: UUID | None = None
     connection: Connection | None = None
     listener: Progress | None = None
+    found: Any = None
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell the caller how far a tool that takes long has come; each ``done`` more than the last. Costs nothing
@@ -81,6 +82,11 @@ class ToolSpec:
     ``preview``: says what a call would do, and refuses it where the tool would. ``target``: the parameter that names
     what the tool acts on, beside the project. ``asks_when``: which calls of a tool that is neither destructive nor
     outward wait for a person too, each time unless the project never asks.
+
+    ``before`` and ``after`` are what a write does outside its transaction, where nothing may wait for the network.
+    ``before``: takes the same parameters; what it gives is ``call.found``. It may run again for one effect. ``after``:
+    makes the answer that goes out, from the call, the one that was saved, ``replayed`` and the same parameters, each
+    time it goes out: what must not be saved, such as a signed address, is only ever in the former.
     """
 
     name: str
@@ -102,6 +108,8 @@ class ToolSpec:
     preview: Callable[..., Awaitable[Preview]] | None = None
     target: str | None = None
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None
+    before: Callable[..., Awaitable[Any]] | None = None
+    after: Callable[..., Awaitable[Any]] | None = None
 
     @property
     def may_ask(self) -> bool:
@@ -185,6 +193,8 @@ def tool(
     preview: Callable[..., Awaitable[Preview]] | None = None,
     target: str | None = None,
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None,
+    before: Callable[..., Awaitable[Any]] | None = None,
+    after: Callable[..., Awaitable[Any]] | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
 
@@ -225,6 +235,8 @@ def tool(
             preview=preview,
             target=target,
             asks_when=asks_when,
+            before=before,
+            after=after,
         )
 
     return decorate

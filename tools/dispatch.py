@@ -222,6 +222,24 @@ class Dispatch:
         asking: Question | None = None,
     ) -> Outcome:
         digest = ledger.digest(spec.name, values)
+        found = await spec.before(call, **values) if spec.before is not None else None
+        outcome = await self._effect(spec, call._replace(found=found), values, key, digest, long_write, asking)
+        if spec.after is None:
+            return outcome
+        saved = spec.output.validate_json(outcome.json)
+        shown = await spec.after(call, saved, replayed=outcome.replayed, **values)
+        return _outcome(spec, shown, asked(values))._replace(replayed=outcome.replayed)
+
+    async def _effect(
+        self,
+        spec: ToolSpec,
+        call: Call,
+        values: dict[str, Any],
+        key: str | None,
+        digest: bytes,
+        long_write: LongWrite | None,
+        asking: Question | None,
+    ) -> Outcome:
         async with self.services.database.transaction(call.principal, call.project_id) as connection:
             if long_write is not None:
                 await long_write.hold(connection)
@@ -232,7 +250,7 @@ class Dispatch:
                     return Outcome(saved.answer, True, spec.untrusted, spec.rest_from)
             if asking is not None:
                 await approval.require(connection, asking)
-            bound = Call(call.principal, self.services, call.project_id, connection, call.listener)
+            bound = call._replace(connection=connection)
             outcome = _outcome(spec, await spec.function(bound, **values), asked(values))
             target = outcome.structured.get("id")
             await ledger.audit(connection, call.principal, call.project_id, spec.name, target)

@@ -1,12 +1,13 @@
-"""Opaque cursors: of lists, the id of the last row shown; of long texts, how far it was read. They are wrapped so that
-nobody is tempted to make one up."""
+"""Opaque cursors: of lists, the id of the last row shown, and its path where the list is in the order of paths; of long
+texts, how far it was read. They are wrapped so that nobody is tempted to make one up."""
 
 from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from struct import Struct
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 from pydantic import Field
@@ -16,6 +17,8 @@ from db.errors import AppError, Details, invalid
 
 _ROW: Final = b"k1"
 _TEXT: Final = b"k2"
+_PATH: Final = b"k3"
+_BYTES: Final = b"k4"
 _PLACE: Final = Struct(">II")
 """Characters read, and a checksum of the whole text."""
 
@@ -40,21 +43,67 @@ def from_cursor(cursor: str | None) -> UUID | None:
     return UUID(bytes=raw[2:])
 
 
+def to_path_cursor(path: str, last: UUID) -> str:
+    return _wrapped(_PATH + last.bytes + path.encode())
+
+
+def from_path_cursor(cursor: str | None) -> tuple[str, UUID] | None:
+    """Path and id of the last row shown. Raises ``AppError`` ``invalid_cursor`` for anything we did not make."""
+    if cursor is None:
+        return None
+    raw = _unwrapped(cursor)
+    try:
+        if len(raw) <= 18 or not raw.startswith(_PATH):
+            raise _foreign("page")
+        return raw[18:].decode(), UUID(bytes=raw[2:18])
+    except UnicodeDecodeError:
+        raise _foreign("page") from None
+
+
+def after_row(row: Mapping[str, Any]) -> str:
+    """The cursor of what comes after a row of an answer: by its path, if it has one."""
+    file_id = UUID(row["id"])
+    return to_path_cursor(row["path"], file_id) if "path" in row else to_cursor(file_id)
+
+
 def part(text: str, cursor: str | None, room: int) -> tuple[str, str | None]:
     """The part of a long text that begins where ``cursor`` says and takes at most ``room`` bytes as JSON, with the
     cursor of the rest; ``None`` at the end. Raises ``AppError`` for a cursor of another text, or of a former one."""
     start = 0 if cursor is None else _place(cursor, text)
     rest = text[start:]
-    if len(rest) * 6 <= room or len(to_json(rest)) <= room:
+    kept = longest(rest, room)
+    if len(kept) == len(rest):
         return rest, None
-    low, high = 1, len(rest)
+    return kept, _wrapped(_TEXT + _PLACE.pack(start + len(kept), _checksum(text)))
+
+
+def longest(text: str, room: int) -> str:
+    """As much of the beginning of a text as takes at most ``room`` bytes as JSON."""
+    if len(text) * 6 <= room or len(to_json(text)) <= room:
+        return text
+    low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if len(to_json(rest[:middle])) <= room:
+        if len(to_json(text[:middle])) <= room:
             low = middle
         else:
             high = middle - 1
-    return rest[:low], _wrapped(_TEXT + _PLACE.pack(start + low, _checksum(text)))
+    return text[:low]
+
+
+def to_offset(read: int, subject: UUID) -> str:
+    """The cursor of what comes after so many bytes of something that never changes."""
+    return _wrapped(_BYTES + subject.bytes + read.to_bytes(8))
+
+
+def from_offset(cursor: str | None, subject: UUID) -> int:
+    """How many bytes were read. Raises ``AppError`` ``invalid_cursor`` for a cursor of anything else."""
+    if cursor is None:
+        return 0
+    raw = _unwrapped(cursor)
+    if len(raw) != 26 or raw[:18] != _BYTES + subject.bytes:
+        raise _foreign("part")
+    return int.from_bytes(raw[18:])
 
 
 def _place(cursor: str, text: str) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from uuid import UUID
 
 from db.database import Database
+from db.errors import AppError
 from db.principal import Principal
+
+if TYPE_CHECKING:
+    from tools.store import Store
 
 
 class Runs(Protocol):
@@ -111,6 +115,38 @@ class NoLimits:
         return NOWHERE
 
 
+class _NoStore:
+    """For a process without a place for files: whatever is asked of it says so."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AppError(
+            "storage_not_configured",
+            503,
+            "This house has no place for files.",
+            "Ask who runs it to configure one.",
+        )
+
+
+NO_STORE: Final = cast("Store", _NoStore())
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRules:
+    """How much may be stored, and for how long things about files hold. Sizes in bytes.
+
+    ``quota_bytes``: of a project that has none of its own. ``single_bytes``: what is longer goes in parts.
+    ``pending_seconds``: how long an announced upload is waited for, ``temporary_seconds``: how long a temporary file is
+    kept, ``ticket_seconds``: how long a signed address is good.
+    """
+
+    quota_bytes: int = 10 << 30
+    largest_bytes: int = 5 << 30
+    single_bytes: int = 64 << 20
+    pending_seconds: int = 24 * 3600
+    temporary_seconds: int = 24 * 3600
+    ticket_seconds: int = 3600
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a tool can reach. Tests replace it whole."""
@@ -119,3 +155,5 @@ class Services:
     runs: Runs
     pages: Pages = PagesAt()
     limits: Limits = NoLimits()
+    store: Store = NO_STORE
+    storage: StorageRules = StorageRules()

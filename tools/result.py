@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeAlias
-from uuid import UUID
 
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
-from tools.pages import DEFAULT_ROWS, to_cursor
+from tools.pages import DEFAULT_ROWS, after_row
 from tools.trust import fenced
 
 USUAL_BYTES: Final = 5_000
@@ -88,7 +87,7 @@ def _fewer_rows(value: dict[str, Any], name: str, room: int, paths: tuple[str, .
 def _first(value: dict[str, Any], name: str, count: int) -> bytes:
     rows = value[name][:count]
     if count < len(value[name]):
-        value = {**value, NEXT: to_cursor(UUID(rows[-1]["id"]))}
+        value = {**value, NEXT: after_row(rows[-1])}
     return to_json({**value, name: rows})
 
 

@@ -20,9 +20,11 @@ SECURITY_DEFINERS = {
     "append_events",
     "authenticate",
     "bound_project",
+    "count_stored",
     "credential_lifetime",
     "lease_budget",
     "make_creator_owner",
+    "projects_with_due_files",
     "readable_project",
     "tell_revoked",
     "writable_project",
@@ -53,9 +55,10 @@ async def test_every_table_forces_row_security_with_exactly_the_standard_policie
 async def test_every_tenant_table_compares_with_the_checked_project_and_its_end_user(owner: Owner) -> None:
     policies = await owner.fetch(
         "SELECT tablename, policyname, coalesce(qual, '') || coalesce(with_check, '') AS condition FROM pg_policies"
-        " WHERE tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events') AND policyname <> 'owner_all'"
+        " WHERE tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events', 'files')"
+        " AND policyname <> 'owner_all'"
     )
-    assert len(policies) == 5 * 4
+    assert len(policies) == 6 * 4
     for row in policies:
         checked = "readable_project()" if row["policyname"] == "app_select" else "writable_project()"
         assert checked in row["condition"], dict(row)
@@ -77,7 +80,7 @@ async def test_every_foreign_key_between_tenant_tables_carries_the_project(owner
 async def test_unique_constraints_on_tenant_tables_tell_nothing_of_other_tenants(owner: Owner) -> None:
     indexes = await owner.fetch(
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexdef LIKE 'CREATE UNIQUE%'"
-        " AND tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events')"
+        " AND tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events', 'files')"
     )
     assert indexes
     for index in indexes:

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from db.principal import Principal
+from db.scopes import ALL_SCOPES
 from server.mcp.endpoint import McpEndpoint
 from tests.server.edge_services import FULL_KEY, EdgeServices, edge_app, edge_services, principal
 from tests.server.in_process import GrantTransport
@@ -109,7 +110,7 @@ async def test_the_metadata_names_the_resource_and_how_to_send_a_token(path: str
     assert answer.status_code == 200
     assert document["resource"] == "https://inn.example/mcp"
     assert document["bearer_methods_supported"] == ["header"]
-    assert document["scopes_supported"] == ["projects:read", "projects:write", "runs:read", "runs:write"]
+    assert document["scopes_supported"] == sorted(ALL_SCOPES)
     assert "authorization_servers" not in document
 
 

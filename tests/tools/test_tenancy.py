@@ -11,6 +11,7 @@ import pytest
 from db.errors import AppError
 from db.ids import uuid7
 from tests.conftest import House, Owner, Tenant
+from tests.fakes.memory_store import MemoryStore
 from tools.catalog import CATALOG
 from tools.contract import ResourceSpec, ToolSpec
 from tools.dispatch import Dispatch
@@ -20,16 +21,23 @@ from tools.ports import Services
 pytestmark = pytest.mark.promise("HOME-31")
 
 SAMPLES: dict[str, Any] = {"name": "taken over", "string": "x", "integer": 1, "boolean": True}
-TENANT_TABLES = ("projects", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials")
+TENANT_TABLES = (
+    *("projects", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
+    *("files", "project_storage"),
+)
+FAMILY_IDS = {"file_id": "files"}
+"""Parameters that name a row, and the table it is in."""
 WITH_PROJECT = [spec for spec in CATALOG.tools if spec.in_project]
 
 
-def arguments_for(spec: ToolSpec, project_id: UUID) -> dict[str, Any]:
+def arguments_for(spec: ToolSpec, project_id: UUID, row_id: UUID | None = None) -> dict[str, Any]:
     """Valid arguments: every parameter with a plain type is given, so that nothing but the id can be at fault."""
     given: dict[str, Any] = {"project_id": str(project_id)}
     for name, schema in spec.input_schema["properties"].items():
         required = name in spec.input_schema.get("required", [])
-        if name not in given and (required or name in SAMPLES):
+        if name in FAMILY_IDS:
+            given[name] = str(row_id or uuid7())
+        elif name not in given and (required or name in SAMPLES):
             given[name] = SAMPLES.get(name, SAMPLES[schema["type"]])
     return given
 
@@ -48,6 +56,18 @@ async def rows_of(owner: Owner, tenant: Tenant) -> list[Any]:
         query = f"SELECT * FROM {table} WHERE {column} = $1 ORDER BY 1, 2"
         found.append([tuple(row) for row in await owner.fetch(query, tenant.project_id)])
     return found
+
+
+async def made_file(dispatch: Dispatch, store: MemoryStore, tenant: Tenant, path: str = "theirs.txt") -> UUID:
+    """A ready file of the tenant."""
+    given = {"project_id": str(tenant.project_id)}
+    made = await dispatch.call(tenant.principal, "create_upload", {**given, "path": path, "size": 1})
+    store.hold(f"{tenant.project_id}/{made.structured['id']}", b"x")
+    await dispatch.call(tenant.principal, "confirm_upload", {**given, "file_id": made.structured["id"]})
+    return UUID(made.structured["id"])
+
+
+MAKERS = {"files": made_file}
 
 
 async def foreign_ids(house: House, dispatch: Dispatch, stranger: Tenant, tenant: Tenant) -> list[UUID]:
@@ -69,18 +89,22 @@ async def test_a_tool_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
     spec: ToolSpec,
     bound: bool,
     verify_project: bool,
+    store: MemoryStore,
 ) -> None:
     dispatch = Dispatch(services, verify_project=verify_project)
     ids = await foreign_ids(house, dispatch, stranger, tenant)
     principal = stranger.principal
     if bound:
         principal = await house.principal(await house.key(stranger.user_id, project_id=stranger.project_id))
+    theirs = await made_file(Dispatch(services), store, tenant)
     before = await rows_of(owner, tenant)
 
     answers = [await answer(dispatch.call(principal, spec.name, arguments_for(spec, project_id))) for project_id in ids]
     keyed = [
         await answer(
-            dispatch.call(principal, spec.name, arguments_for(spec, project_id), idempotency_key=f"key {project_id}")
+            dispatch.call(
+                principal, spec.name, arguments_for(spec, project_id, theirs), idempotency_key=f"key {project_id}"
+            )
         )
         for project_id in ids
     ]
@@ -117,7 +141,40 @@ async def test_a_url_narrowed_to_a_foreign_project_shows_nothing_of_it(
         assert read[0] == "project_not_found"
 
 
+@pytest.mark.parametrize("verify_project", [True, False], ids=["python checks", "database alone"])
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [(spec, name) for spec in WITH_PROJECT for name in FAMILY_IDS if name in spec.input_model.model_fields],
+    ids=lambda value: getattr(value, "name", value),
+)
+@pytest.mark.usefixtures("unasked")
+async def test_a_tool_answers_the_same_to_a_foreign_row_a_deleted_and_a_random_one_in_its_own_project(
+    services: Services,
+    owner: Owner,
+    tenant: Tenant,
+    stranger: Tenant,
+    store: MemoryStore,
+    spec: ToolSpec,
+    name: str,
+    verify_project: bool,
+) -> None:
+    dispatch = Dispatch(services, verify_project=verify_project)
+    make = MAKERS[FAMILY_IDS[name]]
+    theirs, deleted = await make(dispatch, store, tenant), await make(dispatch, store, stranger)
+    await owner.execute(f"UPDATE {FAMILY_IDS[name]} SET status = 'deleting' WHERE id = $1", deleted)
+    before = await rows_of(owner, tenant)
+
+    answers = [
+        await answer(dispatch.call(stranger.principal, spec.name, arguments_for(spec, stranger.project_id, row_id)))
+        for row_id in (theirs, deleted, uuid7())
+    ]
+
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][:2] == (f"{name.removesuffix('_id')}_not_found", 404)
+    assert await rows_of(owner, tenant) == before
+
+
 def test_every_parameter_that_names_a_row_is_covered_here() -> None:
     for spec in CATALOG.tools:
         ids = [name for name in spec.input_schema["properties"] if name == "id" or name.endswith("_id")]
-        assert ids in ([], ["project_id"]), f"{spec.name}: teach this test the ids {ids}"
+        assert set(ids) <= {"project_id", *FAMILY_IDS}, f"{spec.name}: teach this test the ids {ids}"

@@ -1,0 +1,235 @@
+"""Queries of the storage family. A row is written before anything reaches the store, and goes after its object went.
+
+Each function with a connection runs inside a transaction of its caller (or of a job); the policies do the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from db.spans import traced
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from db.database import Connection, Database
+    from db.principal import Principal
+
+FIRST: Final = UUID(int=0)
+LAST: Final = "\U0010ffff"
+"""Behind every path: no text has this character, it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A file that is about to be uploaded. ``seconds``: how long it is waited for."""
+
+    id: UUID
+    path: str
+    size: int
+    content_type: str
+    sha256: bytes | None
+    temporary: bool
+    metadata: Mapping[str, str]
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """``outcome``: ``added``, ``project_not_found``, ``role_insufficient``, ``path_taken`` or ``quota_exceeded``: all
+    but the first are for the caller to roll back. ``used`` and ``quota`` in bytes, this file included."""
+
+    outcome: str
+    used: int
+    quota: int
+    added_at: datetime
+    due_at: datetime
+
+
+def key(project_id: UUID, file_id: UUID) -> str:
+    """The name of a file's object in the store."""
+    return f"{project_id}/{file_id}"
+
+
+def ids(key: str) -> tuple[UUID, UUID] | None:
+    """The project and the file of an object; ``None`` for an object that is not ours."""
+    project, _, file = key.partition("/")
+    try:
+        found = UUID(project), UUID(file)
+    except ValueError:
+        return None
+    return found if f"{found[0]}/{found[1]}" == key else None
+
+
+def below(prefix: str) -> str:
+    """The first text, byte by byte, behind all that begin with ``prefix``."""
+    rest = prefix.rstrip(LAST)
+    if not rest:
+        return LAST
+    following = ord(rest[-1]) + 1
+    return rest[:-1] + chr(0xE000 if following == 0xD800 else following)
+
+
+@traced
+async def add(
+    connection: Connection, principal: Principal, project_id: UUID, expected: Expected, *, default_quota: int
+) -> Added:
+    row = await connection.fetchrow(
+        "SELECT * FROM add_file($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        *(project_id, expected.id, expected.path, expected.size, expected.content_type, expected.sha256),
+        *(expected.temporary, expected.seconds, dict(expected.metadata)),
+        *(principal.user_id, principal.credential_id, principal.run_id, default_quota),
+    )
+    assert row is not None  # noqa: S101  a function with OUT parameters always gives one row
+    return Added(*row)
+
+
+@traced
+async def read(database: Database, principal: Principal, project_id: UUID, file_id: UUID) -> asyncpg.Record | None:
+    """One file in one round trip, outside any transaction."""
+    rows = await database.read("read_file", principal, project_id, file_id)
+    return rows[0] if rows else None
+
+
+@traced
+async def page(
+    database: Database,
+    principal: Principal,
+    project_id: UUID,
+    *,
+    prefix: str,
+    after: tuple[str, UUID] | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Up to ``limit`` files whose path begins with ``prefix``, in the order of their paths, in one round trip."""
+    path, file_id = after if after is not None and after[0] >= prefix else (prefix, FIRST)
+    return await database.read("read_files", principal, project_id, path, file_id, below(prefix), limit)
+
+
+@traced
+async def fetch(connection: Connection, file_id: UUID) -> asyncpg.Record | None:
+    """The file, held until the end of the transaction: nobody else changes it meanwhile. Not while it is deleted."""
+    return await connection.fetchrow(
+        "SELECT * FROM files WHERE id = $1 AND project_id = (SELECT readable_project()) AND status <> 'deleting'"
+        " FOR UPDATE",
+        file_id,
+    )
+
+
+@traced
+async def writable(connection: Connection, project_id: UUID) -> bool | None:
+    """Whether the caller may change files of the project; ``None`` when it may not even read it."""
+    readable, may = await connection.fetchrow(  # type: ignore[misc]  # one row, always
+        "SELECT readable_project() = $1, writable_project() = $1", project_id
+    )
+    return bool(may) if readable else None
+
+
+@traced
+async def make_ready(
+    connection: Connection, file_id: UUID, *, sha256: bytes | None, keep: timedelta
+) -> asyncpg.Record | None:
+    """The object is there and as it was announced. ``keep``: how long, if the file is temporary. Raises asyncpg's
+    ``UniqueViolationError`` when another file has become ready at the path."""
+    return await connection.fetchrow(
+        "UPDATE files SET status = 'ready', sha256 = coalesce(sha256, $2), upload_id = NULL, updated_at = now(),"
+        " expires_at = CASE WHEN temporary THEN now() + $3::interval END"
+        " WHERE id = $1 AND project_id = (SELECT writable_project()) AND status IN ('pending', 'lost') RETURNING *",
+        *(file_id, sha256, keep),
+    )
+
+
+@traced
+async def remember_upload(connection: Connection, file_id: UUID, upload_id: str) -> str | None:
+    """Note the store's name of an upload in parts; gives the one that is noted, which may be another's."""
+    found: str | None = await connection.fetchval(
+        "UPDATE files SET upload_id = coalesce(upload_id, $2) WHERE id = $1 AND status = 'pending'"
+        " AND project_id = (SELECT writable_project()) RETURNING upload_id",
+        *(file_id, upload_id),
+    )
+    return found
+
+
+@traced
+async def start_deleting(connection: Connection, file_ids: Sequence[UUID]) -> list[asyncpg.Record]:
+    """Take files away from callers and from the quota; their objects go later. Those that were there to take."""
+    return await connection.fetch(
+        "UPDATE files SET status = 'deleting', updated_at = now() WHERE id = ANY($1) AND status <> 'deleting'"
+        " AND project_id = (SELECT writable_project()) RETURNING id, path, created_at",
+        list(file_ids),
+    )
+
+
+@traced
+async def used(connection: Connection, project_id: UUID) -> int:
+    """Bytes of the project that count against its quota."""
+    return await connection.fetchval("SELECT bytes FROM project_storage WHERE project_id = $1", project_id) or 0
+
+
+# What jobs ask for, as the project they are.
+
+
+@traced
+async def mark_due(connection: Connection, limit: int) -> list[UUID]:
+    """Begin to delete files whose time has come: uploads nobody confirmed, and temporary ones."""
+    rows = await connection.fetch(
+        "UPDATE files SET status = 'deleting', updated_at = now() WHERE project_id = (SELECT writable_project())"
+        " AND id IN (SELECT id FROM files WHERE project_id = (SELECT writable_project()) AND expires_at < now()"
+        " AND status <> 'deleting' ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING id",
+        limit,
+    )
+    return [row["id"] for row in rows]
+
+
+@traced
+async def being_deleted(connection: Connection, file_ids: Sequence[UUID] | None, limit: int) -> list[asyncpg.Record]:
+    """Files whose objects are to go: of these, or any."""
+    return await connection.fetch(
+        "SELECT id, upload_id, created_at FROM files WHERE project_id = (SELECT readable_project())"
+        " AND status = 'deleting' AND ($1::uuid[] IS NULL OR id = ANY($1)) ORDER BY id LIMIT $2",
+        *(None if file_ids is None else list(file_ids), limit),
+    )
+
+
+@traced
+async def forget(connection: Connection, file_ids: Sequence[UUID]) -> None:
+    """Remove the rows of files whose objects are gone."""
+    await connection.execute(
+        "DELETE FROM files WHERE project_id = (SELECT writable_project()) AND id = ANY($1) AND status = 'deleting'",
+        list(file_ids),
+    )
+
+
+@traced
+async def after(connection: Connection, file_id: UUID, limit: int) -> list[asyncpg.Record]:
+    """Files in the order of their ids, which is that of their objects' names."""
+    return await connection.fetch(
+        "SELECT id, size, sha256, status, updated_at FROM files WHERE project_id = (SELECT readable_project())"
+        " AND id > $1 ORDER BY id LIMIT $2",
+        *(file_id, limit),
+    )
+
+
+@traced
+async def mark_lost(connection: Connection, file_ids: Sequence[UUID]) -> int:
+    """Say of files that their objects are not in the store; gives how many of them were thought to be there."""
+    status = await connection.execute(
+        "UPDATE files SET status = 'lost', updated_at = now() WHERE project_id = (SELECT writable_project())"
+        " AND id = ANY($1) AND status = 'ready'",
+        list(file_ids),
+    )
+    return int(status.rpartition(" ")[2])
+
+
+async def due_projects(connection: Connection, limit: int) -> list[UUID]:
+    """As the ops role: projects with files whose time has come."""
+    return [row[0] for row in await connection.fetch("SELECT * FROM projects_with_due_files($1)", limit)]
+
+
+def metadata_of(row: asyncpg.Record) -> dict[str, Any]:
+    found: dict[str, Any] = row["metadata"]
+    return found

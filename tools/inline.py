@@ -1,0 +1,55 @@
+"""Text of a file inside an answer, part by part: each is read from the store by itself, however long the file is."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING, Final
+
+from db import files
+from tools.pages import from_offset, longest, to_offset
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from tools.store import Store
+
+TEXTS: Final = frozenset(
+    {
+        *("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/toml"),
+        *("application/javascript", "application/x-ndjson", "application/jsonl", "application/sql", "image/svg+xml"),
+    }
+)
+SHORTEST: Final = 200
+
+
+def is_text(content_type: str) -> bool:
+    """Whether a model may want to read files of this type."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind.startswith("text/") or kind.endswith(("+json", "+xml", "+yaml")) or kind in TEXTS
+
+
+async def part(store: Store, row: asyncpg.Record, cursor: str | None, room: int) -> tuple[str | None, str | None]:
+    """The text of a file from where ``cursor`` says, at most ``room`` bytes as JSON, with the cursor of the rest.
+
+    No text when the bytes are not UTF-8. Raises ``AppError`` for a cursor of another file.
+    """
+    size, start = row["size"], from_offset(cursor, row["id"])
+    wanted = min(max(room, SHORTEST), size - start)
+    if wanted <= 0:
+        return "", None
+    data = await store.read(files.key(row["project_id"], row["id"]), start, wanted)
+    text = decoded(data, whole=start + len(data) >= size)
+    if text is None:
+        return None, None
+    text = longest(text, max(room, SHORTEST))
+    read = start + len(text.encode())
+    return text, to_offset(read, row["id"]) if read < size else None
+
+
+def decoded(data: bytes, *, whole: bool) -> str | None:
+    """The text of bytes that may end within a character, unless they are ``whole``."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
+    except UnicodeDecodeError:
+        return None
+    return None if "\x00" in text else text
