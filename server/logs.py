@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -72,12 +72,14 @@ class JsonFormatter(logging.Formatter):
         self._redact = redact
         self._harmless: dict[str, str] = {}
         self._second = (0, "")
+        self.pieces: dict[tuple[str | None, ...], str] = {}
+        """Parts of lines that come again, kept by whoever spells such lines: at most ``MOST_KEPT``."""
 
     def format(self, record: logging.LogRecord) -> str:
         harmless = self._harmless
         message = record.getMessage()
         line: dict[str, object] = {
-            "time": self._clock(record.created),
+            "time": self.clock(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": message if message in harmless else self._clean(message),
@@ -93,23 +95,11 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self._redact(self.formatException(record.exc_info))
         return _spelled(line)
 
-    def line(self, created: float, logger: str, message: str, request: str, fields: Mapping[str, object]) -> str:
-        """What :meth:`format` makes of a record at ``info``, without the record. ``logger``, ``message`` and the names
-        in ``fields`` are words of ours, and ``request`` is an id that the edge let in: they are printed as they are."""
-        begins = f'{{"time":"{self._clock(created)}","level":"info","logger":"{logger}","message":"{message}"'
-        parts = [begins, f',"request_id":"{request}"']
-        spelled = self._harmless
-        for name, value in fields.items():
-            kind = type(value)
-            if kind is str:
-                text = spelled.get(value) or _spelled(self._clean(value))  # type: ignore[call-overload]  # is a text
-                parts.append(f',"{name}":{text}')
-            elif kind is int or kind is float:
-                parts.append(f',"{name}":{value}')
-            else:
-                parts.append(f',"{name}":{_spelled(self._clean(value))}')
-        parts.append("}")
-        return "".join(parts)
+    def spelled(self, value: object) -> str:
+        """A value without secrets, as JSON."""
+        if type(value) is str:
+            return self._harmless.get(value) or _spelled(self._clean(value))
+        return "null" if value is None else _spelled(self._clean(value))
 
     def _clean(self, value: object) -> object:
         if value is None or isinstance(value, _NUMBERS):
@@ -122,7 +112,7 @@ class JsonFormatter(logging.Formatter):
             self._harmless[text] = _spelled(text)
         return clean
 
-    def _clock(self, created: float) -> str:
+    def clock(self, created: float) -> str:
         """As ``isoformat(timespec="milliseconds")``, which is asked once a second."""
         second = int(created)
         if second != self._second[0]:
@@ -143,6 +133,9 @@ class LineHandler(logging.StreamHandler[TextIO]):
     A held line goes out with the next record, after ``HELD_SECONDS``, as one of ``MOST_HELD``, or when the process
     ends, whichever comes first. So lines keep their order; only a process that is killed loses some.
     """
+
+    direct: JsonFormatter | None = None
+    """What spells lines at ``info`` that need no record."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -177,6 +170,15 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.release()
 
 
+def only_listener(logger: logging.Logger) -> LineHandler | None:
+    """The handler that holds lines at ``info`` of ``logger``, if nobody else would hear of them and they are JSON."""
+    handlers = logging.root.handlers
+    if len(handlers) != 1 or logger.handlers:
+        return None
+    first = handlers[0]
+    return first if type(first) is LineHandler and first.direct is not None else None
+
+
 class TextFormatter(logging.Formatter):
     """``12:00:00 warning  innkeeper.worker  message  name=value``, for people."""
 
@@ -206,13 +208,16 @@ def configure(
     stream = stream or sys.stderr
     redact = Redaction(secrets)
     text = style == "text" if style else stream.isatty()
+    formatter = TextFormatter(redact) if text else JsonFormatter(redact)
     handler = LineHandler(stream)
-    handler.setFormatter(TextFormatter(redact) if text else JsonFormatter(redact))
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    if isinstance(formatter, JsonFormatter) and root.level <= logging.INFO:
+        handler.direct = formatter
     for chatty in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2", "mcp", "asyncio", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 

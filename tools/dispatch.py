@@ -275,7 +275,7 @@ def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) 
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         raise mistakes.wrong_arguments(spec, given, faults, bound=caller.project_id is not None) from None
-    return dict(vars(model))
+    return vars(model)  # of a model that nobody else has
 
 
 def _from_database(error: asyncpg.PostgresError) -> AppError:

@@ -7,16 +7,19 @@ Never a query string and never a header: both can carry secrets.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from time import time
+from typing import TypeAlias
 
 from starlette.types import Scope
 
 from server import logs
-from server.logs import JsonFormatter, KnownRecord, LineHandler
+from server.logs import LONGEST_KEPT, MOST_KEPT, JsonFormatter, KnownRecord
 
 NOTES_KEY = "innkeeper.log"
 """The ASGI scope key under which an endpoint leaves what it wants on the line."""
 
+Notes: TypeAlias = Mapping[str, object]
 _log = logging.getLogger("innkeeper.access")
 
 
@@ -35,30 +38,51 @@ class AccessRecord(KnownRecord):
 
 def log_access(scope: Scope, route: str, status: int, seconds: float) -> None:
     """Write the line of a request that was answered with ``status`` (0: with nothing) after ``seconds``."""
-    if not _log.isEnabledFor(logging.INFO):
-        return
     client = scope.get("client")
+    said = (
+        scope["method"], scope["path"], route, status, seconds, client[0] if client else None, scope.get(NOTES_KEY)
+    )  # fmt: skip
+    listener = logs.only_listener(_log)
+    if listener is not None:
+        # The same line without a record, and spelled together with those it leaves with.
+        listener.hold(_line, listener.direct, time(), logs.request_id.get() or "", *said)
+    elif _log.isEnabledFor(logging.INFO):
+        _log.handle(AccessRecord(_fields(*said)))
+
+
+def _fields(
+    method: str, path: str, route: str, status: int, seconds: float, client: str | None, notes: Notes | None
+) -> dict[str, object]:
     fields: dict[str, object] = {
-        "method": scope["method"],
-        "path": scope["path"],
+        "method": method,
+        "path": path,
         "route": route,
         "status": status,
         "duration_ms": round(seconds * 1000, 2),
-        "client": client[0] if client else None,
+        "client": client,
     }
-    notes = scope.get(NOTES_KEY)
-    if notes:
-        fields.update(notes)
-    handlers = logging.root.handlers
-    first = handlers[0] if len(handlers) == 1 else None
-    if (
-        type(first) is not LineHandler
-        or type(first.formatter) is not JsonFormatter
-        or _log.handlers
-        or not _log.propagate
-        or first.level > logging.INFO
-    ):
-        _log.handle(AccessRecord(fields))
-        return
-    # Nobody else listens: the same line without a record, and spelled with the others it leaves with.
-    first.hold(first.formatter.line, time(), _log.name, "request", logs.request_id.get() or "", fields)
+    return {**fields, **notes} if notes else fields
+
+
+def _line(
+    json: JsonFormatter, created: float, request: str, method: str, path: str, route: str, status: int, seconds: float,
+    client: str | None, notes: Notes | None,
+) -> str:  # fmt: skip
+    """What the formatter makes of a record with :func:`_fields`. ``request`` is an id that the edge let in: it is
+    printed as it is."""
+    spelled = json.spelled
+    asked = (method, path, route, client)
+    about = json.pieces.get(asked)
+    if about is None:
+        about = (
+            f',"method":{spelled(method)},"path":{spelled(path)},"route":{spelled(route)},"client":{spelled(client)}'
+        )
+        if len(path) <= LONGEST_KEPT:
+            if len(json.pieces) >= MOST_KEPT:
+                json.pieces.clear()
+            json.pieces[asked] = about
+    more = "".join([f',"{name}":{spelled(value)}' for name, value in notes.items()]) if notes else ""
+    return (
+        f'{{"time":"{json.clock(created)}","level":"info","logger":"innkeeper.access","message":"request"'
+        f',"request_id":"{request}"{about},"status":{status},"duration_ms":{round(seconds * 1000, 2)}{more}}}'
+    )

@@ -52,8 +52,9 @@ class FrontDoor:
             await self.app(scope, receive, send)
             return
         scope.pop(GRANT_KEY, None)
-        scope.pop(FIELDS_KEY, None)
-        _clean(scope)
+        if WHOLE not in scope:
+            scope.pop(FIELDS_KEY, None)
+            _clean(scope)
         request_id = request_id_from(fields_of(scope).get(b"x-request-id"))
         token = logs.request_id.set(request_id)
         began = perf_counter()

@@ -2,7 +2,7 @@
 
 A write to a socket costs more than all we do with a common request. What follows a head at once goes out with it; a
 head with nothing behind it (a stream that is silent at first) goes out in the next turn of the event loop. An answer
-that says of itself that it is whole (:data:`WHOLE`) needs no such turn, and its usual headers no second look.
+that comes whole (:data:`WHOLE`) needs no such turn, and its usual headers no second look.
 """
 
 from __future__ import annotations
@@ -19,26 +19,95 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from server.http.fields import FIELDS_KEY, Fields
+
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 "
 WHOLE: Final = "innkeeper.whole"
-"""A key of ``http.response.start``: the very next message is the whole body, as long as ``content-length`` says, and
-nothing is waited for in between. Servers that do not know it ignore it."""
+"""A key of the scope, where the server takes whole answers in one message: a ``http.response.start`` that has the body
+under this key, as long as its ``content-length`` says. No other message follows it. Header values are stripped then,
+and :data:`FIELDS_KEY` is there."""
 MOST_SPELLED: Final = 256
 
 _FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-for"})
 _PLAIN: Final = frozenset({b"x-request-id", b"content-length"})
 """Headers whose values the front door and the lanes make: nothing in them can end a line."""
-_spelled: dict[tuple[bytes, bytes], bytes] = {}
-"""Header lines that were found in order, by name and value: those that answers repeat."""
+_WHITE: Final = b" \t"
+
+
+class _Lines(dict[tuple[bytes, bytes], bytes]):
+    """Header lines by name and value; those that answers repeat are looked at and spelled once."""
+
+    def __missing__(self, pair: tuple[bytes, bytes]) -> bytes:
+        name, value = pair
+        if name in _PLAIN:
+            return b"%b: %b\r\n" % pair
+        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+            raise RuntimeError("Invalid HTTP header.")
+        line = b"%b: %b\r\n" % (name.lower(), value)
+        if len(line) <= MOST_SPELLED and len(self) < MOST_SPELLED:
+            self[pair] = line
+        return line
+
+
+_line: Final = _Lines().__getitem__
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """For ``uvicorn.Config(http=...)``."""
+    """For ``uvicorn.Config(http=...)``.
+
+    A connection has one timer for its idle times, which looks when it is due whether the connection is idle, not one
+    made and cancelled for each request.
+    """
+
+    idle_since: float | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.idle_since = None
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self.idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again_in(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self.idle_since is None:
+            return  # the end of the next answer begins anew
+        left = self.idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0.001:
+            self._look_again_in(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _look_again_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Asked at each byte and each answer: only the end of the connection ends its timer."""
+        if self.transport.is_closing():
+            super()._unset_keepalive_if_required()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """As uvicorn has it, without the white space around a value, of which the parser leaves some on."""
+        name, value = name.lower(), value.strip(_WHITE)
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.__class__ = WholeAnswerCycle
-        if type(app) is ProxyHeadersMiddleware and _FORWARDED.isdisjoint([name for name, _ in cycle.scope["headers"]]):
+        fields = Fields(self.headers)
+        scope = cast("dict[str, Any]", cycle.scope)
+        scope[FIELDS_KEY] = fields
+        scope[WHOLE] = True
+        if type(app) is ProxyHeadersMiddleware and _FORWARDED.isdisjoint(fields):
             app = app.app  # there is nothing for it to do
         super()._start_asgi_task(cycle, app)
 
@@ -49,52 +118,30 @@ class OneWriteProtocol(HttpToolsProtocol):
 class WholeAnswerCycle(RequestResponseCycle):
     """One request and its answer. A whole answer is written at once; every other one as uvicorn writes it."""
 
-    held: bytes | None = None
-
     async def send(self, message: Any) -> None:
-        head = self.held
-        if head is not None:
-            self.held = None
-            if not self.disconnected:
-                self._end(head, message["body"])
-        elif (
-            WHOLE not in message
-            or self.response_started
-            or self.access_log
-            or not self.keep_alive
-            or self.scope["method"] == "HEAD"
-        ):
+        body = message.get(WHOLE)
+        if body is None:
             await super().send(message)
+        elif self.response_started or self.access_log or not self.keep_alive or self.scope["method"] == "HEAD":
+            await super().send(message)
+            await super().send({"type": "http.response.body", "body": body})
         else:
             if self.flow.write_paused and not self.disconnected:
                 await self.flow.drain()
-            self.held = self._head(message["status"], message["headers"])
             self.response_started = True
             self.waiting_for_100_continue = False
+            if not self.disconnected:
+                self._answer(message["status"], message["headers"], body)
 
-    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        lines = [_spelled.get(pair) or _line(pair) for pair in (*self.default_headers, *headers)]
-        return b"%b%b\r\n" % (STATUS_LINE[status], b"".join(lines))
-
-    def _end(self, head: bytes, body: bytes) -> None:
-        cast("JoiningTransport", self.transport).write_whole(head + body)
+    def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        lines = b"".join(map(_line, (*self.default_headers, *headers)))
+        whole = b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body)
+        cast("JoiningTransport", self.transport).write_whole(whole)
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
-
-
-def _line(pair: tuple[bytes, bytes]) -> bytes:
-    name, value = pair
-    if name in _PLAIN:
-        return b"%b: %b\r\n" % pair
-    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-        raise RuntimeError("Invalid HTTP header.")
-    line = b"%b: %b\r\n" % (name.lower(), value)
-    if len(line) <= MOST_SPELLED and len(_spelled) < MOST_SPELLED:
-        _spelled[pair] = line
-    return line
 
 
 class JoiningTransport:

@@ -113,13 +113,13 @@ class McpEndpoint:
             return
         fault = _request_fault(scope)
         if fault is not None:
-            await send_answer(send, fault)
+            await send_answer(scope, send, fault)
             return
         try:
             narrowing = self._narrowing_of(scope["query_string"])
             principal = narrowing.of(principal)
         except AppError as error:
-            await send_answer(send, _narrowing_failure(error))
+            await send_answer(scope, send, _narrowing_failure(error))
             return
         body = await read_body(receive)
         if body is None:
@@ -140,7 +140,7 @@ class McpEndpoint:
                 return
         except AppError as error:
             answer = refused(error)
-        await send_answer(send, answer)
+        await send_answer(scope, send, answer)
 
     async def _answer(self, inbound: Inbound, scope: Scope) -> Answer | LongAnswer:
         for lane in self.lanes:
@@ -153,7 +153,7 @@ class McpEndpoint:
 
     async def _refuse_caller(self, scope: Scope, send: Send, error: AppError) -> None:
         if error.status == 429:
-            await send_answer(send, refused(error))
+            await send_answer(scope, send, refused(error))
             return
         if error.status != 401:
             await send_problem(send, error)

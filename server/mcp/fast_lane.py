@@ -10,6 +10,7 @@ Sources: MCP 2025-11-25 and 2026-07-28, "Streamable HTTP", and ``mcp.shared.inbo
 
 from __future__ import annotations
 
+import marshal
 from typing import Any, Final, NamedTuple, Protocol
 
 from mcp.shared.inbound import x_mcp_header_map
@@ -152,7 +153,7 @@ class FastLane:
             return False
         if not meta.keys() <= _ENVELOPE:
             meta = {key: value for key, value in meta.items() if key.startswith(RESERVED)}
-        spelled = to_json(meta)
+        spelled = marshal.dumps(meta, 2)  # told apart by their types too, at half the price of JSON
         if spelled in self._clients:
             return True
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from db.principal import Principal
 from server.http.fields import Fields
@@ -72,10 +72,15 @@ class Answer(NamedTuple):
         return [*kind, (b"content-length", str(len(self.body)).encode()), *self.headers]
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Put ``answer`` on the wire."""
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers(), WHOLE: True})
-    await send({"type": "http.response.body", "body": answer.body})
+async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
+    """Put ``answer`` on the wire, in one message where the server takes it so."""
+    start: Message = {"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()}
+    if WHOLE in scope:
+        start[WHOLE] = answer.body
+        await send(start)
+    else:
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 class LongAnswer(Protocol):

@@ -148,7 +148,7 @@ class EventStream:
         if started:
             await send({"type": "http.response.body", "body": event(self._answer.body), "more_body": False})
         else:
-            await send_answer(send, self._answer)
+            await send_answer({}, send, self._answer)
 
     async def _something_to_send(self) -> bool:
         """Wait for a message, or for the silence that a ping must end; ``False`` at the end of either side."""

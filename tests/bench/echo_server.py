@@ -165,6 +165,7 @@ async def serve(name: str) -> None:
         ws="none",
         log_config=None,
         access_log=False,
+        server_header=name in PEERS,
         timeout_keep_alive=600,
     )
     server = Uvicorn(config)

@@ -6,8 +6,14 @@ import asyncio
 import io
 import json
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
-from server.logs import MOST_HELD, JsonFormatter, LineHandler, Redaction
+from server import logs
+from server.http.access import log_access
+from server.logs import MOST_HELD, LineHandler
 
 
 def record(message: str) -> logging.LogRecord:
@@ -51,15 +57,41 @@ async def test_a_closed_stream_fails_no_request() -> None:
     handler.flush()
 
 
-def test_a_line_without_a_record_says_what_a_record_would_and_no_secret() -> None:
-    formatter = JsonFormatter(Redaction(frozenset({"correct horse"})))
-    fields: dict[str, object] = {
-        "path": '/a"b\n', "status": 200, "duration_ms": 1.5, "client": None, "tool": "correct horse", "ok": True,
-        "half": "\ud800",
+async def test_a_line_without_a_record_says_what_a_record_would_and_no_secret() -> None:
+    scope: dict[str, Any] = {
+        "method": "POST", "path": '/a"b\n', "client": None,
+        "innkeeper.log": {"tool": "correct horse", "ok": True, "half": "\ud800", "count": 2},
     }  # fmt: skip
-    for _ in range(2):
-        line = json.loads(formatter.line(1.0, "innkeeper.access", "request", "id-1", fields))
+    said = []
+    nobody: list[logging.Handler] = []
+    for others in (nobody, [logging.NullHandler()]):
+        stream = io.StringIO()
+        with configured(stream, others):
+            for _ in range(2):
+                log_access(scope, "/a", 200, 0.0015)
+        said += [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(said) == 4
+    for line in said:
+        assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
         assert line == {
-            "time": "1970-01-01T00:00:01.000+00:00", "level": "info", "logger": "innkeeper.access",
-            "message": "request", "request_id": "id-1", **fields, "tool": "[redacted]",
+            "level": "info", "logger": "innkeeper.access", "message": "request", "method": "POST", "path": '/a"b\n',
+            "route": "/a", "status": 200, "duration_ms": 1.5, "client": None, "tool": "[redacted]", "ok": True,
+            "half": "\ud800", "count": 2, "request_id": "id-1",
         }  # fmt: skip
+
+
+@contextmanager
+def configured(stream: io.StringIO, others: Sequence[logging.Handler]) -> Iterator[None]:
+    """Logs as JSON into ``stream``, heard by others too, in the middle of a request."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    logs.configure("json", secrets=frozenset({"correct horse"}), stream=stream)
+    root.handlers += others
+    token = logs.request_id.set("id-1")
+    try:
+        yield
+        root.handlers[0].flush()
+    finally:
+        logs.request_id.reset(token)
+        root.handlers[:] = before
+        root.setLevel(level)
