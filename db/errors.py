@@ -29,7 +29,8 @@ class Details(TypedDict, total=False):
     ``next_tool``: call it first, its answer has what was missing. ``arguments``: how to change the call.
     ``did_you_mean``: the tool, prompt or family that was probably meant. ``idempotency_key``: "new" for a call that is
     a new one. ``max_bytes``: how long a request may be. ``ask``: what only a person can change, as what it must be:
-    ``scope`` of the key, its ``project`` binding, ``read_only``, ``role`` in the project, ``tools`` of the connection.
+    ``scope`` of the key, its ``project`` binding, ``read_only``, ``role`` in the project, ``tools`` of the connection,
+    ``storage_bytes`` of the project.
     """
 
     next_tool: str

@@ -170,6 +170,24 @@ async def used(connection: Connection, project_id: UUID) -> int:
     return await connection.fetchval("SELECT bytes FROM project_storage WHERE project_id = $1", project_id) or 0
 
 
+@traced
+async def holding(connection: Connection, project_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of the caller's projects that have files, outside any project."""
+    rows = await connection.fetch("SELECT * FROM projects_with_files($1)", list(project_ids))
+    return frozenset(row[0] for row in rows)
+
+
+@traced
+async def ready_at(connection: Connection, path: str) -> UUID | None:
+    """The ready file at a path; one of nobody in particular before those of end users."""
+    found: UUID | None = await connection.fetchval(
+        "SELECT id FROM files WHERE project_id = (SELECT readable_project()) AND path = $1 AND status = 'ready'"
+        " ORDER BY end_user_id NULLS FIRST LIMIT 1",
+        path,
+    )
+    return found
+
+
 # What jobs ask for, as the project they are.
 
 

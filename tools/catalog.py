@@ -136,6 +136,6 @@ CATALOG = Catalog(
         files.confirm_upload,
         files.delete_file,
     ),
-    resources=(projects.project,),
+    resources=(projects.project, files.file, files.file_at_path),
     prompts=workflows.PROMPTS,
 )

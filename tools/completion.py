@@ -1,9 +1,12 @@
-"""Completion of the arguments of prompts and resource templates, while a person types: only the caller's projects."""
+"""Completion of the arguments of prompts and resource templates, while a person types: only what the caller can see."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
+from uuid import UUID
 
 from db import project_names
 from db.errors import AppError, invalid
@@ -15,6 +18,7 @@ from tools.ports import Services
 MOST: Final = 100
 """Values in one answer, as the protocol has it."""
 LONGEST: Final = 200
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +53,39 @@ async def complete_prompt(
 
 
 async def complete_template(
-    services: Services, catalog: Catalog, caller: Principal, uri_template: str, argument: str, typed: str
+    services: Services,
+    catalog: Catalog,
+    caller: Principal,
+    uri_template: str,
+    argument: str,
+    typed: str,
+    known: Mapping[str, str] = NOTHING,
 ) -> Completion:
-    """Ids for the variable of a resource template the caller sees, by what was typed of the project's id or name."""
-    if uri_template not in (spec.uri_template for spec in catalog.visible_resources(caller)):
+    """Values for a variable of a resource template the caller sees: ids of projects by what was typed of an id or a
+    name; for what is in a project, those of the project that is ``known`` already or that the caller is bound to."""
+    spec = next((one for one in catalog.visible_resources(caller) if one.uri_template == uri_template), None)
+    if spec is None:
         raise AppError(
             "resource_not_found", 404, "There is no such resource template.", "List the templates and use one of them."
         )
-    if argument != contract.PROJECT:
+    if argument == contract.PROJECT:
+        found, more = await _projects(services, caller, typed)
+        return Completion([project_id for project_id, _name in found], more)
+    completes = spec.completes.get(argument)
+    if completes is None:
         raise _no_argument(argument)
-    found, more = await _projects(services, caller, typed)
-    return Completion([project_id for project_id, _name in found], more)
+    project_id = caller.project_id or _uuid(known.get(contract.PROJECT, ""))
+    if project_id is None or caller.project_id not in (None, project_id) or len(typed) > LONGEST or "\x00" in typed:
+        return Completion([])
+    values = await completes(services, caller, project_id, typed, MOST + 1)
+    return Completion(values[:MOST], len(values) > MOST)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 async def _projects(services: Services, caller: Principal, typed: str) -> tuple[list[tuple[str, str]], bool]:

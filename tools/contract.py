@@ -8,10 +8,12 @@ the call acts in; a connection narrowed to a project hides it from the schema an
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias, TypeVar, get_type_hints
+from urllib.parse import quote, unquote
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from db.database import Connection
 
 PROJECT: Final = "project_id"
+RESERVED: Final = ":/?#[]@!$&'()*+,;="
+"""What ``{+name}`` leaves as it is (RFC 6570, 3.2.3)."""
 ProjectId: TypeAlias = Annotated[UUID, Field(description="Id of the project, as list_projects shows it.")]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Progress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
@@ -87,6 +91,8 @@ class ToolSpec:
     ``before``: takes the same parameters; what it gives is ``call.found``. It may run again for one effect. ``after``:
     makes the answer that goes out, from the call, the one that was saved, ``replayed`` and the same parameters, each
     time it goes out: what must not be saved, such as a signed address, is only ever in the former.
+
+    ``link``: the template of the resource a call is about, made of its parameters.
     """
 
     name: str
@@ -110,6 +116,7 @@ class ToolSpec:
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None
     before: Callable[..., Awaitable[Any]] | None = None
     after: Callable[..., Awaitable[Any]] | None = None
+    link: str = ""
 
     @property
     def may_ask(self) -> bool:
@@ -137,11 +144,36 @@ class ToolSpec:
         return schema
 
 
+class Document(NamedTuple):
+    """What a resource may give instead of a model: its very bytes. ``text``: they are text, for models to read too."""
+
+    data: bytes
+    mime_type: str
+    text: bool
+
+
+class Member(NamedTuple):
+    """One of the resources that a project has several of. ``values``: of the template's further variables; ``title``:
+    what people call it; ``cursor``: where the ones after it begin."""
+
+    values: dict[str, Any]
+    title: str
+    mime_type: str
+    cursor: str
+
+
+Lister: TypeAlias = Callable[[Services, Principal, UUID, str | None, int], Awaitable[list[Member]]]
+Completer: TypeAlias = Callable[[Services, Principal, UUID, str, int], Awaitable[list[str]]]
+_VARIABLE: Final = re.compile(r"\{(\+?)(\w+)\}")
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceSpec:
-    """A resource template (RFC 6570, simple expansion of one ``{project_id}``) and the function that reads it.
+    """A resource template (RFC 6570: ``{project_id}``, further ids, and ``{+path}``) and the function that reads it.
 
-    ``listed``: ``resources/list`` shows one of it for each project of the caller.
+    ``mime_type``: empty where each has its own. ``listed``: ``resources/list`` shows one of it for each project of the
+    caller. ``members``: shows those that a project has, up to a number of them, after a cursor. ``completes``: for a
+    variable, what may stand there in a project, of what was typed, up to a number.
     """
 
     uri_template: str
@@ -155,20 +187,35 @@ class ResourceSpec:
     untrusted: tuple[str, ...] = ()
     rest_from: str = ""
     listed: bool = False
+    members: Lister | None = None
+    completes: Mapping[str, Completer] = field(default_factory=dict)
+    pattern: re.Pattern[str] = re.compile("")
 
-    def uri(self, project_id: UUID) -> str:
-        return self.uri_template.replace("{project_id}", str(project_id))
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(self.pattern.groupindex)
 
-    def match(self, uri: str) -> UUID | None:
-        """The project id in ``uri`` when it is one of this template's, else ``None``."""
-        before, _, after = self.uri_template.partition("{project_id}")
-        if not (uri.startswith(before) and uri.endswith(after)):
+    def uri(self, project_id: UUID, **further: Any) -> str:
+        values = {PROJECT: project_id, **further}
+        return _VARIABLE.sub(
+            lambda found: quote(str(values[found[2]]), safe=RESERVED if found[1] else ""), self.uri_template
+        )
+
+    def match(self, uri: str) -> dict[str, Any] | None:
+        """The values of the variables in ``uri`` when it is one of this template's, else ``None``."""
+        found = self.pattern.fullmatch(uri)
+        if found is None:
             return None
-        try:
-            found = UUID(uri[len(before) : len(uri) - len(after)])
-        except ValueError:
-            return None
-        return found if self.uri(found) == uri else None
+        return {name: UUID(text) if name.endswith("_id") else unquote(text) for name, text in found.groupdict().items()}
+
+
+def _pattern(uri_template: str) -> re.Pattern[str]:
+    spelled, end = "", 0
+    for found in _VARIABLE.finditer(uri_template):
+        value = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}" if found[2].endswith("_id") else ".+"
+        spelled += f"{re.escape(uri_template[end : found.start()])}(?P<{found[2]}>{value})"
+        end = found.end()
+    return re.compile(spelled + re.escape(uri_template[end:]), re.DOTALL)
 
 
 class Arguments(BaseModel):
@@ -195,6 +242,7 @@ def tool(
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None,
     before: Callable[..., Awaitable[Any]] | None = None,
     after: Callable[..., Awaitable[Any]] | None = None,
+    link: str = "",
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
 
@@ -237,15 +285,25 @@ def tool(
             asks_when=asks_when,
             before=before,
             after=after,
+            link=link,
         )
 
     return decorate
 
 
 def resource(
-    uri_template: str, scope: Scope, *, rest_from: str = "", listed: bool = False, title: str | None = None
+    uri_template: str,
+    scope: Scope,
+    *,
+    rest_from: str = "",
+    listed: bool = False,
+    title: str | None = None,
+    mime_type: str = "application/json",
+    members: Lister | None = None,
+    completes: Mapping[str, Completer] | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], ResourceSpec]:
-    """Make a resource of ``async (call, project_id) -> model``; what it reads is the model as JSON.
+    """Make a resource of ``async (call, project_id, ...) -> model``; what it reads is the model as JSON, or the
+    ``Document`` it gives instead.
 
     ``rest_from``: the tool that reads what did not fit.
     """
@@ -266,9 +324,13 @@ def resource(
             scope,
             function,
             output,
+            mime_type=mime_type,
             untrusted=untrusted,
             rest_from=rest_from,
             listed=listed,
+            members=members,
+            completes=completes or {},
+            pattern=_pattern(uri_template),
         )
 
     return decorate

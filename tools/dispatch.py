@@ -23,7 +23,7 @@ from db.spans import span
 from tools import approval, mistakes
 from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, visible
-from tools.contract import PROJECT, Call, Progress, ResourceSpec, ToolSpec
+from tools.contract import PROJECT, Call, Document, Progress, ResourceSpec, ToolSpec
 from tools.deadline import Deadline
 from tools.long_writes import LongWrite, LongWrites
 from tools.narrowing import EVERYTHING, Narrowing
@@ -41,12 +41,14 @@ class Outcome(NamedTuple):
     """What a tool answered, serialised once: ``json`` is the object of its output schema as compact UTF-8 JSON.
 
     ``untrusted``: where in it words of others stand (:mod:`tools.trust`). ``rest_from``: the tool that has the rest.
+    ``link``: the address of the resource that it is about.
     """
 
     json: bytes
     replayed: bool = False
     untrusted: tuple[str, ...] = ()
     rest_from: str = ""
+    link: str = ""
 
     @property
     def text(self) -> str:
@@ -126,13 +128,17 @@ class Dispatch:
             except asyncpg.PostgresError as error:
                 raise _from_database(error) from error
 
-    async def read_resource(self, principal: Principal, uri: str, *, narrowing: Narrowing = EVERYTHING) -> Outcome:
-        """Read the resource at ``uri``. Raises ``AppError`` ``resource_not_found`` for what this caller cannot see."""
+    async def read_resource(
+        self, principal: Principal, uri: str, *, narrowing: Narrowing = EVERYTHING
+    ) -> Outcome | Document:
+        """Read the resource at ``uri``: a model, or the document itself. Raises ``AppError`` ``resource_not_found`` for
+        what this caller cannot see."""
         caller = narrowing.of(principal)
         for spec in self.catalog.resources:
-            project_id = spec.match(uri)
-            if project_id is None:
+            values = spec.match(uri)
+            if values is None:
                 continue
+            project_id = values[PROJECT]
             if not caller.may(spec.scope):
                 raise missing_scope(spec.scope.value)
             with span(_tracer, "resource.read", "resource.name", spec.name):
@@ -141,8 +147,8 @@ class Dispatch:
                         break
                     with self._deadline.kept():
                         async with self.services.limits.in_project(caller, project_id):
-                            value = await spec.function(Call(caller, self.services, project_id), project_id)
-                            return _outcome(spec, value, MOST_BYTES)
+                            value = await spec.function(Call(caller, self.services, project_id), **values)
+                            return value if isinstance(value, Document) else _outcome(spec, value, MOST_BYTES)
                 except AppError as error:
                     if error.status == 404:
                         break
@@ -210,7 +216,8 @@ class Dispatch:
             raise await approval.put(self.services, asking, waiting.preview) from None
 
     async def _read(self, spec: ToolSpec, call: Call, values: dict[str, Any]) -> Outcome:
-        return _outcome(spec, await spec.function(call, **values), asked(values))
+        outcome = _outcome(spec, await spec.function(call, **values), asked(values))
+        return _linked(outcome, spec, values) if spec.link else outcome
 
     async def _write(
         self,
@@ -225,10 +232,11 @@ class Dispatch:
         found = await spec.before(call, **values) if spec.before is not None else None
         outcome = await self._effect(spec, call._replace(found=found), values, key, digest, long_write, asking)
         if spec.after is None:
-            return outcome
+            return _linked(outcome, spec, values) if spec.link else outcome
         saved = spec.output.validate_json(outcome.json)
         shown = await spec.after(call, saved, replayed=outcome.replayed, **values)
-        return _outcome(spec, shown, asked(values))._replace(replayed=outcome.replayed)
+        outcome = _outcome(spec, shown, asked(values))._replace(replayed=outcome.replayed)
+        return _linked(outcome, spec, values) if spec.link else outcome
 
     async def _effect(
         self,
@@ -259,6 +267,10 @@ class Dispatch:
             if long_write is not None:
                 long_write.conclude()
         return outcome
+
+
+def _linked(outcome: Outcome, spec: ToolSpec, values: Mapping[str, Any]) -> Outcome:
+    return outcome._replace(link=spec.link.format_map(values))
 
 
 def _outcome(spec: ToolSpec | ResourceSpec, value: Any, limit: int) -> Outcome:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from unicodedata import normalize
 from uuid import UUID
 
 import asyncpg
@@ -21,17 +22,20 @@ from db.errors import AppError, conflict, not_found
 from db.ids import uuid7
 from db.scopes import Scope
 from tools import arrivals, inline
-from tools.contract import Call, Caller, ProjectId, tool
+from tools.contract import Call, Caller, Member, ProjectId, resource, tool
 from tools.pages import DEFAULT_ROWS, Limit, from_path_cursor, to_path_cursor
 from tools.paths import Path, Prefix, file_name
 from tools.preview import Preview
-from tools.result import NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
     from db.database import Connection
+    from db.principal import Principal
     from tools import store
+    from tools.ports import Services
 
+FILE_TEMPLATE: Final = "innkeeper://projects/{project_id}/files/{file_id}"
 FENCES: Final = 300
 """What the marks around words of others add."""
 
@@ -205,6 +209,7 @@ async def _arrived(call: Call, project_id: UUID, file_id: UUID, max_bytes: int) 
     takes_long=True,
     before=_arrived,
     after=_tickets,
+    link=FILE_TEMPLATE,
 )
 async def confirm_upload(
     call: Caller, project_id: ProjectId, file_id: FileId, max_bytes: MaxBytes = USUAL_BYTES
@@ -243,7 +248,7 @@ async def list_files(
     return FilePage(files=found, next_cursor=to_path_cursor(last.path, last.id) if last else None)
 
 
-@tool(Scope.storage_read, read_only=True, destructive=False, idempotent=True, open_world=False)
+@tool(Scope.storage_read, read_only=True, destructive=False, idempotent=True, open_world=False, link=FILE_TEMPLATE)
 async def get_file(
     call: Caller,
     project_id: ProjectId,
@@ -295,6 +300,67 @@ async def delete_file(call: Caller, project_id: ProjectId, file_id: FileId) -> D
         await _changeable(connection, project_id, file_id)
         await files.start_deleting(connection, [file_id])
     return DeletedFile(id=file_id)
+
+
+async def _shelved(
+    services: Services, caller: Principal, project_id: UUID, after: str | None, limit: int
+) -> list[Member]:
+    rows = await files.page(
+        services.database, caller, project_id, prefix="", after=from_path_cursor(after), limit=limit
+    )
+    return [
+        Member({"file_id": row["id"]}, row["path"], row["content_type"], to_path_cursor(row["path"], row["id"]))
+        for row in rows
+    ]
+
+
+async def _beginning(
+    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int
+) -> list[asyncpg.Record]:
+    """Files whose path begins with what was typed."""
+    return await files.page(services.database, caller, project_id, prefix=typed, after=None, limit=limit)
+
+
+async def _ids(services: Services, caller: Principal, project_id: UUID, typed: str, limit: int) -> list[str]:
+    return [str(row["id"]) for row in await _beginning(services, caller, project_id, typed, limit)]
+
+
+async def _paths(services: Services, caller: Principal, project_id: UUID, typed: str, limit: int) -> list[str]:
+    rows = await _beginning(services, caller, project_id, typed, limit)
+    return list(dict.fromkeys(row["path"] for row in rows))
+
+
+@resource(
+    FILE_TEMPLATE, Scope.storage_read, mime_type="", rest_from="get_file", members=_shelved, completes={"file_id": _ids}
+)
+async def file(call: Caller, project_id: ProjectId, file_id: FileId) -> FileContent:
+    """A file: its text or bytes when they are short, else what get_file says of it."""
+    row = await files.read(call.services.database, call.principal, project_id, file_id)
+    if row is not None and row["status"] == "ready":
+        document = await inline.document(call.services.store, row)
+        if document is not None:
+            return document  # type: ignore[return-value]  # a resource may give its bytes instead of the model
+    content: FileContent = await get_file.function(call, project_id, file_id, max_bytes=MOST_BYTES)
+    return content
+
+
+@resource(
+    "innkeeper://projects/{project_id}/paths/{+path}",
+    Scope.storage_read,
+    mime_type="",
+    rest_from="get_file",
+    completes={"path": _paths},
+)
+async def file_at_path(call: Caller, project_id: ProjectId, path: Path) -> FileContent:
+    """The ready file at a path."""
+    if "\x00" in path:
+        raise not_found("file")
+    async with call.transaction() as connection:
+        file_id = await files.ready_at(connection, normalize("NFC", path))
+    if file_id is None:
+        raise not_found("file")
+    content: FileContent = await file.function(call, project_id, file_id)
+    return content
 
 
 def _upload(row: asyncpg.Record) -> Upload:

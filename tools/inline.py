@@ -6,7 +6,9 @@ import codecs
 from typing import TYPE_CHECKING, Final
 
 from db import files
+from tools.contract import Document
 from tools.pages import from_offset, longest, to_offset
+from tools.result import MOST_BYTES, NOTE_BYTES
 
 if TYPE_CHECKING:
     import asyncpg
@@ -26,6 +28,18 @@ def is_text(content_type: str) -> bool:
     """Whether a model may want to read files of this type."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind.startswith("text/") or kind.endswith(("+json", "+xml", "+yaml")) or kind in TEXTS
+
+
+async def document(store: Store, row: asyncpg.Record) -> Document | None:
+    """The whole file, when an answer can hold it."""
+    text = is_text(row["content_type"])
+    if row["size"] > (MOST_BYTES - NOTE_BYTES) * (1 if text else 3 / 4):
+        return None
+    data = await store.read(files.key(row["project_id"], row["id"]), 0, row["size"]) if row["size"] else b""
+    text = text and decoded(data, whole=True) is not None
+    if not text and len(data) > (MOST_BYTES - NOTE_BYTES) * 3 / 4:
+        return None
+    return Document(data, row["content_type"], text)
 
 
 async def part(store: Store, row: asyncpg.Record, cursor: str | None, room: int) -> tuple[str | None, str | None]:

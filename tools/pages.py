@@ -19,6 +19,7 @@ _ROW: Final = b"k1"
 _TEXT: Final = b"k2"
 _PATH: Final = b"k3"
 _BYTES: Final = b"k4"
+_WITHIN: Final = b"k5"
 _PLACE: Final = Struct(">II")
 """Characters read, and a checksum of the whole text."""
 
@@ -58,6 +59,19 @@ def from_path_cursor(cursor: str | None) -> tuple[str, UUID] | None:
         return raw[18:].decode(), UUID(bytes=raw[2:18])
     except UnicodeDecodeError:
         raise _foreign("page") from None
+
+
+def to_place_cursor(project_id: UUID, kind: int, after: str | None) -> str:
+    """Within a project: which kind of what it has several of, and after which cursor of that kind."""
+    return _wrapped(_WITHIN + project_id.bytes + bytes([kind]) + (after or "").encode())
+
+
+def from_place_cursor(cursor: str | None) -> tuple[UUID, int, str | None] | None:
+    """``None`` for a cursor of any other kind."""
+    raw = _unwrapped(cursor or "")
+    if len(raw) < 19 or not raw.startswith(_WITHIN):
+        return None
+    return UUID(bytes=raw[2:18]), raw[18], raw[19:].decode("ascii", "replace") or None
 
 
 def after_row(row: Mapping[str, Any]) -> str:

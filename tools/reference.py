@@ -72,7 +72,8 @@ def _tool(spec: ToolSpec) -> str:
 
 
 def _resource(spec: ResourceSpec) -> str:
-    return f"### {spec.name}\n\n`{spec.uri_template}` ({spec.mime_type}). {spec.description} Scope `{spec.scope}`."
+    kind = spec.mime_type or "its own type"
+    return f"### {spec.name}\n\n`{spec.uri_template}` ({kind}). {spec.description} Scope `{spec.scope}`."
 
 
 def _prompt(spec: PromptSpec) -> str:

@@ -57,12 +57,22 @@ def fenced(json: bytes, paths: tuple[str, ...]) -> str:
     this one result, so that no text can hold the mark that ends it."""
     if not paths:
         return json.decode()
-    boundary = _boundary()
-    opening, closing = f"<untrusted-{boundary}>", f"</untrusted-{boundary}>"
+    opening, closing = _marks()
     value = from_json(json)
     for path in paths:
         value = _changed(value, path.split("/")[1:], lambda text: text and f"{opening}{text}{closing}")
     return to_json(value).decode()
+
+
+def marked(text: str) -> str:
+    """A whole text that others wrote, between marks of its own."""
+    opening, closing = _marks()
+    return f"{opening}{text}{closing}"
+
+
+def _marks() -> tuple[str, str]:
+    boundary = _boundary()
+    return f"<untrusted-{boundary}>", f"</untrusted-{boundary}>"
 
 
 def _boundary() -> str:

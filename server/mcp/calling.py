@@ -28,15 +28,17 @@ async def called(
     arguments: Mapping[str, Any],
     key: str | None,
     *,
+    links: bool,
     progress: Progress | None = None,
     answer: Answer | None = None,
 ) -> dict[str, Any]:
-    """The result of a call, as MCP has it: errors a caller can mend are results, so that models see them.
+    """The result of a call, as MCP has it: errors a caller can mend are results, so that models see them. ``links``:
+    the caller's revision knows links to resources.
 
     Raises ``ApprovalRequiredError`` when a person has to be asked first; how is for the lane to say.
     """
     came = await attempted(dispatch, inbound, name, arguments, key, progress=progress, answer=answer)
-    return came if isinstance(came, dict) else success(came)
+    return came if isinstance(came, dict) else success(came, links=links)
 
 
 async def attempted(

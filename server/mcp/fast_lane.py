@@ -29,7 +29,7 @@ from pydantic_core import from_json, to_json
 from server.http.fields import Fields
 from server.mcp.calling import attempted, idempotency_key
 from server.mcp.inbound import Answer, Inbound, Lane
-from server.mcp.results import COMPLETE, printed
+from server.mcp.results import COMPLETE, LINKS_SINCE, printed
 from tools.catalog import visible
 from tools.contract import ToolSpec
 from tools.dispatch import Dispatch
@@ -103,12 +103,14 @@ class FastLane:
         elif asked.meta and any(key.startswith(RESERVED) for key in asked.meta):
             return None
         if asked.method == CALL:
-            return await self._call(inbound, headers, asked, modern=given in _MODERN)
+            return await self._call(inbound, headers, asked, version, modern=given in _MODERN)
         if asked.method in LISTS and asked.params.keys() <= _LISTED:
             return await self._list(inbound, version, asked)
         return None
 
-    async def _call(self, inbound: Inbound, headers: Fields, asked: Asked, *, modern: bool) -> Answer | None:
+    async def _call(
+        self, inbound: Inbound, headers: Fields, asked: Asked, version: str, *, modern: bool
+    ) -> Answer | None:
         params = asked.params
         name, arguments = params.get("name"), params.get("arguments", _NOTHING)
         if type(name) is not str or type(arguments) is not dict or not params.keys() <= _CALLED:
@@ -121,7 +123,8 @@ class FastLane:
         result = await attempted(self._dispatch, inbound, name, arguments, key)
         if not isinstance(result, dict):
             begins, ends = (_COMPLETE, self._stamped) if modern else (b"", b"")
-            return Answer(200, b"%b%b}" % (asked.begins, printed(result, begins, ends)))
+            links = version >= LINKS_SINCE
+            return Answer(200, b"%b%b}" % (asked.begins, printed(result, begins, ends, links=links)))
         if modern:
             result["_meta"][SERVER_INFO_META_KEY] = self._stamp
         else:

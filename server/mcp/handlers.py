@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,12 +21,13 @@ from server.mcp.asking import Asking, ask, can_ask
 from server.mcp.calling import called, idempotency_key
 from server.mcp.context import Checked, Context, inbound_of, protocol_error, refuse_cursor
 from server.mcp.reading import Reading
-from server.mcp.results import COMPLETE, refusal, trust_label
+from server.mcp.results import COMPLETE, LINKS_SINCE, refusal, trust_label
 from server.telemetry import server_span
 from tools.approval import Answer, ApprovalRequiredError
 from tools.catalog import Catalog, ListedTool
-from tools.contract import ResourceSpec
+from tools.contract import Document, ResourceSpec
 from tools.dispatch import Dispatch
+from tools.trust import marked
 
 RESOURCE_NOT_FOUND = -32002
 """What the handshake era calls a missing resource; the modern era says -32602 (SEP-2164)."""
@@ -133,6 +135,7 @@ class Handlers:
                 params["name"],
                 params.get("arguments") or {},
                 key,
+                links=ctx.protocol_version >= LINKS_SINCE,
                 progress=ctx.session.report_progress,
                 answer=answer,
             )
@@ -157,6 +160,8 @@ class Handlers:
                 modern = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
                 missing = INVALID_PARAMS if modern else RESOURCE_NOT_FOUND
                 raise protocol_error(inbound, error, missing, uri=uri) from error
+        if isinstance(outcome, Document):
+            return _document_on_wire(uri, outcome)
         label = trust_label(outcome.untrusted)
         contents = [{"uri": uri, "mimeType": "application/json", "text": outcome.text, "_meta": label}]
         return {"resultType": COMPLETE, "contents": contents, "_meta": label}
@@ -177,5 +182,17 @@ def _tool_on_wire(tool: ListedTool) -> dict[str, Any]:
     }
 
 
+def _document_on_wire(uri: str, document: Document) -> dict[str, Any]:
+    """Text for models between marks; other bytes as base64."""
+    content: dict[str, Any] = {"uri": uri, "mimeType": document.mime_type}
+    if document.text:
+        content |= {"text": marked(document.data.decode()), "_meta": trust_label(["/text"])}
+    else:
+        content |= {"blob": b64encode(document.data).decode(), "_meta": trust_label(["/blob"])}
+    label = trust_label([f"/contents/0/{'text' if document.text else 'blob'}"])
+    return {"resultType": COMPLETE, "contents": [content], "_meta": label}
+
+
 def _resource_on_wire(spec: ResourceSpec) -> dict[str, Any]:
-    return {"name": spec.name, "title": spec.title, "description": spec.description, "mimeType": spec.mime_type}
+    described = {"name": spec.name, "title": spec.title, "description": spec.description}
+    return {**described, "mimeType": spec.mime_type} if spec.mime_type else described

@@ -31,7 +31,10 @@ class Reading:
             found, cursor = await shelf.shelved(self.services, self.catalog, inbound.principal, params.get("cursor"))
         except AppError as error:
             raise protocol_error(inbound, error) from error
-        resources = [{**_resource(one.spec), "uri": one.uri, "name": one.name, "title": one.title} for one in found]
+        resources = [
+            {**_resource(one.spec), "uri": one.uri, "name": one.name, "title": one.title, "mimeType": one.mime_type}
+            for one in found
+        ]
         label = trust_label(["/resources/*/title"] if resources else [])
         page = {"resultType": COMPLETE, "resources": resources, "_meta": label}
         return page if cursor is None else {**page, "nextCursor": cursor}
@@ -69,7 +72,10 @@ class Reading:
                     *what, inbound.narrowing.families, ref["name"], argument["name"], argument["value"]
                 )
             elif ref["type"] == "ref/resource":
-                found = await completion.complete_template(*what, ref["uri"], argument["name"], argument["value"])
+                known = (params.get("context") or {}).get("arguments") or {}
+                found = await completion.complete_template(
+                    *what, ref["uri"], argument["name"], argument["value"], known
+                )
             else:
                 raise invalid("That is no reference.", "Refer to a prompt or to a resource template.")
         except AppError as error:

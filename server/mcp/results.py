@@ -25,11 +25,14 @@ TRUST_META = "innkeeper/trust"
 
 _NEXT: Final = f'"{NEXT}"'.encode()
 
+LINKS_SINCE: Final = "2025-06-18"
+"""The revision that brought links to resources into results."""
+
 COMPLETE = "complete"
 """What every result of the modern era says of itself; the schemas of the handshake era take it out again."""
 
 
-def success(outcome: Outcome) -> dict[str, Any]:
+def success(outcome: Outcome, *, links: bool = True) -> dict[str, Any]:
     """A tool's answer: the same content twice, as data for programs and as text for models.
 
     In the text, words of others stand between marks, and a sentence of its own says how to get what was cut. The data
@@ -39,6 +42,8 @@ def success(outcome: Outcome) -> dict[str, Any]:
     content = [{"type": "text", "text": outcome.text}]
     if outcome.rest_from and (more := how_to_go_on(structured, outcome.rest_from)):
         content.append({"type": "text", "text": more})
+    if outcome.link and links:
+        content.append(_link(outcome.link))
     return {
         "resultType": COMPLETE,
         "content": content,
@@ -48,7 +53,7 @@ def success(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def printed(outcome: Outcome, begins: bytes = b"", ends: bytes = b"") -> bytes:
+def printed(outcome: Outcome, begins: bytes = b"", ends: bytes = b"", *, links: bool = True) -> bytes:
     """:func:`success` as JSON, without a parse of what is JSON already. ``begins`` and ``ends`` are put before the
     first of its fields and after the last field of ``_meta``; what the eras say of themselves is the lane's."""
     data = outcome.json
@@ -56,9 +61,15 @@ def printed(outcome: Outcome, begins: bytes = b"", ends: bytes = b"") -> bytes:
     if outcome.rest_from and _NEXT in data:
         more = how_to_go_on(outcome.structured, outcome.rest_from)
     rest = b"" if more is None else b',{"type":"text","text":%b}' % to_json(more)
+    if outcome.link and links:
+        rest += b",%b" % to_json(_link(outcome.link))
     return b'{%b"content":[{"type":"text","text":%b}%b],"structuredContent":%b,"isError":false,"_meta":{%b%b}}' % (
         begins, to_json(outcome.text), rest, data, _label(outcome.untrusted), ends
     )  # fmt: skip
+
+
+def _link(uri: str) -> dict[str, str]:
+    return {"type": "resource_link", "uri": uri, "name": uri.rpartition("/")[2]}
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,7 @@ SECURITY_DEFINERS = {
     "lease_budget",
     "make_creator_owner",
     "projects_with_due_files",
+    "projects_with_files",
     "readable_project",
     "tell_revoked",
     "writable_project",

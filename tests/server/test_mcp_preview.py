@@ -38,7 +38,7 @@ async def test_the_preview_shows_tools_resources_prompts_scopes_and_their_cost(a
     assert found["tokens"]["total"] == found["tokens"]["tools"] + found["tokens"]["instructions"]
     assert found["tokens"]["encoding"] == "o200k_base"
     assert {"projects:read", "projects:write"} <= set(found["scopes"])
-    assert [one["uri_template"] for one in found["resources"]] == ["innkeeper://projects/{project_id}"]
+    assert [one["uri_template"] for one in found["resources"]] == [spec.uri_template for spec in CATALOG.resources]
     assert [one["name"] for one in found["prompts"]] == [spec.name for spec in CATALOG.prompts]
     assert found["families"]["offered"] == sorted(CATALOG.default_families)
     assert (found["project_id"], found["read_only"]) == (None, False)
@@ -101,4 +101,4 @@ async def test_a_family_there_is_not_is_400_for_every_method_and_the_preview(
             message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
             answer = await http.post(f"/mcp{query}", json=message)
             assert answer.status_code == 400, method
-            assert "Families are projects." in answer.json()["error"]["message"]
+            assert "Families are files, projects." in answer.json()["error"]["message"]

@@ -16,11 +16,13 @@ SEED = 2026
 
 @dataclass
 class World:
-    """What the mistakes are made in. ``keys``: tokens by what they may; ``stale``: a cursor of a text that changed."""
+    """What the mistakes are made in. ``keys``: tokens by what they may; ``stale``: a cursor of a text that changed.
+    ``file``: the only file of Atlas, at ``there.txt``; Birch may store next to nothing."""
 
     projects: dict[str, str]
     keys: dict[str, str]
     stale: str
+    file: str = ""
     used_key: str = "used-before"
 
 
@@ -80,6 +82,8 @@ def missing_scope(world: World, chance: random.Random) -> Mistake:
             ("reads", "delete_project", {"project_id": project}, "projects:write"),
             ("runs", "list_projects", {}, "projects:read"),
             ("runs", "get_project", {"project_id": project}, "projects:read"),
+            ("reads", "list_files", {"project_id": project}, "storage:read"),
+            ("reads", "create_upload", {"project_id": project, "path": "a", "size": 1}, "storage:write"),
         ],
     )
     return called("missing scope", tool, arguments, key=key, asks={"scope": scope})
@@ -304,18 +308,67 @@ def bad_prompt(world: World, chance: random.Random) -> Mistake:
     return Mistake("bad prompt", Request("prompts/get", name, arguments), wish)
 
 
+def wrong_file(world: World, chance: random.Random) -> Mistake:
+    absent = str(UUID(int=chance.getrandbits(128), version=4))
+    written = chance.choice([absent, "there.txt", world.file[:-2]])
+    there = {"project_id": world.projects["Atlas"], "file_id": written}
+    return called("wrong file", chance.choice(["get_file", "confirm_upload"]), there)
+
+
+def bad_upload(world: World, chance: random.Random) -> Mistake:
+    number = chance.randint(1, 99_999)
+    fine = {"project_id": world.projects["Cedar"], "path": f"notes/{number}.txt", "size": 3}
+    wrong: dict[str, Any] = chance.choice(
+        [
+            {"path": f"/notes/{number}.txt"},
+            {"path": f"../{number}"},
+            {"path": f"notes/{number}\x00.txt"},
+            {"size": "three"},
+            {"size": -3},
+            {"size": 1 << 50},
+            {"content_type": "text"},
+            {"sha256": "abc"},
+            {"content-type": "text/plain"},
+            {"metadata": "none"},
+        ]
+    )
+    said = {**fine, "content_type": "text/plain", "sha256": "ab" * 32, "metadata": {"by": "hand"}}
+    return called("bad upload", "create_upload", {**fine, **wrong}, wish=Wish(said, "Cedar"))
+
+
+def taken(world: World, chance: random.Random) -> Mistake:
+    there = {"project_id": world.projects["Atlas"], "path": "there.txt", "size": 3}
+    return called("path taken", "create_upload", there, wish=Wish({"path": f"free/{chance.randint(1, 99_999)}.txt"}))
+
+
+def full(world: World, chance: random.Random) -> Mistake:
+    there = {"project_id": world.projects["Birch"], "path": "long.bin", "size": 100}
+    return called("quota", "create_upload", there, asks={"storage_bytes": 100})
+
+
+def bad_list_of_files(world: World, chance: random.Random) -> Mistake:
+    there = {"project_id": world.projects["Atlas"]}
+    more: dict[str, Any] = chance.choice([{"cursor": world.stale}, {"limit": 500}, {"folder": "a"}, {"prefix": 7}])
+    return called("bad list of files", "list_files", {**there, **more}, wish=Wish({"prefix": ""}))
+
+
 MAKERS: dict[Maker, int] = {
-    wrong_id: 16,
-    no_id: 14,
+    wrong_file: 6,
+    bad_upload: 12,
+    taken: 1,
+    full: 1,
+    bad_list_of_files: 4,
+    wrong_id: 12,
+    no_id: 10,
     missing_scope: 16,
     bad_enum: 14,
     bad_cursor: 14,
-    oversize: 18,
+    oversize: 14,
     whole_body: 1,
     used_key: 8,
-    missing: 14,
-    unknown: 16,
-    wrong_type: 16,
+    missing: 10,
+    unknown: 12,
+    wrong_type: 12,
     unknown_tool: 12,
     read_only: 8,
     bound: 4,

@@ -67,7 +67,7 @@ class Agent:
             open_places = self._mend(request, error, wish)
             if "next_tool" in error and (open_places or not error.get("arguments")):
                 spent += 1
-                found, worse = await self.send(Request("tools/call", error["next_tool"]))
+                found, worse = await self.send(self._asking(error["next_tool"], request))
                 if worse is not None:
                     error = worse
                     continue
@@ -77,6 +77,13 @@ class Agent:
             spent += 1
             answer, error = await self.send(request)
         return Outcome(spent, answer=answer, error=error)
+
+    def _asking(self, tool: str, request: Request) -> Request:
+        """A call of the tool that has what was missing, with what it must be given and the refused call has."""
+        needed = self.tools.get(tool, {}).get("required", [])
+        return Request(
+            "tools/call", tool, {name: request.arguments[name] for name in needed if name in request.arguments}
+        )
 
     def _reword(self, request: Request, error: dict[str, Any]) -> None:
         request.name = error.get("did_you_mean", request.name)

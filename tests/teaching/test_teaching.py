@@ -178,7 +178,13 @@ async def made(http: httpx2.AsyncClient, house: House, tenant: Tenant, owner: Ow
         "only_reads": await house.key(user, read_only=True),
         "bound": await house.key(user, project_id=UUID(projects["Atlas"])),
     }
-    world = World(projects, keys, answer["next_cursor"])
+    made, _error = await wire.send(
+        Request("tools/call", "create_upload", {"project_id": projects["Atlas"], "path": "there.txt", "size": 0})
+    )
+    assert made is not None
+    await owner.execute("UPDATE files SET status = 'ready', expires_at = NULL")
+    await owner.execute("INSERT INTO project_storage (project_id, quota) VALUES ($1, 10)", UUID(projects["Birch"]))
+    world = World(projects, keys, answer["next_cursor"], made["id"])
     await wire.send(Request("tools/call", "create_project", {"name": "First"}, world.used_key))
     return world
 
@@ -186,5 +192,6 @@ async def made(http: httpx2.AsyncClient, house: House, tenant: Tenant, owner: Ow
 async def put_back(owner: Owner) -> None:
     """The world as it was: what an earlier mistake led to must not decide a later one."""
     await owner.execute("DELETE FROM projects WHERE name <> ALL($1)", [*NAMES, "Dune", "viewer's project"])
+    await owner.execute("DELETE FROM files WHERE path <> 'there.txt'")
     await owner.execute("UPDATE projects SET approval_policy = 'never' WHERE name <> 'Dune'")
     await owner.execute("UPDATE projects SET instructions = repeat('new ', 3000) WHERE name = 'Atlas'")

@@ -7,7 +7,7 @@ import pytest
 from db.errors import AppError
 from db.ids import uuid7
 from tests.conftest import House, Owner, Tenant
-from tools.dispatch import Dispatch
+from tools.dispatch import Dispatch, Outcome
 from tools.narrowing import Narrowing
 
 pytestmark = pytest.mark.promise("HOME-10")
@@ -195,4 +195,5 @@ async def test_a_resource_reads_the_same_as_its_tool(dispatch: Dispatch, tenant:
     read = await dispatch.read_resource(tenant.principal, f"innkeeper://projects/{tenant.project_id}")
     called = await dispatch.call(tenant.principal, "get_project", {"project_id": str(tenant.project_id)})
 
+    assert isinstance(read, Outcome)
     assert read.structured == called.structured

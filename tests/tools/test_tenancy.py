@@ -118,15 +118,25 @@ async def test_a_tool_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
 @pytest.mark.parametrize("spec", CATALOG.resources, ids=lambda spec: spec.name)
 @pytest.mark.usefixtures("unasked")
 async def test_a_resource_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
-    services: Services, house: House, tenant: Tenant, stranger: Tenant, spec: ResourceSpec, verify_project: bool
+    services: Services,
+    house: House,
+    store: MemoryStore,
+    tenant: Tenant,
+    stranger: Tenant,
+    spec: ResourceSpec,
+    verify_project: bool,
 ) -> None:
     dispatch = Dispatch(services, verify_project=verify_project)
+    theirs = {"file_id": await made_file(dispatch, store, tenant), "path": "theirs.txt"}
+    further = {name: theirs[name] for name in spec.variables if name != "project_id"}
     ids = await foreign_ids(house, dispatch, stranger, tenant)
+    uris = [spec.uri(project_id, **further) for project_id in (*ids, stranger.project_id if further else ids[0])]
 
-    answers = [await answer(dispatch.read_resource(stranger.principal, spec.uri(project_id))) for project_id in ids]
+    answers = [await answer(dispatch.read_resource(stranger.principal, uri)) for uri in uris]
 
-    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
     assert answers[0][0] == "resource_not_found"
+    assert (await answer(dispatch.read_resource(tenant.principal, uris[0])))[0] == "answered"
 
 
 @pytest.mark.usefixtures("unasked")
