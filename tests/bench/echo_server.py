@@ -45,8 +45,8 @@ from tools.contract import Caller, tool
 from tools.dispatch import Dispatch
 from tools.ports import NoRuns, Services
 
-ENDLESS = Share(Budget(1e9, 1e9), *KEY[1:])
-"""A budget that no bench uses up, and the places of production."""
+ENDLESS = Share(Budget(1e9, 1e9), KEY[1], streams=100_000)
+"""A budget and streams that no bench uses up, and production's places for calls."""
 TOKEN = os.environ.get("BENCH_TOKEN") or new_token()
 
 

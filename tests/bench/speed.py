@@ -342,14 +342,14 @@ def streams(report: Report, count: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 500)), hard))
     token = new_token()
     params = {"name": "wait", "arguments": {}, "_meta": {"progressToken": 1}}
-    with Server("streams", {"BENCH_TOKEN": token}) as server:
+    with Server("streams", {"BENCH_TOKEN": token}) as server, ExitStack() as stack:
         request = on_wire(asked(HANDSHAKE, "tools/call", params, token), server.port)
-        opened = [_open(server.port, request) for _ in range(20)]
+        for _ in range(20):
+            stack.enter_context(_open(server.port, request))
         before = server.number("/-/memory")
-        opened += [_open(server.port, request) for _ in range(count)]
+        for _ in range(count):
+            stack.enter_context(_open(server.port, request))
         after = server.number("/-/memory")
-        for one in opened:
-            one.close()
     report.lines += ["", "## Open event streams", ""]
     report.bar("MCP-24", f"kilobytes a stream, {count} open:", (after - before) / count / 1024, 40, least=False)
 
@@ -360,7 +360,11 @@ def _open(port: int, request: bytes) -> socket.socket:
     one.sendall(request)
     got = b""
     while b"notifications/progress" not in got:
-        got += one.recv(4096)
+        more = one.recv(4096)
+        got += more
+        if not more or not b"HTTP/1.1 200".startswith(got[:12]):
+            one.close()
+            raise RuntimeError(f"no stream but {got[:400]!r}")
     return one
 
 
