@@ -24,12 +24,10 @@ from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 from agents.narrator import Narrator
 from agents.run_input import RunInput
+from db.agents import DEMO, Limits, RunSettings
 from db.errors import invalid
 from db.principal import Principal
-from db.runs import Ending, ProjectSettings, Status
-
-REQUEST_LIMIT: Final = 50
-"""Model requests of one run; tool calls are limited by the project."""
+from db.runs import Ending, Status
 
 ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -43,7 +41,7 @@ class Plan:
     project_id: UUID
     agent: str
     grant: Principal
-    settings: ProjectSettings
+    settings: RunSettings
     asked: RunInput
     turn: Turn
 
@@ -76,7 +74,7 @@ class Conversation:
                 model=spec.model,
                 deps=deps,
                 toolsets=[theirs] if theirs else None,
-                usage_limits=UsageLimits(request_limit=REQUEST_LIMIT, tool_calls_limit=plan.settings.tool_call_limit),
+                usage_limits=_usage_limits(plan.settings.limits),
                 run_id=str(plan.run_id),
                 conversation_id=str(plan.thread_id),
                 event_stream_handler=self._listen,
@@ -92,7 +90,7 @@ class Conversation:
         """What is stored of this run, with the part of an answer that had come when it broke off."""
         new = self._new_messages()
         answers = [message for message in new if isinstance(message, ModelResponse)]
-        scripted = self._plan.agent == "demo"
+        scripted = self._plan.agent == DEMO
         return Ending(
             status=status,
             error_code=error_code,
@@ -130,7 +128,7 @@ class Conversation:
             tell(event)
 
     def _spec(self) -> ModelSpec:
-        if self._plan.agent == "demo":
+        if self._plan.agent == DEMO:
             return ModelSpec(demo.MODEL_ID)
         settings = self._plan.settings
         return self._factory.effective(
@@ -170,6 +168,10 @@ class Conversation:
         """What this run added. The first message it stamped is the request it was given, which is stored already."""
         stamp = str(self._plan.run_id)
         return [message for message in self._messages if message.run_id == stamp][1:]
+
+
+def _usage_limits(limits: Limits) -> UsageLimits:
+    return UsageLimits(request_limit=limits.steps, tool_calls_limit=limits.tool_calls, total_tokens_limit=limits.tokens)
 
 
 def _cost(answers: Sequence[ModelResponse]) -> Decimal | None:

@@ -20,12 +20,13 @@ from agents.models import ModelFactory
 from agents.quiet import quietly
 from agents.tails import Tail, Wakeups
 from db import events, runs
+from db.agents import DEFAULT as DEFAULT_AGENT
 from db.database import Database
 from db.errors import AppError, Details, conflict, invalid, missing_scope, not_found
 from db.ids import uuid7
 from db.principal import Principal
 from db.runs import Begun, NewRun
-from db.scopes import Scope
+from db.scopes import LENT_TO_END_USERS, Scope
 
 if TYPE_CHECKING:
     from agents.history import Turn
@@ -33,13 +34,7 @@ if TYPE_CHECKING:
     from agents.kit import Kit
     from agents.run_input import RunInput
 
-DEFAULT_AGENT: Final = "default"
-AGENTS: Final = {
-    DEFAULT_AGENT: "Answers with the project's model and uses Innkeeper's tools as the caller.",
-    "demo": "Scripted, not a model: calls create_project and list_projects over MCP and says what they did.",
-}
 ELSEWHERE: Final[Details] = {"ask": {"project": "any"}}
-DEADLINE_SECONDS: Final = 600.0
 LAST_WORDS_SECONDS: Final = 5.0
 _log = logging.getLogger("innkeeper.agents")
 
@@ -68,14 +63,11 @@ class RunEngine:
         models: ModelFactory,
         process_id: UUID | None = None,
         mcp_app: MCPApp | None = None,
-        *,
-        deadline: float = DEADLINE_SECONDS,
     ) -> None:
         self._database = database
         self._models = models
         self._owner = process_id or uuid7()
         self._mcp_app = mcp_app
-        self._deadline = deadline
         self._live: dict[UUID, LiveRun] = {}
         self._ended_as: Counter[str] = Counter()
         self._writer = EventWriter(database, self._owner)
@@ -117,8 +109,6 @@ class RunEngine:
         """
         if not principal.may(Scope.runs_write):
             raise missing_scope(Scope.runs_write)
-        if agent not in AGENTS:
-            raise not_found("agent", f"There are: {', '.join(AGENTS)}.")
         kit = await self._kit()
         asked = kit.parse(body)
         if self._closing:
@@ -256,10 +246,12 @@ class RunEngine:
     ) -> None:
         from agents.conversation import Plan
 
-        grant = principal.for_run(new.id, depth=principal.run_depth + 1, epoch=1)
-        plan = Plan(new.id, begun.thread_id, new.project_id, new.agent, grant, begun.settings, asked, turn)
+        settings = begun.settings
+        scopes = LENT_TO_END_USERS if principal.end_user_id and settings.scopes is None else settings.scopes
+        grant = principal.for_run(new.id, depth=principal.run_depth + 1, epoch=1, scopes=scopes, tools=settings.tools)
+        plan = Plan(new.id, begun.thread_id, new.project_id, new.agent, grant, settings, asked, turn)
         log = EventLog(new.project_id, new.id, grant.run_epoch, new.started_event, self._writer.touch)
-        run = LiveRun(plan, kit.conversation(plan, log), log, self._writer, self._deadline)
+        run = LiveRun(plan, kit.conversation(plan, log), log, self._writer)
         self._live[new.id] = run
         run.done.add_done_callback(lambda done: self._ended(new.id, done))
 

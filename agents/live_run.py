@@ -40,14 +40,11 @@ def error_event(error: AppError) -> Event:
 class LiveRun:
     """``done`` is over once the terminal event is committed, or another process has taken the run's lease."""
 
-    def __init__(
-        self, plan: Plan, conversation: Conversation, log: EventLog, writer: EventWriter, deadline: float
-    ) -> None:
+    def __init__(self, plan: Plan, conversation: Conversation, log: EventLog, writer: EventWriter) -> None:
         self.plan = plan
         self.log = log
         self._conversation = conversation
         self._writer = writer
-        self._deadline = deadline
         self._reason: Reason | None = None
         self._begun = False
         self._ending = False
@@ -90,7 +87,7 @@ class LiveRun:
         self._begun = True
         if self._reason is not None:
             return self._stopped()
-        deadline = asyncio.timeout(self._deadline)
+        deadline = asyncio.timeout(self.plan.settings.limits.seconds)
         try:
             async with deadline:
                 pending = await self._conversation.hold()
@@ -98,7 +95,7 @@ class LiveRun:
             return self._stopped()
         except Exception as error:  # noqa: BLE001  (every run ends with a terminal event)
             if isinstance(error, TimeoutError) and deadline.expired():
-                return self._failed(_too_long(self._deadline))
+                return self._failed(_too_long(self.plan.settings.limits.seconds))
             mapped = map_model_error(error)
             if mapped.code == "internal_error":
                 _log.exception("run failed", extra={"run": str(self.plan.run_id)})

@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from db.scopes import READ_SCOPES
+from db.scopes import MANAGING_SCOPES, READ_SCOPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class Principal:
 
     ``project_id`` is the credential's binding: ``None`` means every project of the user. ``end_user_id`` narrows to
     one end user of that project. With ``run_id`` set this is a *run grant*: the caller's own rights, cut to what an
-    agent may use, lent to one run at ``run_depth`` under the lease of ``run_epoch``.
+    agent may use, lent to one run at ``run_depth`` under the lease of ``run_epoch``. ``tools``: the names of the only
+    tools that may be called; ``None`` for all that the scopes allow.
     """
 
     credential_id: UUID
@@ -28,6 +29,7 @@ class Principal:
     run_id: UUID | None = None
     run_depth: int = 0
     run_epoch: int = 0
+    tools: frozenset[str] | None = None
 
     def may(self, scope: str) -> bool:
         """Whether the caller holds ``scope``; a read-only caller never holds one that writes."""
@@ -48,6 +50,19 @@ class Principal:
         """The same caller, acting for one end user of a project. A credential bound to an end user keeps its own."""
         return replace(self, end_user_id=self.end_user_id or end_user_id)
 
-    def for_run(self, run_id: UUID, *, depth: int, epoch: int, scopes: Set[str] | None = None) -> Principal:
-        """The grant a run carries into its own tool calls."""
-        return replace(self.narrowed(scopes=scopes), run_id=run_id, run_depth=depth, run_epoch=epoch)
+    def for_run(
+        self, run_id: UUID, *, depth: int, epoch: int, scopes: Set[str] | None = None, tools: Set[str] | None = None
+    ) -> Principal:
+        """The grant a run carries into its own tool calls; never with a scope that manages.
+
+        ``scopes``: what the agent lends. To an end user it lends exactly these, since end users hold none of their own
+        for it; from every other caller's rights it only takes away. ``tools``: the only ones the agent may use. A run
+        started by a run may use no tool that its starter may not.
+        """
+        held = self.scopes if scopes is None else frozenset(scopes)
+        if self.end_user_id is None:
+            held &= self.scopes
+        mine = self.tools
+        if tools is not None:
+            mine = frozenset(tools) if mine is None else mine & tools
+        return replace(self, scopes=held - MANAGING_SCOPES, run_id=run_id, run_depth=depth, run_epoch=epoch, tools=mine)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from db.agents import RunSettings, settings_of
 from db.errors import AppError, not_found
 from db.spans import traced
 
@@ -22,22 +23,9 @@ if TYPE_CHECKING:
 CANCEL_CHANNEL: Final = "innkeeper_cancel"
 """Payload: the id of one run that was asked to stop."""
 
-Outcome = Literal["started", "attached", "conflict", "busy", "unknown_project"]
+Outcome = Literal["started", "attached", "conflict", "busy"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 LIVE: Final = ("queued", "running")
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectSettings:
-    """What a project says about its runs."""
-
-    instructions: str
-    model: str | None
-    base_url: str | None
-    max_input_tokens: int | None
-    tool_call_limit: int
-    allow_prompt_override: bool
-    model_parameters: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +54,7 @@ class NewRun:
 class Begun:
     """``run_id`` is the run of that name for "started", "attached" and "conflict", the thread's live one for "busy".
 
-    ``history``: the thread's messages as one JSON array, for "started" only.
+    ``history``: the thread's messages as one JSON array, for "started" only. ``settings``: as its agent has them now.
     """
 
     outcome: Outcome
@@ -74,7 +62,7 @@ class Begun:
     thread_id: UUID
     on_disconnect: str
     history: str
-    settings: ProjectSettings
+    settings: RunSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +122,8 @@ async def enter_first_project(connection: Connection) -> UUID | None:
 async def begin(connection: Connection, run: NewRun) -> Begun:
     """Start ``run``, or find the one of that name, in the caller's transaction: one compare-and-set on the thread.
 
-    Raises AppError ``project_not_found`` when the caller cannot see the project, ``project_read_only`` when it may
-    only read there.
+    Raises AppError ``project_not_found`` when the caller cannot see the project, ``agent_not_found`` when that has no
+    such agent, ``project_read_only`` when the caller may only read there.
     """
     try:
         row = await connection.fetchrow(
@@ -167,8 +155,9 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
         ) from error
     if row is None or row["outcome"] == "unknown_project":
         raise not_found("project")
-    project = json.loads(row["settings"])
-    settings = ProjectSettings(**{name: project[name] for name in ProjectSettings.__slots__})
+    if row["outcome"] == "unknown_agent":
+        raise not_found("agent")
+    settings = settings_of(json.loads(row["settings"]), json.loads(row["agent"] or "null"))
     outcome, on_disconnect, history = row["outcome"], row["on_disconnect"] or "", row["history"] or "[]"
     return Begun(outcome, row["run_id"], row["thread_id"], on_disconnect, history, settings)
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
+    agents_read = "agents:read"
+    agents_write = "agents:write"
     projects_read = "projects:read"
     projects_write = "projects:write"
     runs_read = "runs:read"
@@ -21,3 +23,7 @@ class Scope(StrEnum):
 
 ALL_SCOPES: frozenset[str] = frozenset(scope.value for scope in Scope)
 READ_SCOPES: frozenset[str] = frozenset(scope.value for scope in Scope if not scope.writes)
+MANAGING_SCOPES: frozenset[str] = frozenset({Scope.agents_write.value})
+"""What no run is ever lent: with these an agent could give itself, or another one, more than its caller meant."""
+LENT_TO_END_USERS: frozenset[str] = frozenset({Scope.storage_read.value, Scope.storage_write.value})
+"""What an agent that names no scopes lends to the runs of end users: their own files."""

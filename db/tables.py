@@ -259,6 +259,37 @@ class Audit(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_now())
 
 
+class Agent(SQLModel, table=True):
+    """What differs between the agents of a project. What is left empty is the project's, or the house's.
+
+    ``tools``: the names of the only tools it may use, without any all that its runs' scopes allow. ``scopes``: what it
+    lends (:meth:`db.principal.Principal.for_run`). ``limits``: :class:`db.agents.Limits`. The database itself makes an
+    agent ``default`` with each project.
+    """
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "name"),
+        _of_project(),
+    )
+
+    project_id: UUID
+    id: UUID
+    name: str = Field(sa_column=_text())
+    description: str = Field(sa_column=_text(""))
+    instructions: str = Field(sa_column=_text(""))
+    model: str | None = Field(default=None, sa_column=Column(Text))
+    fallback_models: list[str] = Field(sa_column=_texts())
+    model_parameters: dict[str, Any] = Field(sa_column=_json())
+    tools: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
+    skills: list[str] = Field(sa_column=_texts())
+    scopes: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
+    limits: dict[str, Any] = Field(sa_column=_json())
+    created_at: datetime = Field(sa_column=_now())
+    updated_at: datetime = Field(sa_column=_now())
+
+
 class Thread(SQLModel, table=True):
     """A conversation."""
 
@@ -292,6 +323,9 @@ class Run(SQLModel, table=True):
         _of_project(),
         _parent("threads", "thread_id"),
         _parent("end_users", "end_user_id"),
+        ForeignKeyConstraint(
+            ["project_id", "agent_id"], ["agents.project_id", "agents.id"], ondelete="SET NULL (agent_id)"
+        ),
         _one_of("status", "queued", "running", "succeeded", "failed", "cancelled", "interrupted"),
         _one_of("on_disconnect", "continue", "cancel"),
         Index(
@@ -314,6 +348,7 @@ class Run(SQLModel, table=True):
     user_id: UUID
     scopes: list[str] = Field(sa_column=_texts())
     agent: str = Field(sa_column=_text())
+    agent_id: UUID | None = None
     model: str | None = Field(default=None, sa_column=Column(Text))
     status: str = Field(sa_column=_text("queued"))
     on_disconnect: str = Field(sa_column=_text("continue"))

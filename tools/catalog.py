@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from db.errors import invalid
 from db.principal import Principal
-from tools import files, mistakes, projects, workflows
+from tools import agents, files, mistakes, projects, runs, workflows
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
+
+LISTINGS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Catalog:
         self._by_name = dict(names)
         if len(self._by_name) != len(names):
             raise ValueError("two tools have the same name")
-        self._listings: dict[tuple[frozenset[str], bool, bool, frozenset[str]], tuple[ListedTool, ...]] = {}
+        self._listings: dict[tuple[object, ...], tuple[ListedTool, ...]] = {}
 
     def tool(self, name: str) -> ToolSpec | None:
         return self._by_name.get(name)
@@ -58,14 +60,18 @@ class Catalog:
         The same tuple for the same rights, so that an edge may keep what it made of it.
         """
         offered = self.offered(families)
-        key = (principal.scopes & self._scopes, principal.read_only, principal.project_id is not None, offered)
+        bound = principal.project_id is not None
+        key = (principal.scopes & self._scopes, principal.read_only, bound, offered, principal.tools)
         listing = self._listings.get(key)
         if listing is None:
-            listing = self._listings[key] = tuple(
+            listing = tuple(
                 self._listed(spec, principal)
                 for spec in self.tools
-                if spec.family in offered and visible(spec, principal)
+                if offers(offered, spec, principal) and visible(spec, principal)
             )
+            if len(self._listings) >= LISTINGS:
+                self._listings.clear()
+            self._listings[key] = listing
         return listing
 
     def offered(self, families: frozenset[str] | None) -> frozenset[str]:
@@ -87,7 +93,7 @@ class Catalog:
         return tuple(
             spec
             for spec in self.prompts
-            if all(used.family in offered and visible(used, principal) for used in spec.uses)
+            if all(offers(offered, used, principal) and visible(used, principal) for used in spec.uses)
         )
 
     def prompt(self, principal: Principal, name: str, families: frozenset[str] | None = None) -> PromptSpec:
@@ -120,7 +126,15 @@ class Catalog:
 
 def visible(spec: ToolSpec, principal: Principal) -> bool:
     """Whether a caller may see and call a tool: the scope, read-only over everything, and no binding in its way."""
+    if principal.tools is not None and spec.name not in principal.tools:
+        return False
     return principal.may(spec.scope) and not (spec.account_wide and principal.project_id is not None)
+
+
+def offers(families: frozenset[str], spec: ToolSpec, principal: Principal) -> bool:
+    """Whether a connection that chose ``families`` has the tool. A run's agent has those that its row names, of
+    whatever family: nobody chooses families for it."""
+    return spec.family in families or (principal.tools is not None and spec.name in principal.tools)
 
 
 CATALOG = Catalog(
@@ -135,7 +149,13 @@ CATALOG = Catalog(
         files.create_upload,
         files.confirm_upload,
         files.delete_file,
+        runs.list_agents,
+        agents.get_agent,
+        agents.create_agent,
+        agents.update_agent,
+        agents.delete_agent,
     ),
     resources=(projects.project, files.file, files.file_at_path),
     prompts=workflows.PROMPTS,
+    on_request=("agents",),
 )

@@ -22,7 +22,7 @@ from db.principal import Principal
 from db.spans import span
 from tools import approval, mistakes
 from tools.approval import Answer, NotYetAllowedError, Question
-from tools.catalog import CATALOG, Catalog, visible
+from tools.catalog import CATALOG, Catalog, offers, visible
 from tools.contract import PROJECT, Call, Document, Progress, ResourceSpec, ToolSpec
 from tools.deadline import Deadline
 from tools.long_writes import LongWrite, LongWrites
@@ -161,7 +161,7 @@ class Dispatch:
         spec = self.catalog.tool(name)
         if spec is None:
             raise self.unknown(name, caller, narrowing)
-        if spec.family not in self.catalog.offered(narrowing.families):
+        if not offers(self.catalog.offered(narrowing.families), spec, caller):
             raise AppError(
                 "tool_not_offered",
                 404,
@@ -171,6 +171,8 @@ class Dispatch:
             )
         if visible(spec, caller):
             return spec
+        if caller.tools is not None and spec.name not in caller.tools:
+            raise mistakes.not_the_agents(spec.name)
         # The scope comes last: with another token alone the call would still be refused for these.
         if caller.read_only and not spec.hints.read_only:
             raise read_only(spec.name)

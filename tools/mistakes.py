@@ -105,6 +105,17 @@ def another_project(spec: ToolSpec) -> AppError:
     )
 
 
+def not_the_agents(name: str) -> AppError:
+    """A run called a tool that its agent's row does not name."""
+    return AppError(
+        "tool_not_allowed",
+        403,
+        f"This agent may not use {name}.",
+        "Go on without it. An administrator of the project can allow it with update_agent.",
+        details={"ask": {"tools": name}},
+    )
+
+
 def project_bound(name: str) -> AppError:
     return AppError(
         "project_bound",

@@ -10,19 +10,19 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from db import projects
-from db.errors import AppError, invalid, not_found
+from db.errors import invalid, not_found
 from db.ids import uuid7
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, resource, tool
 from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, part, to_cursor
 from tools.preview import Preview
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.roles import administered, needs_administrator
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from db.database import Connection
 
 SHORT: Final = 100
 """Characters of instructions that fit any answer, however they are written."""
@@ -170,7 +170,7 @@ async def create_project(
 
 async def _loosening(call: Caller, project_id: UUID, approvals: str, **_changes: object) -> Preview:
     async with call.transaction() as connection:
-        row = await _administered(connection, project_id)
+        row = await administered(connection, project_id)
     then = "act without asking anybody" if approvals == "never" else "ask a person only the first time for each target"
     effect = f"After this, destructive and outward tools in project {project_id} {then}."
     return Preview(effect, {"Project": row["name"]})
@@ -235,13 +235,13 @@ async def update_project(
         if row is None:
             raise not_found("project")
         if not changed:
-            raise _needs_administrator()
+            raise needs_administrator()
     return _shown(row)
 
 
 async def _deletion(call: Caller, project_id: UUID) -> Preview:
     async with call.transaction() as connection:
-        row = await _administered(connection, project_id)
+        row = await administered(connection, project_id)
         counts = await projects.contents(connection, project_id)
     held = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
     return Preview(f"This deletes project {project_id} for good, with its {held}.", {"Project": row["name"]})
@@ -259,7 +259,7 @@ async def _deletion(call: Caller, project_id: UUID) -> Preview:
 async def delete_project(call: Caller, project_id: ProjectId) -> DeletedProject:
     """Delete a project with its threads, runs and files, for good. Needs the role owner or admin."""
     async with call.transaction() as connection:
-        await _administered(connection, project_id)
+        await administered(connection, project_id)
         await call.services.runs.cancel_project(call.principal, project_id)
         await projects.delete(connection, project_id)
     return DeletedProject(id=project_id)
@@ -280,23 +280,3 @@ def _shown(row: asyncpg.Record, cursor: str | None = None, max_bytes: int = USUA
     frame = len(Project(**{**row, "instructions": ""}).model_dump_json().encode()) + FENCES + NOTE_BYTES
     whole.instructions, whole.next_cursor = part(whole.instructions, cursor, max(max_bytes - frame, SHORT))
     return whole
-
-
-async def _administered(connection: Connection, project_id: UUID) -> asyncpg.Record:
-    """The project, to who may change and delete it."""
-    row = await projects.fetch(connection, project_id)
-    if row is None:
-        raise not_found("project")
-    if not await projects.administered(connection, project_id):
-        raise _needs_administrator()
-    return row
-
-
-def _needs_administrator() -> AppError:
-    return AppError(
-        "role_insufficient",
-        403,
-        "Your role in this project does not allow this.",
-        "Ask an owner or admin of the project to do it, or to change your role.",
-        details={"ask": {"role": "admin"}},
-    )

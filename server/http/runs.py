@@ -16,7 +16,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from agents.agui import sse
-from agents.engine import DEFAULT_AGENT, RunEngine, RunHandle
+from agents.engine import RunEngine, RunHandle
+from db.agents import DEFAULT as DEFAULT_AGENT
 from db.errors import AppError, invalid
 from db.principal import Principal
 from server.http.problem import problem_response

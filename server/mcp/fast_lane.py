@@ -133,7 +133,8 @@ class FastLane:
 
     async def _list(self, inbound: Inbound, version: str, asked: Asked) -> Answer | None:
         who = inbound.principal
-        key = (asked.method, version, who.scopes, who.read_only, who.project_id is None, inbound.narrowing.families)
+        bound = who.project_id is not None
+        key = (asked.method, version, who.scopes, who.read_only, bound, who.tools, inbound.narrowing.families)
         kept = self._results.get(key)
         if kept is not None:
             return Answer(200, asked.begins + kept)

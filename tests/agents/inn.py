@@ -57,7 +57,7 @@ class HouseServices:
 
 @asynccontextmanager
 async def inn(
-    urls: DatabaseUrls, *, model_url: str | None = None, default: str = "openai-chat:scripted", deadline: float = 60.0
+    urls: DatabaseUrls, *, model_url: str | None = None, default: str = "openai-chat:scripted"
 ) -> AsyncIterator[Inn]:
     """One process. ``model_url``: the scripted model's base URL; without it no model is configured."""
     async with opened(urls) as database, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
@@ -65,7 +65,7 @@ async def inn(
         await authenticator.start()
         spec = ModelSpec(default, base_url=model_url) if model_url else None
         models = ModelFactory(default=spec)
-        engine = RunEngine(database, models, deadline=deadline)
+        engine = RunEngine(database, models)
         services = HouseServices(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
         mcp_app = endpoint.build(services)
         engine.use(mcp_app)

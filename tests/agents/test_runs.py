@@ -329,11 +329,11 @@ async def test_a_run_outlives_the_loss_of_every_database_connection(
 
 @pytest.mark.promise("HOME-21")
 async def test_a_run_over_its_deadline_ends_with_one_terminal_event(
-    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
+    await owner.execute("UPDATE agents SET limits = '{\"seconds\": 0.5}'")
     model.script(Turn("Hm", Hang()))
-    async with inn(urls, model_url=model.base_url, deadline=0.5) as house:
-        stream = await run(house, tenant.token, body(user("Hello")))
+    stream = await run(house_open, tenant.token, body(user("Hello")))
     assert stream.last["code"] == "run_deadline_exceeded"
     assert [kind for kind in stream.types if kind in ("RUN_FINISHED", "RUN_ERROR")] == ["RUN_ERROR"]
 

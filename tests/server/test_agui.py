@@ -141,6 +141,36 @@ async def test_the_projects_settings_reach_the_model(
     assert "Swear." in str(model.requests[1].body)
 
 
+@pytest.mark.promise("RUN-01")
+async def test_what_an_agents_row_says_reaches_the_model_over_what_its_project_says(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    await owner.execute(
+        "UPDATE projects SET instructions = 'Rhyme.', model_parameters = '{\"top_p\": 0.5}', base_url = $1",
+        model.base_url,
+    )
+    await owner.execute(
+        "INSERT INTO agents (project_id, id, name, instructions, model, model_parameters, tools, limits) VALUES"
+        " ($1, $2, 'clerk', 'Count.', 'openai-chat:of-its-own', '{\"temperature\": 0.25}', '{list_projects}', $3)",
+        *(tenant.project_id, uuid7(), '{"steps": 2}'),
+    )
+    model.script(*(Turn(ToolCall("get_project", {"project_id": str(tenant.project_id)})) for _ in range(3)))
+    stream = await run(house_open, tenant.token, body(user("Hello")), agent="clerk")
+    assert stream.last["code"] == "run_limit_reached"
+    assert len(model.requests) == 2
+    seen = model.requests[0].body
+    assert (seen["model"], seen["temperature"], seen["top_p"]) == ("of-its-own", 0.25, 0.5)
+    system = str([message["content"] for message in seen["messages"] if message["role"] == "system"])
+    assert "Rhyme." in system
+    assert "Count." in system
+    assert model.requests[0].tools == ["list_projects"]
+    row = await owner.fetchrow("SELECT agent, agent_id FROM runs")
+    assert row is not None
+    assert row["agent"] == "clerk"
+    await owner.execute("DELETE FROM agents WHERE name = 'clerk'")
+    assert await owner.fetchval("SELECT agent_id FROM runs") is None
+
+
 async def test_the_project_is_the_named_one_or_the_first_of_the_account(
     house_open: Inn, house: House, tenant: Tenant, stranger: Tenant, owner: Owner
 ) -> None:

@@ -20,13 +20,14 @@ from tools.ports import Services
 
 pytestmark = pytest.mark.promise("HOME-31")
 
-SAMPLES: dict[str, Any] = {"name": "taken over", "string": "x", "integer": 1, "boolean": True}
+SAMPLES: dict[str, Any] = {"name": "taken-over", "description": "x", "string": "x", "integer": 1, "boolean": True}
 TENANT_TABLES = (
-    *("projects", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
+    *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
     *("files", "project_storage"),
 )
 FAMILY_IDS = {"file_id": "files"}
 """Parameters that name a row, and the table it is in."""
+EVERY_FAMILY = Narrowing(families=CATALOG.families)
 WITH_PROJECT = [spec for spec in CATALOG.tools if spec.in_project]
 
 
@@ -99,15 +100,12 @@ async def test_a_tool_answers_the_same_to_a_foreign_a_deleted_and_a_random_id(
     theirs = await made_file(Dispatch(services), store, tenant)
     before = await rows_of(owner, tenant)
 
-    answers = [await answer(dispatch.call(principal, spec.name, arguments_for(spec, project_id))) for project_id in ids]
-    keyed = [
-        await answer(
-            dispatch.call(
-                principal, spec.name, arguments_for(spec, project_id, theirs), idempotency_key=f"key {project_id}"
-            )
-        )
-        for project_id in ids
-    ]
+    def call(project_id: UUID, row_id: UUID | None = None, key: str | None = None) -> Awaitable[Any]:
+        arguments = arguments_for(spec, project_id, row_id)
+        return dispatch.call(principal, spec.name, arguments, narrowing=EVERY_FAMILY, idempotency_key=key)
+
+    answers = [await answer(call(project_id)) for project_id in ids]
+    keyed = [await answer(call(project_id, theirs, f"key {project_id}")) for project_id in ids]
 
     assert answers[0] == answers[1] == answers[2] == keyed[0] == keyed[1] == keyed[2]
     assert answers[0][0] == "project_not_found"

@@ -1,0 +1,40 @@
+"""What a role in a project allows, said to who may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from db import projects
+from db.errors import AppError, not_found
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from db.database import Connection
+
+
+async def readable(connection: Connection, project_id: UUID) -> None:
+    """Raises ``AppError`` to who may not read the project."""
+    if await projects.fetch(connection, project_id) is None:
+        raise not_found("project")
+
+
+async def administered(connection: Connection, project_id: UUID) -> asyncpg.Record:
+    """The project, to who may change and delete it. Raises ``AppError`` to others."""
+    row = await projects.fetch(connection, project_id)
+    if row is None:
+        raise not_found("project")
+    if not await projects.administered(connection, project_id):
+        raise needs_administrator()
+    return row
+
+
+def needs_administrator() -> AppError:
+    return AppError(
+        "role_insufficient",
+        403,
+        "Your role in this project does not allow this.",
+        "Ask an owner or admin of the project to do it, or to change your role.",
+        details={"ask": {"role": "admin"}},
+    )
