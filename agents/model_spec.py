@@ -24,6 +24,7 @@ class ModelSpec:
     """What a run says about its model. ``model``: an id as in :mod:`agents.models`, empty for the default.
 
     ``parameters``: temperature and the like, see :mod:`agents.model_settings`. ``api_key`` is the tenant's own.
+    ``trusted``: the base URL is of who runs the house; a tenant's is gone to by the guarded client.
     """
 
     model: str = ""
@@ -31,6 +32,7 @@ class ModelSpec:
     api_key: str | None = field(default=None, repr=False)
     parameters: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     project_id: UUID | None = None
+    trusted: bool = False
 
 
 def parse_model_id(model: str, base_url: str | None = None) -> tuple[str, str]:

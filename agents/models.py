@@ -33,7 +33,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from agents.model_settings import checked_parameters
 from agents.model_spec import HOW_TO_CONFIGURE, ModelSpec, check_base_url, not_configured, parse_model_id
@@ -45,9 +45,11 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelResolutionContext
 
 
+_Way: TypeAlias = Literal["outside", "tenant", "loopback"]
+"""How an endpoint is reached: as what the house itself names, as what a tenant named, or on this machine."""
 NO_KEY = "no-key"  # compatible endpoints often want none; an empty one would fall back to the process environment
 
-__all__ = ["LocalEndpoint", "LocalModelPort", "ModelFactory", "ModelSpec", "RunsAModel"]
+__all__ = ["LocalEndpoint", "LocalModelPort", "ModelFactory", "ModelSpec", "RunsAModel", "TenantEndpoints"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,18 @@ class LocalModelPort(Protocol):
         ...
 
 
+class TenantEndpoints(Protocol):
+    """The way to the base URLs that tenants give."""
+
+    def check(self, url: str) -> None:
+        """Raises AppError ``url_not_allowed`` for one that is refused whatever its host resolves to."""
+        ...
+
+    def for_models(self) -> httpx2.AsyncClient:
+        """A client that goes to tenants' endpoints and nowhere inside. The caller closes it."""
+        ...
+
+
 class RunsAModel(Protocol):
     """The dependencies of a run whose model id :meth:`ModelFactory.capability` resolves."""
 
@@ -79,9 +93,9 @@ class ModelFactory:
 
     ``platform_keys``: provider to key, for runs whose project has no key; never sent to a tenant's base URL.
     ``endpoints``: ``ollama``/``lmstudio`` to the base URL where the operator runs one; a provider that is missing
-    here cannot be reached without a base URL of the project's own. ``http_client`` carries every request that leaves
-    the machine, tenants' base URLs included (a guarded transport belongs into it); ``loopback_client`` those to
-    ``endpoints`` and the local model. A client given here is the giver's to close.
+    here cannot be reached without a base URL of the project's own. ``tenants`` leads to tenants' base URLs, which
+    nothing does without it. ``http_client`` carries the requests to OpenAI and to the operator's base URL;
+    ``loopback_client`` those to ``endpoints`` and the local model. A client given here is the giver's to close.
     """
 
     def __init__(
@@ -92,6 +106,7 @@ class ModelFactory:
         endpoints: Mapping[str, str] | None = None,
         local: LocalModelPort | None = None,
         local_wait: float = 90.0,
+        tenants: TenantEndpoints | None = None,
         http_client: httpx2.AsyncClient | None = None,
         loopback_client: httpx2.AsyncClient | None = None,
         max_retries: int = 2,
@@ -102,6 +117,8 @@ class ModelFactory:
         self._platform_keys = {provider: key for provider, key in (platform_keys or {}).items() if key.strip()}
         self._local = local
         self._local_wait = local_wait
+        self._tenants = tenants
+        self._guarded: httpx2.AsyncClient | None = None
         self._outside = http_client
         self._loopback = loopback_client
         self._owned: list[httpx2.AsyncClient] = []
@@ -120,11 +137,13 @@ class ModelFactory:
                 raise not_configured("No model is configured.", HOW_TO_CONFIGURE)
             defaults = self.default
             parameters = {**defaults.parameters, **spec.parameters}
-            spec = replace(defaults, parameters=parameters, project_id=spec.project_id)
+            spec = replace(defaults, parameters=parameters, project_id=spec.project_id, trusted=True)
         provider, name = parse_model_id(spec.model, spec.base_url)
         checked_parameters(spec.parameters)
         if spec.base_url:
             check_base_url(spec.base_url)
+            if not spec.trusted:
+                self._check_tenants(spec.base_url)
         if provider == "local":
             self._check_local(spec)
         elif provider in ("ollama", "lmstudio"):
@@ -141,19 +160,20 @@ class ModelFactory:
         """
         spec = self.effective(spec)
         provider, name = parse_model_id(spec.model, spec.base_url)
-        base_url, key, trusted = spec.base_url, (spec.api_key or "").strip() or NO_KEY, False
+        base_url, key = spec.base_url, (spec.api_key or "").strip() or NO_KEY
+        way: _Way = "outside" if base_url is None or spec.trusted else "tenant"
         if provider == "local" and self._local is not None:
             endpoint = await self._local.ready(self._local_wait)
-            base_url, name, key, trusted = endpoint.base_url, endpoint.name, endpoint.api_key, True
+            base_url, name, key, way = endpoint.base_url, endpoint.name, endpoint.api_key, "loopback"
         elif provider in ("ollama", "lmstudio") and base_url is None:
-            base_url, trusted = self.endpoints[provider], True
+            base_url, way = self.endpoints[provider], "loopback"
         await self._loaded(provider)
         fingerprint = hashlib.sha256(key.encode()).digest()
         settings = json.dumps(dict(spec.parameters), sort_keys=True)
-        cache_key = (spec.project_id, provider, base_url, fingerprint, name, settings)
+        cache_key = (spec.project_id, provider, base_url, way, fingerprint, name, settings)
         model = self._cache.get(cache_key)
         if model is None:
-            model = self._build(provider, name, base_url, key, spec.parameters, trusted)
+            model = self._build(provider, name, base_url, key, spec.parameters, way)
             self._cache[cache_key] = model
             if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
@@ -189,6 +209,11 @@ class ModelFactory:
         for client in self._owned:
             await client.aclose()
         self._owned.clear()
+
+    def _check_tenants(self, base_url: str) -> None:
+        if self._tenants is None:
+            raise not_configured("This house goes to no base URL of a project.", HOW_TO_CONFIGURE)
+        self._tenants.check(base_url)
 
     def _check_local(self, spec: ModelSpec) -> None:
         if spec.base_url:
@@ -229,6 +254,9 @@ class ModelFactory:
         if self._outside is None:
             self._outside = openai_models.http_client(trust_env=True)
             self._owned.append(self._outside)
+        if self._guarded is None and self._tenants is not None:
+            self._guarded = self._tenants.for_models()
+            self._owned.append(self._guarded)
         if self._loopback is None:
             # Proxies from the environment are for the world outside, not for 127.0.0.1.
             self._loopback = openai_models.http_client(trust_env=False)
@@ -241,11 +269,11 @@ class ModelFactory:
         model_warmup.warm_up("openai")
 
     def _build(
-        self, provider: str, name: str, base_url: str | None, key: str, parameters: Mapping[str, object], trusted: bool
+        self, provider: str, name: str, base_url: str | None, key: str, parameters: Mapping[str, object], way: _Way
     ) -> Model:
         from agents import openai_models
 
-        client = self._loopback if trusted else self._outside
+        client = {"loopback": self._loopback, "outside": self._outside, "tenant": self._guarded}[way]
         if client is None:
             raise RuntimeError("models are built after _loaded()")
         endpoint = openai_models.Endpoint(provider, base_url, key, client, self._max_retries)

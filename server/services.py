@@ -12,6 +12,8 @@ from db.credentials import Authenticator
 from db.database import Database
 from server.data_directory import DatabaseUrls
 from server.housekeeping import housekeeping
+from server.integrations.addresses import Addresses
+from server.integrations.guarded_http import Outgoing
 from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.rules import rules_of
@@ -55,11 +57,13 @@ async def build(
         min_size=settings.database.pool_min,
         max_size=settings.database.pool_max,
     )
+    outside = Outgoing(Addresses(settings.outgoing.private))
     models = ModelFactory(
         default=choice.default,
         platform_keys=choice.platform_keys,
         endpoints=choice.endpoints,
         local=choice.local,
+        tenants=outside,
     )
     engine = RunEngine(database, models)
     limits = Limits(database, rules_of(settings))
@@ -68,7 +72,7 @@ async def build(
         authenticator = Authenticator(database)
         await authenticator.start()
         await engine.open()
-        dispatch = Dispatch(ToolServices(database, engine, PagesAt(public_url), limits))
+        dispatch = Dispatch(ToolServices(database, engine, PagesAt(public_url), limits, outside=outside))
         await dispatch.long_writes.listen()
         async with housekeeping(database):
             yield Services(
@@ -89,4 +93,5 @@ async def build(
         await models.aclose()
         if choice.local is not None:
             await choice.local.stop()
+        await outside.aclose()
         await database.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from db.database import Database
@@ -46,6 +47,55 @@ class PagesAt:
 
     def approval(self, approval_id: UUID) -> str:
         return f"{self.base_url.rstrip('/')}/approvals/{approval_id}"
+
+
+class Answered(NamedTuple):
+    """An answer from outside. ``url``: where it came from after redirects; ``content_type`` without its parameters."""
+
+    url: str
+    status: int
+    content_type: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Outside(Protocol):
+    """The way to addresses that tenants give. Nothing else may be requested of them."""
+
+    def check(self, url: str) -> None:
+        """Raises ``AppError`` ``url_not_allowed`` for a URL that is refused whatever its host resolves to."""
+        ...
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        accept: Collection[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int = 1 << 20,
+        seconds: float = 15.0,
+        redirects: int = 3,
+    ) -> Answered:
+        """The whole answer, whatever its status. ``accept``: the content types a successful one may have, ``None`` for
+        any. Every fault is an ``AppError`` that can be shown: ``url_not_allowed``, or one of ``remote_*``."""
+        ...
+
+
+class NoOutside:
+    """For a process that goes nowhere: every address is taken as it is, since none is ever gone to."""
+
+    def check(self, url: str) -> None:
+        """There is nothing to refuse."""
+
+    async def request(self, method: str, url: str, **_how: object) -> Answered:
+        raise AppError(
+            "outside_not_configured", 503, "This process goes to no address of a tenant.", "Ask who runs it."
+        )
+
+
+NOTHING_OUTSIDE: Final[Outside] = NoOutside()
 
 
 class Place(AbstractAsyncContextManager[None], Protocol):
@@ -157,3 +207,4 @@ class Services:
     limits: Limits = NoLimits()
     store: Store = NO_STORE
     storage: StorageRules = StorageRules()
+    outside: Outside = NOTHING_OUTSIDE

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from db import projects
-from db.errors import invalid, not_found
+from db.errors import AppError, invalid, not_found
 from db.ids import uuid7
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, resource, tool
@@ -158,6 +158,7 @@ async def create_project(
     base_url: BaseUrl | None = None,
 ) -> Project:
     """Create a project owned by the caller. Use before any tool that needs a project id."""
+    _check_base_url(call, base_url)
     project_id = uuid7()
     settings = {"name": name, "instructions": instructions, "model": model, "base_url": base_url}
     async with call.transaction() as connection:
@@ -229,6 +230,7 @@ async def update_project(
             f"Give at least one of {', '.join(given)}, or name one in clear.",
             details={"arguments": [{"do": "give", "any_of": list(given)}]},
         )
+    _check_base_url(call, base_url)
     async with call.transaction() as connection:
         changed = await projects.update(connection, project_id, changes)
         row = await projects.fetch(connection, project_id)
@@ -270,6 +272,17 @@ async def project(call: Caller, project_id: ProjectId) -> Project:
     """A project with all its settings."""
     found: Project = await get_project.function(call, project_id, max_bytes=MOST_BYTES)
     return found
+
+
+def _check_base_url(call: Caller, base_url: str | None) -> None:
+    """Refuse at once what runs would be refused later: an address inside, however it is spelled."""
+    if base_url is None:
+        return
+    try:
+        call.services.outside.check(base_url)
+    except AppError as refused:
+        refused.details = {"arguments": [{"do": "change", "at": "base_url"}]}
+        raise
 
 
 def _shown(row: asyncpg.Record, cursor: str | None = None, max_bytes: int = USUAL_BYTES) -> Project:

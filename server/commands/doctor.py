@@ -25,10 +25,10 @@ from server.terminal import note, put
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``note`` is worth knowing and nothing to be done about."""
+    """``note`` is worth knowing and nothing to be done about; ``warn`` is a risk that the settings ask for."""
 
     subject: str
-    verdict: Literal["ok", "note", "fault"]
+    verdict: Literal["ok", "note", "warn", "fault"]
     said: str
 
 
@@ -58,6 +58,13 @@ async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
             yield Finding("settings", "fault", fault)
         return
     yield Finding("settings", "ok", f"read, {settings.house.environment}")
+    if opened := settings.outgoing.private:
+        yield Finding(
+            "settings",
+            "warn",
+            "INNKEEPER_ALLOW_PRIVATE_URLS lets everyone who may change a project reach, from this machine, "
+            f"{', '.join(map(str, opened))}: unset it unless all of them are trusted with that.",
+        )
     async for finding in _database(settings, arguments.data):
         yield finding
     directory = data_directory(arguments.data or settings.house.data, os.environ).root

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from server.settings.house import DatabaseSettings, HouseSettings
 from server.settings.limits import LimitSettings
 from server.settings.models import PROVIDER_ENVIRONMENT, ModelSettings
+from server.settings.outgoing import OutgoingSettings
 from server.settings.section import Section, variable_names
 from server.settings.vendors import (
     AwsSettings,
@@ -49,6 +50,7 @@ class Settings(Section):
     house: HouseSettings = Field(default_factory=HouseSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    outgoing: OutgoingSettings = Field(default_factory=OutgoingSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     oauth: OAuthSettings = Field(default_factory=OAuthSettings)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from agents.engine import RunEngine
 from agents.model_spec import ModelSpec
-from agents.models import ModelFactory
+from agents.models import ModelFactory, TenantEndpoints
 from db.credentials import Authenticator
 from db.database import Database
 from server.http import runs
@@ -25,6 +25,7 @@ from server.keyring import Keyring
 from server.mcp import endpoint
 from server.metrics import Metrics
 from tests.conftest import DatabaseUrls, opened
+from tests.fakes.outside import reaching_loopback
 from tests.fakes.sockets import on_socket
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
@@ -57,14 +58,19 @@ class HouseServices:
 
 @asynccontextmanager
 async def inn(
-    urls: DatabaseUrls, *, model_url: str | None = None, default: str = "openai-chat:scripted"
+    urls: DatabaseUrls,
+    *,
+    model_url: str | None = None,
+    default: str = "openai-chat:scripted",
+    tenants: TenantEndpoints | None = None,
 ) -> AsyncIterator[Inn]:
-    """One process. ``model_url``: the scripted model's base URL; without it no model is configured."""
+    """One process. ``model_url``: the scripted model's base URL; without it no model is configured. ``tenants``: the
+    way to base URLs of projects, by default to this machine too."""
     async with opened(urls) as database, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
         authenticator = Authenticator(database)
         await authenticator.start()
         spec = ModelSpec(default, base_url=model_url) if model_url else None
-        models = ModelFactory(default=spec)
+        models = ModelFactory(default=spec, tenants=tenants or reaching_loopback())
         engine = RunEngine(database, models)
         services = HouseServices(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
         mcp_app = endpoint.build(services)

@@ -21,6 +21,7 @@ from agents.model_errors import cost_of, map_model_error
 from agents.models import LocalEndpoint, ModelFactory, ModelSpec
 from db.errors import AppError
 from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.fakes.outside import internet, reaching_loopback
 from tests.fakes.passthrough import passthrough
 from tests.fakes.script import MALFORMED, Gate, Hang, Reset, Status, ToolCall, Turn
 
@@ -39,7 +40,7 @@ async def model() -> AsyncIterator[ScriptedModel]:
 
 @pytest.fixture
 async def factory() -> AsyncIterator[ModelFactory]:
-    async with aclosing(ModelFactory(max_retries=0)) as made:
+    async with aclosing(ModelFactory(max_retries=0, tenants=reaching_loopback())) as made:
         yield made
 
 
@@ -129,7 +130,7 @@ async def test_nothing_of_the_process_environment_reaches_an_endpoint(
 
 
 async def test_the_platforms_key_never_goes_to_a_tenants_base_url(model: ScriptedModel) -> None:
-    async with aclosing(ModelFactory(platform_keys={"openai": "sk-platform"})) as factory:
+    async with aclosing(ModelFactory(platform_keys={"openai": "sk-platform"}, tenants=reaching_loopback())) as factory:
         await run(factory, ModelSpec("openai-chat:scripted", base_url=model.base_url))
         with pytest.raises(AppError) as refused:
             factory.effective(ModelSpec("openai:scripted", base_url=model.base_url, api_key=" "))
@@ -152,7 +153,7 @@ async def test_without_any_model_a_run_says_how_to_get_one(factory: ModelFactory
 @pytest.mark.promise("HOME-04")
 async def test_what_the_project_names_comes_before_the_default(model: ScriptedModel) -> None:
     default = ModelSpec("openai-chat:default", base_url=model.base_url, parameters={"temperature": 0.5})
-    async with aclosing(ModelFactory(default=default)) as factory:
+    async with aclosing(ModelFactory(default=default, tenants=reaching_loopback())) as factory:
         await run(factory, ModelSpec("openai-chat:own", base_url=model.base_url))
         await run(factory, ModelSpec("", parameters={"max_tokens": 9}))
 
@@ -230,11 +231,27 @@ async def test_a_model_is_built_once_for_a_project_and_key(model: ScriptedModel,
 
 async def test_a_given_http_client_carries_the_requests_and_stays_open(model: ScriptedModel) -> None:
     async with httpx2.AsyncClient(headers={"x-guard": "yes"}) as client:
-        factory = ModelFactory(http_client=client)
-        await run(factory, ModelSpec("m", base_url=model.base_url))
+        factory = ModelFactory(default=ModelSpec("m", base_url=model.base_url), http_client=client)
+        await run(factory, ModelSpec())
         await factory.aclose()
         assert not client.is_closed
     assert model.requests[0].headers["x-guard"] == "yes"
+
+
+@pytest.mark.promise("GND-01")
+async def test_a_tenants_base_url_goes_through_the_guard_and_the_operators_does_not(model: ScriptedModel) -> None:
+    operators = ModelSpec("m", base_url=model.base_url)
+    inside = model.base_url.replace("127.0.0.1", "inside.example")
+    guard = internet({"inside.example": [["127.0.0.1"]]})
+    async with aclosing(ModelFactory(default=operators, tenants=guard)) as factory:
+        assert await run(factory, ModelSpec(), "hi") == "You said: hi"
+        for base_url in (model.base_url, model.base_url.replace("127.0.0.1", "2130706433"), inside):
+            assert (await failure(factory, ModelSpec("m", base_url=base_url))).code == "url_not_allowed"
+        for named in ("ollama:m", "lmstudio:m", "openai-chat:m"):
+            assert (await failure(factory, ModelSpec(named, base_url=inside))).code == "url_not_allowed"
+    async with aclosing(ModelFactory(default=operators)) as factory:
+        assert (await failure(factory, ModelSpec("m", base_url=inside))).code == "model_not_configured"
+    assert len(model.requests) == 1
 
 
 LEAK = "sk-LEAK http://10.0.0.1 another tenant's prompt"
@@ -284,7 +301,7 @@ async def test_a_silent_model_times_out_and_an_absent_one_is_unavailable(
 ) -> None:
     model.script(Turn(Hang()))
     silent = ModelSpec("m", base_url=model.base_url, parameters={"timeout": 1})
-    absent = ModelSpec("m", base_url="http://127.0.0.1:1/v1")
+    absent = ModelSpec("m", base_url=model.base_url.replace("127.0.0.1", "127.0.0.3"))
 
     assert (await failure(factory, silent)).code == "model_timeout"
     assert (await failure(factory, absent)).code == "model_unavailable"

@@ -15,6 +15,7 @@ from db.ids import uuid7
 from tests.agents.inn import Inn, body, inn, run, user
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.fakes.outside import internet
 from tests.fakes.script import Status, ToolCall, Turn
 
 EVENT = TypeAdapter(AGUIEvent)
@@ -169,6 +170,21 @@ async def test_what_an_agents_row_says_reaches_the_model_over_what_its_project_s
     assert row["agent"] == "clerk"
     await owner.execute("DELETE FROM agents WHERE name = 'clerk'")
     assert await owner.fetchval("SELECT agent_id FROM runs") is None
+
+
+@pytest.mark.promise("GND-01")
+async def test_a_run_goes_to_no_base_url_inside(
+    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    inside = model.base_url.replace("127.0.0.1", "inside.example")
+    await owner.execute("UPDATE projects SET model = 'openai-chat:m', base_url = $1", inside)
+    guard = internet({"inside.example": [["127.0.0.1"]]})
+    async with inn(urls, model_url=model.base_url, tenants=guard) as house:
+        stream = await run(house, tenant.token, body(user("Hello")))
+
+    assert (stream.last["type"], stream.last["code"]) == ("RUN_ERROR", "url_not_allowed")
+    assert "127.0" not in stream.raw.decode()
+    assert model.requests == []
 
 
 async def test_the_project_is_the_named_one_or_the_first_of_the_account(

@@ -101,7 +101,7 @@ async def test_a_managed_database_is_backed_up_with_its_root_secret_and_restored
     assert listed.out.rstrip().endswith("first")
 
 
-@pytest.mark.promise("HOME-07")
+@pytest.mark.promise("HOME-07", "GND-01")
 async def test_doctor_says_for_each_fault_what_to_do_and_exits_1(
     urls: DatabaseUrls, owner: asyncpg.Connection[asyncpg.Record], tmp_path: Path
 ) -> None:
@@ -109,6 +109,7 @@ async def test_doctor_says_for_each_fault_what_to_do_and_exits_1(
     assert healthy.code == 0, healthy.out
     await owner.execute("ALTER TABLE projects NO FORCE ROW LEVEL SECURITY; DROP POLICY app_update ON runs")
     environ = environ_of(urls, DATABASE_OPS_URL=urls.superuser, API_KEY_SECRET="old", INNKEEPER_ENV="development")
+    environ["INNKEEPER_ALLOW_PRIVATE_URLS"] = "192.168.1.0/24"
     sick = await run("doctor", "--json", cwd=tmp_path, environ=environ)
     assert sick.code == 1
     findings = json.loads(sick.out)["findings"]
@@ -118,6 +119,10 @@ async def test_doctor_says_for_each_fault_what_to_do_and_exits_1(
     assert faults[1].startswith("Table projects does not force row-level security")
     assert faults[2].startswith("Table runs has lost the policies app_update")
     assert "API_KEY_SECRET is ignored, replaced by INNKEEPER_ROOT_SECRET" in findings[0]["said"]
+    warned = [finding["said"] for finding in findings if finding["verdict"] == "warn"]
+    assert len(warned) == 1
+    assert "INNKEEPER_ALLOW_PRIVATE_URLS" in warned[0]
+    assert "192.168.1.0/24" in warned[0]
     malformed = await run("doctor", cwd=tmp_path, environ={"INNKEEPER_LOG_LEVEL": "loud"})
     assert malformed.code == 1
     assert "fault  settings   INNKEEPER_LOG_LEVEL must be" in malformed.out

@@ -129,6 +129,20 @@ def test_the_environment_wins_over_dotenv_and_an_empty_variable_is_unset(tmp_pat
 
 
 @pytest.mark.promise("HOME-08")
+@pytest.mark.promise("GND-01")
+def test_private_addresses_are_opened_by_name_or_all_at_once() -> None:
+    def opened(value: str) -> list[str]:
+        settings = load({"INNKEEPER_ALLOW_PRIVATE_URLS": value}, environment="development")
+        return [str(network) for network in settings.outgoing.private]
+
+    assert opened("192.168.1.0/24, fd12::/16") == ["192.168.1.0/24", "fd12::/16"]
+    assert opened("10.0.0.7") == ["10.0.0.7/32"]
+    assert {"127.0.0.0/8", "10.0.0.0/8", "::1/128"} <= set(opened("true"))
+    assert opened("false") == opened("") == []
+    fault = faults_of({"INNKEEPER_ALLOW_PRIVATE_URLS": "my network"}, environment="development")
+    assert fault[0].startswith("INNKEEPER_ALLOW_PRIVATE_URLS must be true, false, or networks")
+
+
 def test_keys_of_providers_leave_the_process_environment_once_read() -> None:
     environ = GOOD | dict.fromkeys(PROVIDER_ENVIRONMENT, "https://key.example.com") | {"PATH": "/bin"}
     settings = load(environ)

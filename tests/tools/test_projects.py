@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from db.errors import AppError
 from db.ids import uuid7
+from server.integrations.addresses import Addresses
+from server.integrations.guarded_http import Outgoing
 from tests.conftest import House, Owner, Tenant
 from tools.dispatch import Dispatch, Outcome
 from tools.narrowing import Narrowing
+from tools.ports import Services
 
 pytestmark = pytest.mark.promise("HOME-10")
 
@@ -89,6 +93,24 @@ async def test_every_setting_can_be_changed_and_cleared(dispatch: Dispatch, tena
     assert cleared.structured["max_input_tokens"] is None
     assert cleared.structured["model_parameters"] == {}
     assert cleared.structured["name"] == "Renamed"
+
+
+@pytest.mark.promise("GND-01")
+@pytest.mark.parametrize("tool", ["create_project", "update_project"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:7f00:1]", "localhost", "169.254.169.254"]
+)
+async def test_a_base_url_inside_is_refused_at_once(services: Services, tenant: Tenant, tool: str, host: str) -> None:
+    dispatch = Dispatch(replace(services, outside=Outgoing(Addresses())))
+    arguments = {"name": "x"} if tool == "create_project" else {"project_id": str(tenant.project_id)}
+
+    with pytest.raises(AppError) as refused:
+        await dispatch.call(tenant.principal, tool, {**arguments, "base_url": f"http://{host}:8080/v1"})
+
+    assert refused.value.code == "url_not_allowed"
+    assert refused.value.details == {"arguments": [{"do": "change", "at": "base_url"}]}
+    listed = await dispatch.call(tenant.principal, "list_projects", {})
+    assert len(listed.structured["projects"]) == 1
 
 
 @pytest.mark.parametrize(
