@@ -172,7 +172,7 @@ def test_what_does_not_hold_yet_stands_on_top_with_its_reason() -> None:
         ("Merge branch 'main'", True),
         ("say hello", False),
         ("feat:say hello", False),
-        ("feat: " + "x" * 100, False),
+        ("feat: " + "x" * 120, False),
         ("feat: say hello\nand goodbye", False),
         ("", False),
     ],
