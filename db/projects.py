@@ -24,6 +24,8 @@ SETTINGS: Final = (
     "allow_prompt_override",
     "model_parameters",
     "approval_policy",
+    "registry_public",
+    "registry_namespace",
 )
 _COLUMNS: Final = f"id, {', '.join(SETTINGS)}, created_at, updated_at"
 

@@ -14,6 +14,8 @@ class Scope(StrEnum):
     runs_write = "runs:write"
     storage_read = "storage:read"
     storage_write = "storage:write"
+    registry_read = "registry:read"
+    registry_write = "registry:write"
 
     @property
     def writes(self) -> bool:

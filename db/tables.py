@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, TSVECTOR
 from sqlmodel import Field, SQLModel
 
 Timestamp = TIMESTAMP(timezone=True)
@@ -108,6 +109,8 @@ class Project(SQLModel, table=True):
     allow_prompt_override: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     model_parameters: dict[str, Any] = Field(sa_column=_json())
     approval_policy: str = Field(sa_column=_text("always"))
+    registry_public: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    registry_namespace: str = Field(sa_column=_text("innkeeper"))
     created_by: UUID = Field(foreign_key="users.id", index=True)
     created_at: datetime = Field(sa_column=_now())
     updated_at: datetime = Field(sa_column=_now())
@@ -147,8 +150,9 @@ class EndUser(SQLModel, table=True):
 
 
 class Credential(SQLModel, table=True):
-    """A key, or a person's session on the pages (``session``), or the link that opens one, once (``link``). Only the
-    SHA-256 of the token is kept; ``hint`` is its first characters, to tell keys apart.
+    """A key (``secret``; ``feed`` for installing from one project's registry), or a person's session on the pages
+    (``session``), or the link that opens one, once (``link``). Only the SHA-256 of the token is kept; ``hint`` is its
+    first characters, to tell keys apart.
 
     ``project_id`` has no foreign key: a key bound to a deleted project reaches nothing, but can still fetch the saved
     answers of its own writes, the deletion's among them.
@@ -157,7 +161,7 @@ class Credential(SQLModel, table=True):
     __tablename__ = "credentials"
     __table_args__ = (
         _parent("end_users", "end_user_id"),
-        _one_of("kind", "secret", "link", "session"),
+        _one_of("kind", "secret", "link", "session", "feed"),
         CheckConstraint("end_user_id IS NULL OR project_id IS NOT NULL", name="end_user_of_project"),
         Index(None, "user_id"),
         Index(None, "project_id"),
@@ -476,3 +480,92 @@ class ProjectStorage(SQLModel, table=True):
     bytes: int = Field(sa_column=_count(BigInteger))
     files: int = Field(sa_column=_count(BigInteger))
     quota: int | None = Field(default=None, sa_column=Column(BigInteger))
+
+
+class Component(SQLModel, table=True):
+    """A name in a project's registry, and what searches look at: its newest version that may be installed, kept by
+    ``refresh_component``. Without such a version (all yanked) ``latest_id`` is null and nothing finds it.
+
+    ``embedding`` is of ``words``, made by ``embedding_model``; null until a job has made it.
+    """
+
+    __tablename__ = "components"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "name"),
+        _of_project(),
+        Index("components_search_idx", "search", postgresql_using="gin"),
+        Index("components_name_trgm_idx", "name", postgresql_using="gin", postgresql_ops={"name": "gin_trgm_ops"}),
+    )
+
+    project_id: UUID
+    id: UUID
+    name: str = Field(sa_column=Column(Text(collation="C"), nullable=False))
+    latest_id: UUID | None = None
+    type: str = Field(sa_column=_text(""))
+    title: str = Field(sa_column=_text(""))
+    description: str = Field(sa_column=_text(""))
+    words: str = Field(sa_column=_text(""))
+    search: Any = Field(sa_column=Column(TSVECTOR, nullable=False, server_default=text("''::tsvector")))
+    embedding: list[float] | None = Field(default=None, sa_column=Column(ARRAY(REAL), nullable=True))
+    embedding_model: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=_now())
+    updated_at: datetime = Field(sa_column=_now())
+
+
+class ComponentVersion(SQLModel, table=True):
+    """A published version of a component. Nothing of it changes but its status: the application role may not.
+
+    ``item``, ``props`` and ``state`` are JSON as its author ordered it (CSS has an order, jsonb would not keep it);
+    the contents of files are blobs. ``precedence`` sorts as Semantic Versioning does. ``hash``: SHA-256 of the
+    canonical JSON of all that, files by their sums, the version left out.
+    """
+
+    __tablename__ = "component_versions"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "component_id", "version"),
+        _parent("components", "component_id"),
+        _one_of("status", "published", "deprecated", "yanked"),
+        Index(None, "project_id", "component_id", "precedence"),
+    )
+
+    project_id: UUID
+    id: UUID
+    component_id: UUID
+    version: str = Field(sa_column=_text())
+    precedence: str = Field(sa_column=Column(Text(collation="C"), nullable=False))
+    hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    type: str = Field(sa_column=_text())
+    title: str = Field(sa_column=_text())
+    description: str = Field(sa_column=_text())
+    words: str = Field(sa_column=_text())
+    item: str = Field(sa_column=_text())
+    props: str | None = Field(default=None, sa_column=Column(Text))
+    state: str | None = Field(default=None, sa_column=Column(Text))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    status: str = Field(sa_column=_text("published"))
+    reason: str = Field(sa_column=_text(""))
+    created_by: UUID
+    credential_id: UUID
+    run_id: UUID | None = None
+    created_at: datetime = Field(sa_column=_now())
+    status_at: datetime = Field(sa_column=_now())
+
+
+class ComponentBlob(SQLModel, table=True):
+    """The content of a file of components: the object ``{project_id}/registry/{sha256}`` in the store, once a project
+    however many versions have it. Its size counts against the project's quota."""
+
+    __tablename__ = "component_blobs"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "sha256"),
+        _of_project(),
+        CheckConstraint("octet_length(sha256) = 32", name="sha256_whole"),
+        CheckConstraint("size >= 0", name="size_known"),
+    )
+
+    project_id: UUID
+    sha256: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    created_at: datetime = Field(sa_column=_now())

@@ -87,18 +87,22 @@ def question(spec: ToolSpec, call: Call, values: Mapping[str, Any], digest: byte
 
 
 async def require(connection: Connection, asking: Question) -> None:
-    """Pass when the call is allowed, using its approval up with this transaction. Raises ``NotYetAllowedError``, or
+    """Pass when the call is allowed, using its approval up with this transaction, or when it turns out to be none that
+    asks. Raises ``NotYetAllowedError``, or
     what the tool itself would refuse the call with: nobody is asked about what could not be done anyway."""
     policy = await approvals.policy(connection, asking.call.project_id)
     if policy == "never" or await approvals.spend(connection, asking.act):
         return
     if policy == "when_new" and asking.spec.asks_when is None and await approvals.used_lately(connection, asking.act):
         return
-    raise NotYetAllowedError(await preview(connection, asking.spec, asking.call, asking.values))
+    shown = await preview(connection, asking.spec, asking.call, asking.values)
+    if shown is not None:
+        raise NotYetAllowedError(shown)
 
 
-async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Mapping[str, Any]) -> Preview:
-    """What the call would do. Raises ``AppError`` where whoever calls may not do it."""
+async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Mapping[str, Any]) -> Preview | None:
+    """What the call would do; ``None`` when nobody has to be asked. Raises ``AppError`` where whoever calls may not do
+    it."""
     if spec.preview is not None:
         return await spec.preview(call._replace(connection=connection), **values)
     if call.project_id is not None:

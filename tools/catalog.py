@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from db.errors import invalid
 from db.principal import Principal
-from tools import agents, files, mistakes, projects, runs, workflows
+from tools import agents, files, mistakes, projects, registry, runs, workflows
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
 
@@ -154,6 +154,10 @@ CATALOG = Catalog(
         agents.create_agent,
         agents.update_agent,
         agents.delete_agent,
+        registry.search_components,
+        registry.get_component,
+        registry.publish_component,
+        registry.set_component_status,
     ),
     resources=(projects.project, files.file, files.file_at_path),
     prompts=workflows.PROMPTS,

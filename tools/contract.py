@@ -83,7 +83,8 @@ class ToolSpec:
     ``takes_long``: minutes rather than seconds. It is answered as a stream, may report progress, and is cancelled when
     its caller leaves, if it only reads.
 
-    ``preview``: says what a call would do, and refuses it where the tool would. ``target``: the parameter that names
+    ``preview``: says what a call would do, and refuses it where the tool would; ``None`` for a call that neither
+    destroys nor reaches out, though others of its tool do. ``target``: the parameter that names
     what the tool acts on, beside the project. ``asks_when``: which calls of a tool that is neither destructive nor
     outward wait for a person too, each time unless the project never asks.
 
@@ -111,7 +112,7 @@ class ToolSpec:
     aliases: tuple[str, ...] = ()
     untrusted: tuple[str, ...] = ()
     rest_from: str = ""
-    preview: Callable[..., Awaitable[Preview]] | None = None
+    preview: Callable[..., Awaitable[Preview | None]] | None = None
     target: str | None = None
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None
     before: Callable[..., Awaitable[Any]] | None = None
@@ -212,7 +213,11 @@ class ResourceSpec:
 def _pattern(uri_template: str) -> re.Pattern[str]:
     spelled, end = "", 0
     for found in _VARIABLE.finditer(uri_template):
-        value = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}" if found[2].endswith("_id") else ".+"
+        value = (
+            "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+            if found[2].endswith("_id")
+            else (".+" if found[1] else "[^/]+")
+        )
         spelled += f"{re.escape(uri_template[end : found.start()])}(?P<{found[2]}>{value})"
         end = found.end()
     return re.compile(spelled + re.escape(uri_template[end:]), re.DOTALL)
@@ -237,7 +242,7 @@ def tool(
     takes_long: bool = False,
     aliases: tuple[str, ...] = (),
     rest_from: str | None = None,
-    preview: Callable[..., Awaitable[Preview]] | None = None,
+    preview: Callable[..., Awaitable[Preview | None]] | None = None,
     target: str | None = None,
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None,
     before: Callable[..., Awaitable[Any]] | None = None,
@@ -345,8 +350,8 @@ def _arguments(function: Callable[..., Awaitable[Any]], hints: dict[str, Any]) -
 
 
 def compact(schema: Any, *, optional: bool = True) -> Any:
-    """A JSON Schema without what costs tokens and says nothing: generated titles and, with ``optional``, the ``null``
-    beside the one type of a parameter that may be left out."""
+    """A JSON Schema without what costs tokens and says nothing: generated titles, objects that may hold anything, and,
+    with ``optional``, the ``null`` beside the one type of a parameter that may be left out."""
     if isinstance(schema, list):
         return [compact(item, optional=optional) for item in schema]
     if not isinstance(schema, dict):
@@ -355,7 +360,7 @@ def compact(schema: Any, *, optional: bool = True) -> Any:
     for name, content in schema.items():
         if name in ("properties", "$defs"):
             kept[name] = {key: compact(value, optional=optional) for key, value in content.items()}
-        elif name != "title":
+        elif name != "title" and not (name == "additionalProperties" and content is True):
             kept[name] = compact(content, optional=optional)
     others = [one for one in kept.get("anyOf", ()) if one != {"type": "null"}]
     if optional and len(others) == 1 and len(kept["anyOf"]) == 2 and kept.get("default", ...) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
@@ -38,6 +38,10 @@ class Pages(Protocol):
         """The address of the page that shows what waits for a person. It identifies and opens nothing by itself."""
         ...
 
+    def base(self) -> str:
+        """The address of the house, without a slash at its end; empty when it is not known."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PagesAt:
@@ -46,7 +50,10 @@ class PagesAt:
     base_url: str = ""
 
     def approval(self, approval_id: UUID) -> str:
-        return f"{self.base_url.rstrip('/')}/approvals/{approval_id}"
+        return f"{self.base()}/approvals/{approval_id}"
+
+    def base(self) -> str:
+        return self.base_url.rstrip("/")
 
 
 class Answered(NamedTuple):
@@ -180,6 +187,31 @@ class _NoStore:
 NO_STORE: Final = cast("Store", _NoStore())
 
 
+class Meaning(NamedTuple):
+    """What words mean to an embedding model. Vectors of different models do not compare."""
+
+    vector: Sequence[float]
+    model: str
+
+
+class Meanings(Protocol):
+    """An embedding model, where one is configured."""
+
+    async def of(self, words: str) -> Meaning | None:
+        """What words mean; ``None`` where no model can say, or not soon enough: then words alone have to do."""
+        ...
+
+
+class NoMeanings:
+    """Without an embedding model."""
+
+    async def of(self, words: str) -> Meaning | None:
+        return None
+
+
+NO_MEANINGS: Final[Meanings] = NoMeanings()
+
+
 @dataclass(frozen=True, slots=True)
 class StorageRules:
     """How much may be stored, and for how long things about files hold. Sizes in bytes.
@@ -208,3 +240,4 @@ class Services:
     store: Store = NO_STORE
     storage: StorageRules = StorageRules()
     outside: Outside = NOTHING_OUTSIDE
+    meanings: Meanings = NO_MEANINGS

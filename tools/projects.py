@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -28,6 +29,12 @@ SHORT: Final = 100
 """Characters of instructions that fit any answer, however they are written."""
 FENCES: Final = 200
 """What the marks around words of others add."""
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
+LOOSER: Final = {
+    "never": "act without asking anybody",
+    "when_new": "ask a person only the first time for each target",
+}
+"""What a looser policy than ``always`` means."""
 
 
 class ModelParameters(BaseModel):
@@ -66,6 +73,8 @@ class Project(BaseModel):
     allow_prompt_override: bool
     model_parameters: Trusted[dict[str, Any]]
     approvals: Literal["always", "when_new", "never"] = Field(validation_alias="approval_policy")
+    registry_public: bool
+    registry_namespace: Trusted[str]
     created_at: datetime
     updated_at: datetime
     next_cursor: Trusted[str] | None = Field(default=None, description="Set when instructions go on.")
@@ -86,6 +95,12 @@ def _http_url(url: str) -> str:
 def _text(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain a NUL character")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not _NAMESPACE.fullmatch(text) or text == "shadcn":
+        raise ValueError("must be 1 to 40 lower-case letters, digits, - and _, and not shadcn, which is taken")
     return text
 
 
@@ -115,6 +130,8 @@ Approvals: TypeAlias = Annotated[
     Literal["always", "when_new", "never"],
     Field(description="When a person must allow destructive or outward calls. Loosening it asks a person."),
 ]
+RegistryPublic: TypeAlias = Annotated[bool, Field(description="Anybody may install components.")]
+RegistryNamespace: TypeAlias = Annotated[str, Field(description="Of @namespace/component."), AfterValidator(_namespace)]
 Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters"]
 
 
@@ -169,12 +186,17 @@ async def create_project(
     return _shown(row)
 
 
-async def _loosening(call: Caller, project_id: UUID, approvals: str, **_changes: object) -> Preview:
+async def _loosening(
+    call: Caller, project_id: UUID, approvals: str | None, registry_public: bool | None, **_changes: object
+) -> Preview:
     async with call.transaction() as connection:
         row = await administered(connection, project_id)
-    then = "act without asking anybody" if approvals == "never" else "ask a person only the first time for each target"
-    effect = f"After this, destructive and outward tools in project {project_id} {then}."
-    return Preview(effect, {"Project": row["name"]})
+    effects = []
+    if approvals in LOOSER:
+        effects.append(f"destructive and outward tools in project {project_id} {LOOSER[approvals]}")
+    if registry_public:
+        effects.append(f"anybody may read and install every component of project {project_id}")
+    return Preview(f"After this, {' and '.join(effects)}.", {"Project": row["name"]})
 
 
 @tool(
@@ -185,7 +207,7 @@ async def _loosening(call: Caller, project_id: UUID, approvals: str, **_changes:
     open_world=False,
     rest_from="get_project",
     preview=_loosening,
-    asks_when=lambda given: given.get("approvals") in ("when_new", "never"),
+    asks_when=lambda given: given.get("approvals") in LOOSER or bool(given.get("registry_public")),
 )
 async def update_project(
     call: Caller,
@@ -199,6 +221,8 @@ async def update_project(
     allow_prompt_override: PromptOverride | None = None,
     model_parameters: ModelParameters | None = None,
     approvals: Approvals | None = None,
+    registry_public: RegistryPublic | None = None,
+    registry_namespace: RegistryNamespace | None = None,
     clear: Annotated[list[Clearable], Field(description="Settings to put back to their default.")] = [],  # noqa: B006  never changed
 ) -> Project:
     """Change settings of a project; what is left out stays as it is. Needs the role owner or admin."""
@@ -212,6 +236,8 @@ async def update_project(
         "allow_prompt_override": allow_prompt_override,
         "model_parameters": model_parameters and model_parameters.model_dump(exclude_none=True),
         "approvals": approvals,
+        "registry_public": registry_public,
+        "registry_namespace": registry_namespace,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     twice: list[str] = sorted(set(clear) & changes.keys())

@@ -21,9 +21,10 @@ from tools.ports import Services
 pytestmark = pytest.mark.promise("HOME-31")
 
 SAMPLES: dict[str, Any] = {"name": "taken-over", "description": "x", "string": "x", "integer": 1, "boolean": True}
+SAMPLES |= {"item": {"name": "theirs", "type": "registry:ui"}, "version": "1.0.0"}
 TENANT_TABLES = (
     *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
-    *("files", "project_storage"),
+    *("files", "project_storage", "components", "component_versions", "component_blobs"),
 )
 FAMILY_IDS = {"file_id": "files"}
 """Parameters that name a row, and the table it is in."""
@@ -39,7 +40,7 @@ def arguments_for(spec: ToolSpec, project_id: UUID, row_id: UUID | None = None) 
         if name in FAMILY_IDS:
             given[name] = str(row_id or uuid7())
         elif name not in given and (required or name in SAMPLES):
-            given[name] = SAMPLES.get(name, SAMPLES[schema["type"]])
+            given[name] = SAMPLES[name] if name in SAMPLES else schema.get("enum", [SAMPLES.get(schema["type"])])[0]
     return given
 
 
