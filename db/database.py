@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ACQUIRE_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
+IDLE_SECONDS: Final = 30
+OPS_SIZE: Final = 4
 IN_LINE: Final = 1000
 LOST: Final = (
     OSError,
@@ -150,21 +152,39 @@ class Database:
         """
         return Transaction(self._pool, None)
 
+    def working(self, job_id: int, worker_id: UUID, lane: UUID) -> Transaction:
+        """A transaction as the application role inside the tenant of a job that the worker has (``db.job_queue``).
+
+        The database finds out which tenant that is. It must not stand still: nobody takes the job over meanwhile.
+        """
+        begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
+        begin += f"; SELECT ops.enter_job({job_id}, '{worker_id}')"
+        return Transaction(self._pool, begin, self._turns.of(lane))
+
     @contextlib.asynccontextmanager
     async def ops(self) -> AsyncIterator[Connection]:
         """A transaction as the ops role, which sees ids and leases only. Raises ``AppError`` when there is none."""
+        async with Transaction(await self._as_ops(), "BEGIN") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def ops_statements(self) -> AsyncIterator[Connection]:
+        """The same with each statement its own transaction, which saves two round trips."""
+        async with Transaction(await self._as_ops(), None) as connection:
+            yield connection
+
+    async def _as_ops(self) -> Pool:
         if self._ops_url is None:
             raise AppError("ops_not_configured", 503, "No ops role is configured.", "Set DATABASE_OPS_URL.")
         async with self._ops_opening:
             if self._ops_pool is None:
                 try:
                     self._ops_pool = await asyncpg.create_pool(
-                        self._ops_url, min_size=0, max_size=2, command_timeout=STATEMENT_SECONDS, init=_prepare
+                        self._ops_url, min_size=0, max_size=OPS_SIZE, command_timeout=STATEMENT_SECONDS, init=_prepare
                     )
                 except LOST as error:
                     raise unavailable() from error
-        async with Transaction(self._ops_pool, "BEGIN") as connection:
-            yield connection
+            return self._ops_pool
 
     async def ping(self, seconds: float = 2.0) -> None:
         """Raises ``AppError`` (``unavailable``) unless the database answers in time."""

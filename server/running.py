@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from server import process
 from server.app import create_app
@@ -17,6 +19,9 @@ from server.mcp import streaming
 from server.model_choice import ModelChoice
 from server.services import Services, build
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.jobs.worker import Worker
 
 WARM_SWITCH_SECONDS = 0.0005
 log = logging.getLogger("innkeeper.start")
@@ -32,20 +37,28 @@ async def run_house(
     bound: socket.socket,
     stop: process.Stop,
     announce: Callable[[], None],
+    work: bool = False,
 ) -> None:
-    """Serve until a signal; ``announce`` is called once everything answers."""
+    """Serve until a signal, and with ``work`` also work off jobs; ``announce`` is called once everything answers."""
     drain = settings.house.drain_seconds
     async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url) as services:
         app = create_app(services)
         services.engine.use(app.state.mcp_app)
         warming: list[asyncio.Task[None]] = []
+        workers: list[Worker] = []
+
+        async def warm() -> None:
+            await _warm(services, choice)
+            if work:
+                workers.append(await _start_worker(services, settings))
 
         async def ready() -> None:
             announce()
-            warming.append(asyncio.create_task(_warm(services, choice), name="warm"))
+            warming.append(asyncio.create_task(warm(), name="warm"))
 
         async def stopping() -> None:
-            await asyncio.gather(services.engine.shutdown(drain), streaming.finish(drain))
+            jobs = [worker.drain(drain) for worker in workers]
+            await asyncio.gather(services.engine.shutdown(drain), streaming.finish(drain), *jobs)
 
         try:
             await process.serve(app, bound, stop, drain_seconds=drain, on_ready=ready, on_stop=stopping)
@@ -54,6 +67,18 @@ async def run_house(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            for worker in workers:
+                await worker.drain(0)
+
+
+async def _start_worker(services: Services, settings: Settings) -> Worker:
+    """Imported here and in a thread: nothing that serves needs it."""
+    await asyncio.to_thread(importlib.import_module, "server.jobs.worker")
+    from server.jobs.worker import Worker, WorkerRules
+
+    worker = Worker(services, WorkerRules(settings.jobs.places, settings.jobs.lease_seconds))
+    await worker.start()
+    return worker
 
 
 async def _warm(services: Services, choice: ModelChoice) -> None:

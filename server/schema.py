@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import migrations
 import server
 from server.refusal import Refusal
 
+_ASSIGNED = re.compile(r'^((?:down_)?revision) = (None|"[^"]+")$', re.MULTILINE)
 _RUN = (
     "import sys; sys.path.append(sys.argv.pop(1)); from server.cli import main; "
     "raise SystemExit(main(['migrate', *sys.argv[1:]]))"
@@ -28,9 +30,22 @@ class SchemaState(StrEnum):
 
 
 def revisions() -> list[str]:
-    """Every revision this version knows, oldest first; file names carry them, so nothing heavy is imported."""
+    """Every revision this version knows, in the order they are run in. Read off the files, so that nothing heavy is
+    imported; their numbers say nothing of the order."""
     folder = Path(str(migrations.__file__)).parent / "versions"
-    return sorted(path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py"))
+    following = dict(_link(path.read_text(encoding="utf-8")) for path in folder.glob("[0-9]*_*.py"))
+    found: list[str] = []
+    before: str | None = None
+    while (revision := following.get(before)) is not None:
+        found.append(revision)
+        before = revision
+    return found
+
+
+def _link(source: str) -> tuple[str | None, str]:
+    """The revision that a migration comes after, ``None`` for the first, and its own."""
+    names = dict(_ASSIGNED.findall(source))
+    return names["down_revision"].strip('"') if names["down_revision"] != "None" else None, names["revision"].strip('"')
 
 
 def schema_state(revision: str | None) -> SchemaState:

@@ -11,7 +11,6 @@ from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
 from server.data_directory import DatabaseUrls
-from server.housekeeping import housekeeping
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
 from server.keyring import Keyring
@@ -74,20 +73,19 @@ async def build(
         await engine.open()
         dispatch = Dispatch(ToolServices(database, engine, PagesAt(public_url), limits, outside=outside))
         await dispatch.long_writes.listen()
-        async with housekeeping(database):
-            yield Services(
-                database=database,
-                authenticator=authenticator,
-                catalog=CATALOG,
-                dispatch=dispatch,
-                engine=engine,
-                models=models,
-                keyring=Keyring(root_secret.encode()),
-                public_url=public_url,
-                allowed_hosts=settings.house.allowed_hosts,
-                allowed_origins=settings.house.allowed_origins,
-                metrics_token=token.get_secret_value() if token else None,
-            )
+        yield Services(
+            database=database,
+            authenticator=authenticator,
+            catalog=CATALOG,
+            dispatch=dispatch,
+            engine=engine,
+            models=models,
+            keyring=Keyring(root_secret.encode()),
+            public_url=public_url,
+            allowed_hosts=settings.house.allowed_hosts,
+            allowed_origins=settings.house.allowed_origins,
+            metrics_token=token.get_secret_value() if token else None,
+        )
     finally:
         await engine.shutdown(0)
         await models.aclose()

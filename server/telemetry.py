@@ -24,3 +24,13 @@ def server_span(name: str, carrier: Mapping[str, str]) -> AbstractContextManager
     if not active():
         return IDLE
     return tracer.start_as_current_span(name, context=extract(carrier), kind=SpanKind.SERVER)
+
+
+def consumer_span(name: str, carrier: Mapping[str, str]) -> AbstractContextManager[Span]:
+    """A CONSUMER span around the work on one job, a child of whoever added it, by the ``traceparent`` in ``carrier``.
+
+    Exceptions are recorded on it and raised on.
+    """
+    if not active():
+        return IDLE
+    return tracer.start_as_current_span(name, context=extract(carrier), kind=SpanKind.CONSUMER)

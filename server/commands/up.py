@@ -126,6 +126,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
             bound=bound,
             stop=stop,
             announce=announce,
+            work=True,
         )
 
 

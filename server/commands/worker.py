@@ -1,12 +1,14 @@
-"""``innkeeper worker``: works off jobs. This version has no kind of job, so it checks its database and waits."""
+"""``innkeeper worker``: works off jobs, beside any number of ``innkeeper serve``, until a signal. Reads no ``.env``."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 from server import process
+from server.cli import DEFAULT_HOST, DEFAULT_PORT
 from server.commands.reading import read_settings
 from server.databases import require_servable
+from server.model_choice import choose_model
 from server.servable import REQUIRED, urls_of
 from server.settings import Settings
 from server.terminal import progress
@@ -19,9 +21,31 @@ def run(_arguments: Namespace) -> int:
 
 async def _work(settings: Settings, stop: process.Stop) -> int:
     say = progress()
-    facts = await require_servable(urls_of(settings.database), say)
-    with stop.patiently():
-        say(f"ready: PostgreSQL {facts.version}, schema {facts.revision}; no kind of job exists yet, waiting")
-        await stop.asked.wait()
+    house = settings.house
+    urls = urls_of(settings.database)
+    facts = await require_servable(urls, say)
+    from server.app import create_app
+    from server.jobs.worker import Worker, WorkerRules
+    from server.services import build
+
+    if house.root_secret is None:
+        raise RuntimeError("the root secret is required")
+    choice = await choose_model(settings.models, detect=False, data=None, progress=say)
+    # What jobs link to is where the servers are reached, not this process.
+    public_url = house.public_url or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
+    root_secret = house.root_secret.get_secret_value()
+    async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url) as services:
+        services.engine.use(create_app(services).state.mcp_app)
+        worker = Worker(services, WorkerRules(settings.jobs.places, settings.jobs.lease_seconds))
+        try:
+            with stop.patiently():
+                await worker.start()
+                places = settings.jobs.places
+                say(f"ready: PostgreSQL {facts.version}, schema {facts.revision}; up to {places} jobs at a time")
+                await stop.asked.wait()
+                say("finishing what is begun")
+                await worker.drain(house.drain_seconds)
+        finally:
+            await worker.drain(0)
     say("stopped")
     return 0

@@ -69,7 +69,9 @@ class HouseSettings(Section):
         "INNKEEPER_LOG_LEVEL", default="info", description="The least level that is written."
     )
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = variable(
-        "INNKEEPER_DRAIN_SECONDS", default=10.0, description="How long running streams may go on after a stop signal."
+        "INNKEEPER_DRAIN_SECONDS",
+        default=10.0,
+        description="How long running streams and jobs may go on after a stop signal.",
     )
 
 

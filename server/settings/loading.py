@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from server.settings.house import DatabaseSettings, HouseSettings
+from server.settings.jobs import JobSettings
 from server.settings.limits import LimitSettings
 from server.settings.models import PROVIDER_ENVIRONMENT, ModelSettings
 from server.settings.outgoing import OutgoingSettings
@@ -51,6 +52,7 @@ class Settings(Section):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     outgoing: OutgoingSettings = Field(default_factory=OutgoingSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     oauth: OAuthSettings = Field(default_factory=OAuthSettings)

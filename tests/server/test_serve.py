@@ -81,7 +81,7 @@ async def test_serve_refuses_a_schema_that_is_behind_and_works_on_a_newer_one(
 @pytest.mark.promise("HOME-07")
 async def test_worker_checks_its_database_and_waits_for_a_signal(urls: DatabaseUrls, tmp_path: Path) -> None:
     async with noted("worker", cwd=tmp_path, until="ready:", environ=environ_of(urls)) as running:
-        assert "no kind of job exists yet" in running.ready["said"]
+        assert "up to 10 jobs at a time" in running.ready["said"]
         running.process.send_signal(signal.SIGTERM)
         stopped = await ended(running.process)
     assert stopped.code == 0
@@ -141,13 +141,14 @@ async def test_a_role_that_may_not_make_roles_is_told_what_to_ask_for(empty_urls
     assert "Traceback" not in ended_.err
 
 
-def test_the_revision_of_file_names_is_the_head_of_alembic() -> None:
+def test_the_revisions_read_off_the_files_are_those_of_alembic() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
-    assert ScriptDirectory.from_config(config).get_heads() == [revisions()[-1]]
+    walked = ScriptDirectory.from_config(config).walk_revisions()
+    assert [script.revision for script in walked] == revisions()[::-1]
     assert schema_state(None) is SchemaState.absent
     assert schema_state(revisions()[0]) is SchemaState.behind
     assert schema_state(revisions()[-1]) is SchemaState.current

@@ -1,0 +1,22 @@
+"""Removes what has had its time: answers, links and sessions after a day, used approvals and dead jobs after 30."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.jobs.job import JobCall
+
+BATCH: Final = 1000
+
+
+async def clean_up(job: JobCall) -> None:
+    """Remove all that is due, a batch a transaction, so that no locks are held for long."""
+    removed = 0
+    for function in ("clean_up", "ops.clean_jobs"):
+        while True:
+            async with job.services.database.ops_statements() as connection:
+                batch = int(await connection.fetchval(f"SELECT {function}($1)", BATCH))
+            removed += batch
+            await job.progress(removed)
+            if batch < BATCH:
+                break
