@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -15,6 +16,8 @@ from typing import Literal, TextIO
 
 from pydantic import BaseModel, SecretStr
 from pydantic_core import to_json
+
+from server.outlet import Outlet
 
 request_id: ContextVar[str | None] = ContextVar("innkeeper_request_id", default=None)
 """Set by the HTTP edge for the time of a request; every line logged meanwhile carries it."""
@@ -127,18 +130,21 @@ def _spelled(value: object) -> str:
         return json.dumps(value)
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes records at once, and the lines of requests, of which there are many, some together.
+class LineHandler(logging.Handler):
+    """Passes records on at once, and the lines of requests, of which there are many, some together.
 
     A held line goes out with the next record, after ``HELD_SECONDS``, as one of ``MOST_HELD``, or when the process
-    ends, whichever comes first. So lines keep their order; only a process that is killed loses some.
+    ends, whichever comes first. So lines keep their order; only a process that is killed loses some, and one whose log
+    nobody reads (:mod:`server.outlet`).
     """
 
     direct: JsonFormatter | None = None
     """What spells lines at ``info`` that need no record."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
+        super().__init__()
+        self._stream = stream
+        self._outlet = _outlet_of(stream, self._missing)
         # Its appends and pops are whole without a lock, whichever thread makes them.
         self._held: deque[tuple[Callable[..., str], tuple[object, ...]]] = deque()
 
@@ -148,26 +154,55 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._held.append((spell, said))
         held = len(self._held)
         if held == 1:
-            asyncio.get_running_loop().call_later(HELD_SECONDS, self.flush)
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self.let_go)
         elif held >= MOST_HELD:
-            self.flush()
+            self.let_go()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._held:
-            self.flush()
-        super().emit(record)
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # noqa: BLE001  as every handler does it: what logs must not fail for its log
+            self.handleError(record)
+            return
+        self.let_go()
+        self._write(line)
 
-    def flush(self) -> None:
+    def let_go(self) -> None:
+        """Pass on the lines that are held."""
         self.acquire()
         try:
-            if self._held:
-                held = [self._held.popleft() for _ in range(len(self._held))]
-                self.stream.write("".join([spell(*said) + "\n" for spell, said in held]))
-            super().flush()
-        except (ValueError, OSError):  # the stream is closed or full: no request fails for that
-            self._held.clear()
+            held = [self._held.popleft() for _ in range(len(self._held))]
+            if held:
+                self._write("".join([spell(*said) + "\n" for spell, said in held]))
         finally:
             self.release()
+
+    def flush(self) -> None:
+        """Pass everything on and give it a moment to get out. For the end of the process."""
+        self.let_go()
+        if self._outlet is not None:
+            self._outlet.drain()
+
+    def _write(self, lines: str) -> None:
+        if self._outlet is not None:
+            self._outlet.write(lines)
+            return
+        with contextlib.suppress(ValueError, OSError):  # the stream is closed: no request fails for that
+            self._stream.write(lines)
+            self._stream.flush()
+
+    def _missing(self, lines: int) -> str:
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, "lines of this log are lost", None, None)
+        record.lines = lines
+        return self.format(record) + "\n"
+
+
+def _outlet_of(stream: TextIO, missing: Callable[[int], str]) -> Outlet | None:
+    """The way out behind a stream; ``None`` for one that is only in memory."""
+    try:
+        return Outlet(stream.fileno(), missing)
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def only_listener(logger: logging.Logger) -> LineHandler | None:

@@ -6,14 +6,18 @@ import asyncio
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from server import logs
 from server.http.access import log_access
 from server.logs import MOST_HELD, LineHandler
+from server.outlet import MOST_WAITING
 
 
 def record(message: str) -> logging.LogRecord:
@@ -55,6 +59,36 @@ async def test_a_closed_stream_fails_no_request() -> None:
     handler.hold(str, "lost")
     stream.close()
     handler.flush()
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_nobody_waits_for_a_log_that_nobody_reads_and_it_says_what_is_missing(blocking: bool) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, blocking)
+    try:
+        with os.fdopen(write, "w") as stream:
+            handler = LineHandler(stream)
+            handler.setFormatter(logs.JsonFormatter(logs.Redaction()))
+            lines = 3 * MOST_WAITING // 1_000 // MOST_HELD * MOST_HELD
+            for number in range(lines):
+                handler.hold("{:0999d}".format, number)
+            *whole, last = await asyncio.to_thread(read_until, read, "are lost")
+            handler.handle(record("again"))
+            handler.flush()
+            assert os.read(read, 1_000).endswith(b'again"}\n')
+    finally:
+        os.close(read)
+    assert [int(line) for line in whole] == list(range(len(whole)))
+    assert 500 < len(whole) < lines
+    said = json.loads(last)
+    assert (said["level"], said["lines"]) == ("warning", lines - len(whole))
+
+
+def read_until(descriptor: int, word: str) -> list[str]:
+    text = ""
+    while word not in text or not text.endswith("\n"):
+        text += os.read(descriptor, 1 << 16).decode()
+    return text.splitlines()
 
 
 async def test_a_line_without_a_record_says_what_a_record_would_and_no_secret() -> None:

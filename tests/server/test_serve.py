@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -44,9 +45,17 @@ async def test_serve_answers_a_key_and_ends_on_a_signal(urls: DatabaseUrls, hous
             assert foreign.status_code == 421
             ours = await client.get(f"{found[1]}/readyz", headers={"host": "inn.example.com"})
             assert ours.status_code == 200
+        # Nobody reads its log meanwhile: that takes some 300 lines, and the reader of this test some 600 more.
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(found[1].rpartition(":")[2]))
+        many = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 1499
+        writer.write(many + b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert (await reader.read(-1)).count(b"HTTP/1.1 200") == 1500
+        writer.close()
         stopped = await running.end(signal.SIGINT)
     assert stopped.code == 0
     assert "Traceback" not in stopped.err
+    assert stopped.err.count('"path":"/healthz"') == 1500
 
 
 @pytest.mark.promise("HOME-06", "HOME-07")
