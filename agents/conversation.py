@@ -15,6 +15,7 @@ from pydantic_ai.toolsets import ExternalToolset
 
 from agents import demo, history
 from agents.assistant import Assistant
+from agents.attachments import Attachments
 from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
@@ -50,11 +51,18 @@ class Conversation:
     """``hold`` once, then ``close`` and ``ending``, whatever came of it."""
 
     def __init__(
-        self, assistant: Assistant, tools: HouseTools, factory: ModelFactory, plan: Plan, log: EventLog
+        self,
+        assistant: Assistant,
+        tools: HouseTools,
+        factory: ModelFactory,
+        attachments: Attachments,
+        plan: Plan,
+        log: EventLog,
     ) -> None:
         self._assistant = assistant
         self._tools = tools
         self._factory = factory
+        self._attachments = attachments
         self._plan = plan
         self._narrator = Narrator(log)
         self._messages: Sequence[ModelMessage] = ()
@@ -67,10 +75,11 @@ class Conversation:
         self._model = spec.model
         deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec)
         theirs = await self._client_tools()
+        said = await self._attachments.with_bytes(plan.grant, plan.turn.messages)
         with capture_run_messages() as messages:
             self._messages = messages
             result = await self._assistant.run(
-                message_history=plan.turn.messages,
+                message_history=said,
                 model=spec.model,
                 deps=deps,
                 toolsets=[theirs] if theirs else None,

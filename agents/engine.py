@@ -29,6 +29,7 @@ from db.runs import Begun, NewRun
 from db.scopes import LENT_TO_END_USERS, Scope
 
 if TYPE_CHECKING:
+    from agents.attachments import Fetch
     from agents.history import Turn
     from agents.house_mcp import MCPApp
     from agents.kit import Kit
@@ -54,7 +55,8 @@ class RunHandle:
 class RunEngine:
     """One a process. ``start()`` at start-up, ``warm()`` after ready, ``shutdown()`` before the database closes.
 
-    ``mcp_app`` is the ASGI application behind ``/mcp``; it may be given later, before the first run, with ``use``.
+    ``mcp_app`` is the ASGI application behind ``/mcp``, ``fetch`` reads what download tickets lead to; both may be
+    given later, before the first run, with ``use``.
     """
 
     def __init__(
@@ -63,11 +65,14 @@ class RunEngine:
         models: ModelFactory,
         process_id: UUID | None = None,
         mcp_app: MCPApp | None = None,
+        *,
+        fetch: Fetch | None = None,
     ) -> None:
         self._database = database
         self._models = models
         self._owner = process_id or uuid7()
         self._mcp_app = mcp_app
+        self._fetch = fetch
         self._live: dict[UUID, LiveRun] = {}
         self._ended_as: Counter[str] = Counter()
         self._writer = EventWriter(database, self._owner)
@@ -76,9 +81,10 @@ class RunEngine:
         self._loading: asyncio.Task[Kit] | None = None
         self._closing = False
 
-    def use(self, mcp_app: MCPApp) -> None:
-        """The application that runs' tool calls go to."""
+    def use(self, mcp_app: MCPApp, fetch: Fetch | None = None) -> None:
+        """The application that runs' tool calls go to, and what reads their attachments from the store."""
         self._mcp_app = mcp_app
+        self._fetch = fetch
 
     async def open(self) -> None:
         """Begin to write, to keep leases and to hear of other processes' runs; ends runs that a dead process left."""
@@ -213,7 +219,7 @@ class RunEngine:
 
         if self._mcp_app is None:
             raise RuntimeError("the engine was given no MCP application")
-        return kit.load(self._models, self._mcp_app)
+        return kit.load(self._models, self._mcp_app, self._fetch or _no_files)
 
     def _new_run(self, principal: Principal, project: UUID, agent: str, asked: RunInput) -> NewRun:
         return NewRun(
@@ -297,6 +303,10 @@ def _named_project(principal: Principal, named: UUID | None) -> UUID | None:
     if principal.project_id is not None and named not in (None, principal.project_id):
         raise not_found("project", "This key is bound to another project; do not name one.", ELSEWHERE)
     return principal.project_id or named
+
+
+async def _no_files(url: str, most: int) -> bytes:
+    raise AppError("storage_not_configured", 503, "Runs have no place for files.", "Ask who runs this house for one.")
 
 
 def _no_project() -> AppError:

@@ -12,11 +12,14 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ag_ui.core import Message, ToolMessage, UserMessage
 from pydantic_ai.messages import (
+    AudioUrl,
     BinaryContent,
+    DocumentUrl,
+    ImageUrl,
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
@@ -26,10 +29,12 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserContent,
     UserPromptPart,
+    VideoUrl,
     repair_messages,
 )
 
 from agents.agui import without_surrogates
+from agents.attachments import is_address
 from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
@@ -37,6 +42,13 @@ from db.runs import StoredMessage
 
 OURS: Final = "innkeeper"
 CHARACTERS_PER_TOKEN: Final = 4
+Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
+LINKS: Final[dict[str, type[Link]]] = {
+    "image": ImageUrl,
+    "audio": AudioUrl,
+    "video": VideoUrl,
+    "document": DocumentUrl,
+}
 
 
 @dataclass(frozen=True)
@@ -170,12 +182,16 @@ def _text_of(part: Any) -> str:
     return str(part.text)
 
 
-def _attached(part: Any) -> BinaryContent:
+def _attached(part: Any) -> BinaryContent | Link:
+    """What a part of a message holds: its bytes, or the address of a file of the house, which is read when needed."""
     source = part.source
+    if source.type == "url" and is_address(source.value):
+        return LINKS[part.type](url=source.value, media_type=source.mime_type)
     if source.type != "data":
         raise invalid(
             f"A part of type '{part.type}' refers to its content by {source.type}, which is not read here.",
-            "Send the content itself: a source of type 'data' with base64 and a mimeType.",
+            "Upload it and send its attachment address (innkeeper://...) as a source of type 'url', or send the content"
+            " itself: a source of type 'data' with base64 and a mimeType.",
             "content_not_supported",
         )
     try:

@@ -13,6 +13,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from agents import assistant, demo, history, run_input
 from agents.assistant import Assistant
+from agents.attachments import Attachments, Fetch
 from agents.conversation import Conversation, Plan
 from agents.deps import RunDeps
 from agents.event_log import EventLog
@@ -33,6 +34,7 @@ class Kit:
     assistant: Assistant
     tools: HouseTools
     factory: ModelFactory
+    attachments: Attachments
 
     def parse(self, body: bytes) -> RunInput:
         return run_input.parse(body)
@@ -44,17 +46,18 @@ class Kit:
         return history.to_store(messages)
 
     def conversation(self, plan: Plan, log: EventLog) -> Conversation:
-        return Conversation(self.assistant, self.tools, self.factory, plan, log)
+        return Conversation(self.assistant, self.tools, self.factory, self.attachments, plan, log)
 
 
-def load(factory: ModelFactory, mcp_app: MCPApp) -> Kit:
+def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch) -> Kit:
     """Build the one agent, after a scripted turn of a copy without tools: so that no run pays for what is done once.
 
     Blocks for a while: call it in a thread.
     """
     asyncio.run(_rehearse(factory))
-    tools = HouseTools(HouseMCP(mcp_app))
-    return Kit(assistant.build(factory, tools), tools, factory)
+    mcp = HouseMCP(mcp_app)
+    tools = HouseTools(mcp)
+    return Kit(assistant.build(factory, tools), tools, factory, Attachments(mcp, fetch))
 
 
 class _NoTools(HouseTools):

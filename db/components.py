@@ -93,7 +93,7 @@ class Search:
 
 def blob_key(project_id: UUID, sha256: bytes) -> str:
     """The name of a content's object in the store."""
-    return f"{project_id}/registry/{sha256.hex()}"
+    return f"registry/{project_id}/{sha256.hex()}"
 
 
 @traced

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from db.database import Connection, Database
     from db.principal import Principal
 
+LASTING: Final = "files/"
+TEMPORARY: Final = "temporary/"
 FIRST: Final = UUID(int=0)
 LAST: Final = "\U0010ffff"
 """Behind every path: no text has this character, it is none."""
@@ -50,19 +52,25 @@ class Added:
     due_at: datetime
 
 
-def key(project_id: UUID, file_id: UUID) -> str:
-    """The name of a file's object in the store."""
-    return f"{project_id}/{file_id}"
+def key(project_id: UUID, file_id: UUID, *, temporary: bool) -> str:
+    """The name of a file's object in the store. Temporary ones stand apart, so that a store can expire them itself."""
+    return f"{TEMPORARY if temporary else LASTING}{project_id}/{file_id}"
 
 
-def ids(key: str) -> tuple[UUID, UUID] | None:
+def key_of(row: asyncpg.Record) -> str:
+    return key(row["project_id"], row["id"], temporary=row["temporary"])
+
+
+def ids(name: str) -> tuple[UUID, UUID] | None:
     """The project and the file of an object; ``None`` for an object that is not ours."""
-    project, _, file = key.partition("/")
+    kind, _, rest = name.partition("/")
+    project, _, file = rest.partition("/")
     try:
         found = UUID(project), UUID(file)
     except ValueError:
         return None
-    return found if f"{found[0]}/{found[1]}" == key else None
+    temporary = f"{kind}/" == TEMPORARY
+    return found if key(*found, temporary=temporary) == name else None
 
 
 def below(prefix: str) -> str:

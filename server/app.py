@@ -6,6 +6,7 @@ From the outside in: front door (id, clean headers, log, count, crash), host and
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,9 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from db.errors import AppError
 from server.http import calls, health, preview, runs
 from server.http.body_limit import BodyLimit
+from server.http.files import ROUTE as FILES_ROUTE
+from server.http.files import FileEdge
 from server.http.front_door import FrontDoor
 from server.http.host_guard import HostGuard
 from server.http.problem import render_app_error, render_http_exception
+from server.integrations.local_files import LocalFiles
+from server.integrations.local_tickets import PATH as FILES_PATH
 from server.mcp import endpoint
 from server.mcp.resource import MCP_PATH
 from server.metrics import Metrics
@@ -52,11 +57,14 @@ def create_app(services: Services) -> Starlette:
         "innkeeper_pool_connections", "Connections of the pool.", "state", lambda: _pool(services.database)
     )
 
-    def guarded(app: ASGIApp) -> ASGIApp:
-        return HostGuard(BodyLimit(app), services.allowed_hosts, services.allowed_origins, services.public_url)
+    def guarded(app: ASGIApp) -> HostGuard:
+        hosts, origins = services.allowed_hosts, services.allowed_origins
+        return HostGuard(BodyLimit(app), hosts, origins, services.public_url, services.files_url)
 
+    guard = guarded(mcp_app)
     app = House(
-        FrontDoor(guarded(mcp_app), metrics, MCP_PATH),
+        FrontDoor(guard, metrics, MCP_PATH),
+        _files(services, guard, metrics),
         routes=routes,
         middleware=[Middleware(FrontDoor, metrics=metrics), Middleware(guarded)],
         exception_handlers={AppError: render_app_error, HTTPException: render_http_exception},
@@ -69,17 +77,31 @@ def create_app(services: Services) -> Starlette:
 
 
 class House(Starlette):
-    """The application. What most requests ask for has a way of its own, in by the same doors and past the router."""
+    """The application. What most requests ask for has a way of its own, in by the same doors and past the router.
+    ``files``, if it serves any: they have doors of their own, through which long bodies pass."""
 
-    def __init__(self, mcp: ASGIApp, **options: Any) -> None:
+    def __init__(self, mcp: ASGIApp, files: ASGIApp | None, **options: Any) -> None:
         super().__init__(**options)
         self._mcp = mcp
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == MCP_PATH:
             await self._mcp(scope, receive, send)
+        elif self._files is not None and scope["type"] == "http" and scope["path"].startswith(FILES_PATH):
+            await self._files(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+
+def _files(services: Services, guard: HostGuard, metrics: Metrics) -> ASGIApp | None:
+    """The way to the files of this machine: under their own host if they have one, else under all of ours."""
+    store, url = services.store, services.files_url
+    if not isinstance(store, LocalFiles):
+        return None
+    own = urlsplit(url).netloc.lower() if url is not None and url != services.public_url else None
+    edge = FileEdge(store, guard.allows_host if own is None else lambda host: host.lower() == own)
+    return FrontDoor(edge, metrics, FILES_ROUTE)
 
 
 def _pool(database: Database) -> dict[str, float]:

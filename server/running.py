@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server import process
@@ -38,12 +39,14 @@ async def run_house(
     stop: process.Stop,
     announce: Callable[[], None],
     work: bool = False,
+    files: Path | None = None,
 ) -> None:
-    """Serve until a signal, and with ``work`` also work off jobs; ``announce`` is called once everything answers."""
+    """Serve until a signal, and with ``work`` also work off jobs; ``announce`` is called once everything answers.
+    ``files``: as for ``build``."""
     drain = settings.house.drain_seconds
-    async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url) as services:
+    async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url, files=files) as services:
         app = create_app(services)
-        services.engine.use(app.state.mcp_app)
+        services.engine.use(app.state.mcp_app, services.store.fetch)
         warming: list[asyncio.Task[None]] = []
         workers: list[Worker] = []
 

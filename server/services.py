@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.engine import RunEngine
 from agents.models import ModelFactory
@@ -18,10 +19,12 @@ from server.limits.limits import Limits
 from server.limits.rules import rules_of
 from server.model_choice import ModelChoice
 from server.settings.loading import Settings
+from server.stores import close_store, open_store, storage_rules
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
 from tools.ports import PagesAt
 from tools.ports import Services as ToolServices
+from tools.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Services:
     engine: RunEngine
     models: ModelFactory
     keyring: Keyring
+    store: Store
+    files_url: str | None = None
     public_url: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -43,9 +48,16 @@ class Services:
 
 @asynccontextmanager
 async def build(
-    settings: Settings, urls: DatabaseUrls, choice: ModelChoice, *, root_secret: str, public_url: str
+    settings: Settings,
+    urls: DatabaseUrls,
+    choice: ModelChoice,
+    *,
+    root_secret: str,
+    public_url: str,
+    files: Path | None = None,
 ) -> AsyncIterator[Services]:
-    """Open everything, and close it in the reverse order at the end.
+    """Open everything, and close it in the reverse order at the end. ``files``: the directory of files, unless the
+    settings say otherwise.
 
     The engine is handed its way to ``/mcp`` by whoever makes the application: ``services.engine.use(mcp_app)``.
     """
@@ -65,13 +77,17 @@ async def build(
         tenants=outside,
     )
     engine = RunEngine(database, models)
+    keyring = Keyring(root_secret.encode())
     limits = Limits(database, rules_of(settings))
     token = settings.house.metrics_token
+    store = await open_store(settings, files, keyring, public_url)
     try:
         authenticator = Authenticator(database)
         await authenticator.start()
         await engine.open()
-        dispatch = Dispatch(ToolServices(database, engine, PagesAt(public_url), limits, outside=outside))
+        rules = storage_rules(settings)
+        tools = ToolServices(database, engine, PagesAt(public_url), limits, store, rules, outside=outside)
+        dispatch = Dispatch(tools)
         await dispatch.long_writes.listen()
         yield Services(
             database=database,
@@ -80,7 +96,9 @@ async def build(
             dispatch=dispatch,
             engine=engine,
             models=models,
-            keyring=Keyring(root_secret.encode()),
+            keyring=keyring,
+            store=store,
+            files_url=settings.files.url,
             public_url=public_url,
             allowed_hosts=settings.house.allowed_hosts,
             allowed_origins=settings.house.allowed_origins,
@@ -92,4 +110,5 @@ async def build(
         if choice.local is not None:
             await choice.local.stop()
         await outside.aclose()
+        await close_store(store)
         await database.close()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.model_spec import ModelSpec
 from server.data_directory import DatabaseUrls as Urls
@@ -51,8 +52,11 @@ def local(model: LocalModel) -> ModelChoice:
 
 
 @asynccontextmanager
-async def house_on_socket(urls: DatabaseUrls, choice: ModelChoice) -> AsyncIterator[Served]:
-    """What ``innkeeper serve`` runs, on a free port of 127.0.0.1, between its start and its stop signal."""
+async def house_on_socket(
+    urls: DatabaseUrls, choice: ModelChoice, files: Path | None = None, **settings: str
+) -> AsyncIterator[Served]:
+    """What ``innkeeper serve`` runs, on a free port of 127.0.0.1, between its start and its stop signal. ``files``: the
+    directory of files, ``settings``: further variables."""
     ready = asyncio.Event()
     stopping: list[Stop] = []
     bound = bind("127.0.0.1", 0)
@@ -66,7 +70,7 @@ async def house_on_socket(urls: DatabaseUrls, choice: ModelChoice) -> AsyncItera
         stop = Stop(task)
         stopping.append(stop)
         await run_house(
-            load(dict(SETTINGS), environment="development"),
+            load({**SETTINGS, **settings}, environment="development"),
             Urls(urls.app, urls.ops),
             choice,
             root_secret=ROOT_SECRET,
@@ -74,6 +78,7 @@ async def house_on_socket(urls: DatabaseUrls, choice: ModelChoice) -> AsyncItera
             bound=bound,
             stop=stop,
             announce=ready.set,
+            files=files,
         )
         return 0
 

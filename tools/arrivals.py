@@ -13,7 +13,7 @@ from db.errors import AppError, conflict
 if TYPE_CHECKING:
     import asyncpg
 
-    from tools.store import Store
+    from tools.store import Store, StoredObject
 
 MEBIBYTE: Final = 1 << 20
 SMALLEST_PART: Final = 16 * MEBIBYTE
@@ -36,7 +36,7 @@ def parts(size: int) -> Iterator[tuple[int, int, int]]:
 
 async def missing(store: Store, row: asyncpg.Record, upload_id: str) -> list[tuple[int, int, int]]:
     """Number, offset and size of the parts that the store has not got yet, or got in another length."""
-    key = files.key(row["project_id"], row["id"])
+    key = files.key_of(row)
     arrived = {part.number: part.size for part in await store.list_parts(key, upload_id)}
     return [part for part in parts(row["size"]) if arrived.get(part[0]) != part[2]]
 
@@ -52,14 +52,13 @@ class Arrival:
 async def checked(
     store: Store, row: asyncpg.Record, progress: Callable[[float, float | None, str | None], Awaitable[None]]
 ) -> Arrival:
-    """Joins the parts of an upload in parts. The store checked single uploads by the signature of their ticket; what it
-    did not check is read through, which takes long for long files. Raises ``AppError`` for what is not as announced.
+    """Accepts what an upload brought, and joins what came in parts. What the store does not know the SHA-256 of is read
+    through if one was announced, which takes long for long files. Raises ``AppError`` for what is not as announced.
     """
-    key = files.key(row["project_id"], row["id"])
+    key = files.key_of(row)
     found = await store.head(key)
-    if found is None and row["upload_id"] is not None and not await missing(store, row, row["upload_id"]):
-        await store.complete_multipart(key, row["upload_id"], await store.list_parts(key, row["upload_id"]))
-        found = await store.head(key)
+    if found is None:
+        found = await _taken(store, row, key)
     if found is None:
         return Arrival(whole=False)
     if found.size != row["size"]:
@@ -72,6 +71,17 @@ async def checked(
     if actual != row["sha256"]:
         raise _differs("The SHA-256 of what has arrived is not the one that was announced.")
     return Arrival(whole=True, sha256=actual)
+
+
+async def _taken(store: Store, row: asyncpg.Record, key: str) -> StoredObject | None:
+    """The object made of what has come, if all of it has."""
+    upload_id = row["upload_id"]
+    if upload_id is None:
+        return await store.accept(key)
+    if await missing(store, row, upload_id):
+        return None
+    await store.complete_multipart(key, upload_id, await store.list_parts(key, upload_id))
+    return await store.head(key)
 
 
 async def _read_through(

@@ -27,6 +27,7 @@ from tools.pages import DEFAULT_ROWS, Limit, from_path_cursor, to_path_cursor
 from tools.paths import Path, Prefix, file_name
 from tools.preview import Preview
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.serving import served_as
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def _tickets(
 ) -> Upload:
     """The answer with what the client needs now. Only the very first one can do without asking how far it has come."""
     if "path" in given and not replayed and saved.size <= call.services.storage.single_bytes:
-        key = files.key(project_id, saved.id)
+        key = files.key(project_id, saved.id, temporary=given["temporary"])
         seconds = call.services.storage.ticket_seconds
         saved.ticket = _whole(call, key, saved.size, given["content_type"], given["sha256"], seconds)
         return saved
@@ -264,12 +265,13 @@ async def get_file(
     content = FileContent(**_shown(row))
     if content.status != "ready":
         return content
+    served, shown = served_as(row["content_type"])
     content.ticket = _ticket(
         call.services.store.download_ticket(
-            files.key(project_id, file_id),
+            files.key_of(row),
             filename=file_name(row["path"]),
-            content_type=row["content_type"],
-            inline=False,
+            content_type=served,
+            inline=shown,
             expires_in=call.services.storage.ticket_seconds,
         )
     )
@@ -370,10 +372,10 @@ def _upload(row: asyncpg.Record) -> Upload:
 async def _continued(call: Call, row: asyncpg.Record, max_bytes: int) -> Upload:
     """How far an upload has come, with tickets for the next of it: as many as an answer of ``max_bytes`` holds."""
     upload = _upload(row)
-    if upload.status == "ready":
+    if upload.status != "pending":
         return upload
     rules, store = call.services.storage, call.services.store
-    key = files.key(row["project_id"], row["id"])
+    key = files.key_of(row)
     seconds = _seconds_left(row, rules.ticket_seconds)
     if upload.size <= rules.single_bytes and row["upload_id"] is None:
         sha256 = row["sha256"].hex() if row["sha256"] else None

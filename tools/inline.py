@@ -6,6 +6,7 @@ import codecs
 from typing import TYPE_CHECKING, Final
 
 from db import files
+from db.errors import AppError
 from tools.contract import Document
 from tools.pages import from_offset, longest, to_offset
 from tools.result import MOST_BYTES, NOTE_BYTES
@@ -35,7 +36,7 @@ async def document(store: Store, row: asyncpg.Record) -> Document | None:
     text = is_text(row["content_type"])
     if row["size"] > (MOST_BYTES - NOTE_BYTES) * (1 if text else 3 / 4):
         return None
-    data = await store.read(files.key(row["project_id"], row["id"]), 0, row["size"]) if row["size"] else b""
+    data = await _read(store, row, 0, row["size"])
     text = text and decoded(data, whole=True) is not None
     if not text and len(data) > (MOST_BYTES - NOTE_BYTES) * 3 / 4:
         return None
@@ -51,13 +52,26 @@ async def part(store: Store, row: asyncpg.Record, cursor: str | None, room: int)
     wanted = min(max(room, SHORTEST), size - start)
     if wanted <= 0:
         return "", None
-    data = await store.read(files.key(row["project_id"], row["id"]), start, wanted)
+    data = await _read(store, row, start, wanted)
     text = decoded(data, whole=start + len(data) >= size)
     if text is None:
         return None, None
     text = longest(text, max(room, SHORTEST))
     read = start + len(text.encode())
     return text, to_offset(read, row["id"]) if read < size else None
+
+
+async def _read(store: Store, row: asyncpg.Record, offset: int, length: int) -> bytes:
+    data = await store.read(files.key_of(row), offset, length) if length else b""
+    if len(data) < length:
+        raise AppError(
+            "file_lost",
+            410,
+            "The store has no bytes of this file any more.",
+            "Delete it with delete_file, and upload it anew with create_upload.",
+            details={"next_tool": "delete_file"},
+        )
+    return data
 
 
 def decoded(data: bytes, *, whole: bool) -> str | None:

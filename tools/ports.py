@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from db.database import Database
 from db.errors import AppError
 from db.principal import Principal
-
-if TYPE_CHECKING:
-    from tools.store import Store
+from tools.store import NO_STORE, Store
 
 
 class Runs(Protocol):
@@ -170,21 +168,6 @@ class NoLimits:
 
     def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
         return NOWHERE
-
-
-class _NoStore:
-    """For a process without a place for files: whatever is asked of it says so."""
-
-    def __getattr__(self, name: str) -> object:
-        raise AppError(
-            "storage_not_configured",
-            503,
-            "This house has no place for files.",
-            "Ask who runs it to configure one.",
-        )
-
-
-NO_STORE: Final = cast("Store", _NoStore())
 
 
 class Meaning(NamedTuple):

@@ -25,6 +25,8 @@ MaxBytes: TypeAlias = Annotated[int, Field(ge=1_000, le=MOST_BYTES, description=
 
 CUT: Final = " … [{left} more characters were left out]"
 NEXT: Final = "next_cursor"
+UNCUT: Final = frozenset({NEXT, "url"})
+"""A part of an address or a cursor leads nowhere: these stay whole, whatever else has to go."""
 
 
 def asked(values: Mapping[str, Any]) -> int:
@@ -103,7 +105,7 @@ def _shorter(value: Any, excess: int) -> Any:
         if isinstance(one, str):
             longest = max(longest, (len(to_json(one)), path), key=lambda found: found[0])
         elif isinstance(one, dict):
-            places += [(inner, (*path, key)) for key, inner in one.items()]
+            places += [(inner, (*path, key)) for key, inner in one.items() if key not in UNCUT]
         elif isinstance(one, list):
             places += [(inner, (*path, index)) for index, inner in enumerate(one)]
     if not longest[1]:

@@ -27,6 +27,7 @@ async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -
         urls = urls_of(settings.database)
         await require_servable(urls, say)
         from server.running import run_house
+        from server.stores import said_of
 
         if house.root_secret is None:
             raise RuntimeError("the root secret is required")
@@ -35,6 +36,7 @@ async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -
 
         def announce() -> None:
             say(choice.said)
+            say(said_of(settings, None))
             say(f"ready: {public_url}/mcp, listening on {url_of(bound)}")
 
         await run_house(

@@ -105,6 +105,7 @@ class _Start:
 
 async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> None:
     from server.running import run_house
+    from server.stores import said_of
 
     house = start.settings.house
     detect = not start.arguments.no_detect
@@ -112,6 +113,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
 
     def announce() -> None:
         start.say(choice.said)
+        start.say(said_of(start.settings, start.data.files))
         start.announce()
 
     with _running_file(start):
@@ -127,6 +129,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
             stop=stop,
             announce=announce,
             work=True,
+            files=start.data.files,
         )
 
 

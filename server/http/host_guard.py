@@ -24,7 +24,8 @@ class HostGuard:
     """ASGI middleware that answers requests for foreign hosts, or from foreign pages, itself.
 
     ``allowed_hosts``: host names, each with or without a port; without one, any port is meant. ``allowed_origins``:
-    whole origins (``https://app.example.com``). ``public_url``'s host and origin are always allowed.
+    whole origins (``https://app.example.com``). ``public_url``'s host and origin are always allowed, ``files_url``'s,
+    when it is another, never: nothing but files is served there.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class HostGuard:
         allowed_hosts: Iterable[str] = (),
         allowed_origins: Iterable[str] = (),
         public_url: str | None = None,
+        files_url: str | None = None,
     ) -> None:
         self.app = app
         self._hosts = {host.strip().lower() for host in (*LOOPBACK, *allowed_hosts) if host.strip()}
@@ -40,6 +42,7 @@ class HostGuard:
         if public_url:
             self._hosts.add(urlsplit(public_url).netloc.lower())
             self._origins.add(_origin(public_url))
+        self._not_here = urlsplit(files_url).netloc.lower() if files_url and files_url != public_url else None
         # Real traffic repeats a handful of values; refusals are not remembered, so a flood of names costs no memory.
         self._known_hosts: set[bytes] = set()
         self._known_origins: set[bytes] = set()
@@ -94,6 +97,8 @@ class HostGuard:
     def allows_host(self, host: str) -> bool:
         """Whether the value of a Host header is one of ours. Ports must be numbers: no prefix trick gets through."""
         host = host.lower()
+        if host == self._not_here:
+            return False
         if host in self._hosts:
             return True
         name, colon, port = host.rpartition(":")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from server.settings.files import FileSettings
 from server.settings.house import DatabaseSettings, HouseSettings
 from server.settings.jobs import JobSettings
 from server.settings.limits import LimitSettings
@@ -53,6 +54,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     outgoing: OutgoingSettings = Field(default_factory=OutgoingSettings)
     jobs: JobSettings = Field(default_factory=JobSettings)
+    files: FileSettings = Field(default_factory=FileSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     oauth: OAuthSettings = Field(default_factory=OAuthSettings)

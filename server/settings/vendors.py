@@ -9,7 +9,6 @@ from server.settings.section import HttpUrl, Section, variable
 MAIL = "mail"
 SIGN_IN = "sign-in and account pages"
 TELEMETRY = "telemetry exporters"
-FILES = "file storage"
 
 
 class ResendSettings(Section):
@@ -76,27 +75,30 @@ class OTelSettings(Section):
 
 
 class AwsSettings(Section):
-    """An S3-compatible store; without one, files stay on the local disk."""
+    """An S3-compatible store; without a bucket, files stay on the local disk."""
 
     access_key_id: str | None = variable(
-        "AWS_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID", description="The store's key id.", used_from=FILES
+        "AWS_ACCESS_KEY_ID",
+        "S3_ACCESS_KEY_ID",
+        description="The store's key id. Without one: the role of the machine, container or profile, as AWS SDKs find "
+        "it.",
     )
     secret_access_key: SecretStr | None = variable(
-        "AWS_SECRET_ACCESS_KEY", "S3_SECRET_ACCESS_KEY", description="The store's secret key.", used_from=FILES
+        "AWS_SECRET_ACCESS_KEY", "S3_SECRET_ACCESS_KEY", description="The store's secret key."
     )
-    session_token: SecretStr | None = variable(
-        "AWS_SESSION_TOKEN", description="With temporary credentials.", used_from=FILES
-    )
-    region: str | None = variable(
-        "AWS_REGION", "AWS_DEFAULT_REGION", "S3_REGION", description="The store's region.", used_from=FILES
-    )
+    session_token: SecretStr | None = variable("AWS_SESSION_TOKEN", description="With temporary credentials.")
+    region: str | None = variable("AWS_REGION", "AWS_DEFAULT_REGION", "S3_REGION", description="The store's region.")
     endpoint_url: HttpUrl | None = variable(
         "AWS_ENDPOINT_URL_S3",
         "AWS_ENDPOINT_URL",
         "S3_ENDPOINT",
         description="The address of an S3-compatible store that is not Amazon's.",
-        used_from=FILES,
     )
     bucket: str | None = variable(
-        "AWS_S3_BUCKET", "S3_BUCKET", description="The bucket that holds files.", used_from=FILES
+        "AWS_S3_BUCKET", "S3_BUCKET", description="The bucket that holds files, and nothing else."
+    )
+    path_style: bool | None = variable(
+        "AWS_S3_FORCE_PATH_STYLE",
+        "S3_FORCE_PATH_STYLE",
+        description="Whether the bucket stands in the path of addresses. Default: yes with an endpoint of one's own.",
     )

@@ -63,8 +63,8 @@ async def inn(cluster: EmbeddedPostgres) -> AsyncIterator[Inn]:
         urls = DatabaseUrls(cluster.url(name, "innkeeper_app"), cluster.url(name, "innkeeper_ops"))
         choice = ModelChoice(None, {}, {}, None, "none")
         settings = load({}, environment="development")
-        address = {"root_secret": "0123456789" * 4, "public_url": "http://localhost"}
-        async with build(settings, urls, choice, **address) as services:
+        secret, address = "0123456789" * 4, "http://localhost"
+        async with build(settings, urls, choice, root_secret=secret, public_url=address) as services:
             yield Inn(services, token, reader)
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:

@@ -19,10 +19,13 @@ def _moment(seconds: int = 0) -> datetime:
 
 @dataclass
 class MemoryStore:
-    """``sums``: whether it knows SHA-256 sums, as some stores do. ``asked``: the tickets it was asked for."""
+    """``sums``: whether it knows SHA-256 sums, as some stores do. ``asked``: the tickets it was asked for, ``incoming``
+    what was sent and not accepted, ``sealed`` the keys whose upload tickets bring nothing any more."""
 
     sums: bool = True
     objects: dict[str, tuple[bytes, StoredObject]] = field(default_factory=dict)
+    incoming: dict[str, bytes] = field(default_factory=dict)
+    sealed: set[str] = field(default_factory=set)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     away: bool = False
@@ -42,11 +45,18 @@ class MemoryStore:
     def part_ticket(self, key: str, upload_id: str, number: int, size: int, expires_in: int) -> Ticket:
         return self._ticket("PUT", f"{key}/{upload_id}/{number}", expires_in)
 
+    async def fetch(self, url: str, most: int) -> bytes:
+        key = url.removeprefix("https://store.example.test/").partition("?")[0]
+        return self.objects[key][0]
+
+    def send(self, key: str, data: bytes) -> None:
+        """As if a client had used an upload ticket."""
+        if key not in self.sealed:
+            self.incoming[key] = data
+
     def hold(self, key: str, data: bytes, *, age: timedelta = timedelta(0)) -> None:
-        """As if a client had sent these bytes."""
         digest = hashlib.sha256(data).hexdigest() if self.sums else None
-        modified = _moment() - age
-        self.objects[key] = (data, StoredObject(key, len(data), "etag", "text/plain", modified, digest))
+        self.objects[key] = (data, StoredObject(key, len(data), _moment() - age, digest))
 
     def forget_sum(self, key: str) -> None:
         data, found = self.objects[key]
@@ -58,7 +68,8 @@ class MemoryStore:
         return upload_id
 
     async def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        return [Part(number, len(data), f"e{number}") for number, data in sorted(self.uploads[upload_id].items())]
+        held = self.uploads.get(upload_id, {})
+        return [Part(number, len(data), f"e{number}") for number, data in sorted(held.items())]
 
     async def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
         held = self.uploads.pop(upload_id)
@@ -68,9 +79,23 @@ class MemoryStore:
     async def abort_multipart(self, key: str, upload_id: str) -> None:
         self.uploads.pop(upload_id, None)
 
+    async def accept(self, key: str) -> StoredObject | None:
+        self._require_there()
+        if key in self.incoming and key not in self.objects:
+            self.hold(key, self.incoming[key])
+        return await self.head(key)
+
+    async def seal(self, key: str) -> None:
+        self._require_there()
+        self.sealed.add(key)
+        self.incoming.pop(key, None)
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        self._require_there()
+        self.hold(key, data)
+
     async def head(self, key: str) -> StoredObject | None:
-        if self.away:
-            raise AppError("store_unavailable", 503, "The store cannot be reached.", "Try again shortly.", True, 2)
+        self._require_there()
         found = self.objects.get(key)
         return found[1] if found else None
 
@@ -82,16 +107,19 @@ class MemoryStore:
         for start in range(0, len(data), CHUNK):
             yield data[start : start + CHUNK]
 
-    async def put(self, key: str, data: bytes, content_type: str, if_absent: bool = False) -> None:
-        self.hold(key, data)
-
     async def delete(self, keys: Iterable[str]) -> None:
-        if self.away:
-            raise AppError("store_unavailable", 503, "The store cannot be reached.", "Try again shortly.", True, 2)
+        self._require_there()
         for key in keys:
             self.objects.pop(key, None)
 
-    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
         for key in sorted(self.objects):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key > after:
                 yield self.objects[key][1]
+
+    async def sweep(self, before: datetime) -> int:
+        return 0
+
+    def _require_there(self) -> None:
+        if self.away:
+            raise AppError("store_unavailable", 503, "The store cannot be reached.", "Try again shortly.", True, 2)

@@ -27,6 +27,7 @@ from server.keyring import Keyring
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
+from tools.store import NO_STORE, Store
 
 if TYPE_CHECKING:
     from db.database import Database
@@ -90,6 +91,8 @@ class EdgeServices:
     database: PingedDatabase = field(default_factory=PingedDatabase)
     engine: Any = field(default_factory=lambda: SimpleNamespace(states=lambda: {"live": 0}))
     keyring: Keyring = field(default_factory=lambda: Keyring(b"a root that only tests have"))
+    store: Store = NO_STORE
+    files_url: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None

@@ -321,8 +321,8 @@ async def test_a_process_as_it_serves_hears_what_another_is_asked(
     elsewhere: Process, urls: DatabaseUrls, tenant: Tenant
 ) -> None:
     settings, model = load({}, environment="development"), scripted("http://127.0.0.1:9")
-    address = {"root_secret": "a root secret that only tests have, 0123456789", "public_url": "http://localhost"}
-    async with build(settings, Urls(urls.app, urls.ops), model, **address) as services:
+    secret, address = "a root secret that only tests have, 0123456789", "http://localhost"
+    async with build(settings, Urls(urls.app, urls.ops), model, root_secret=secret, public_url=address) as services:
         await services.database.listener.wait()
         held = asyncio.Event()
 

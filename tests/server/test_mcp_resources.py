@@ -172,7 +172,7 @@ async def put(
         " VALUES ($1, $2, $3, $4, $5, 'ready', $6, $6)",
         *(tenant.project_id, file_id, path, len(data), kind, tenant.user_id),
     )
-    store.hold(f"{tenant.project_id}/{file_id}", data)
+    store.hold(f"files/{tenant.project_id}/{file_id}", data)
     return str(file_id)
 
 

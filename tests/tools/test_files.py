@@ -7,9 +7,12 @@ import hashlib
 import json
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
+from pydantic_core import to_json
 
+from db import files
 from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
@@ -19,6 +22,7 @@ from tools.arrivals import MEBIBYTE, SMALLEST_PART, part_size, parts
 from tools.dispatch import Dispatch
 from tools.paths import file_name
 from tools.ports import Services, StorageRules
+from tools.result import fitted
 
 pytestmark = pytest.mark.promise("STO-01")
 
@@ -44,7 +48,10 @@ class Desk:
         return caught.value
 
     def send(self, file_id: str, data: bytes) -> None:
-        self.store.hold(f"{self.tenant.project_id}/{file_id}", data)
+        self.store.send(self.key(file_id), data)
+
+    def key(self, file_id: str) -> str:
+        return files.key(self.tenant.project_id, UUID(file_id), temporary=False)
 
     async def file(self, path: str, data: bytes = b"text", **arguments: Any) -> str:
         """A file that is ready; its id."""
@@ -116,9 +123,9 @@ async def test_what_differs_from_what_was_announced_is_never_ready(desk: Desk) -
     desk.send(summed["id"], b"abX")
     unknown = await desk.call("create_upload", path="unknown", size=3, sha256=hashlib.sha256(b"abc").hexdigest())
     desk.send(unknown["id"], b"abX")
-    desk.store.forget_sum(f"{desk.tenant.project_id}/{unknown['id']}")
 
     for made in (sized, summed, unknown):
+        desk.store.sums = made is not unknown
         error = await desk.refused("confirm_upload", file_id=made["id"])
         assert (error.code, error.status) == ("upload_differs", 409)
         assert (await desk.call("get_file", file_id=made["id"]))["status"] == "pending"
@@ -128,7 +135,7 @@ async def test_a_sum_that_no_store_computed_is_computed_by_reading_all(desk: Des
     data = b"x" * 300_000
     made = await desk.call("create_upload", path="long.bin", size=len(data), sha256=hashlib.sha256(data).hexdigest())
     desk.send(made["id"], data)
-    desk.store.forget_sum(f"{desk.tenant.project_id}/{made['id']}")
+    desk.store.sums = False
 
     assert (await desk.call("confirm_upload", file_id=made["id"]))["status"] == "ready"
 
@@ -171,7 +178,7 @@ async def test_a_long_file_goes_in_parts_and_goes_on_where_it_stopped(with_rules
     assert (await desk.call("confirm_upload", file_id=made["id"]))["missing"] == 1
     held[3] = data[-5:]
     assert (await desk.call("confirm_upload", file_id=made["id"]))["status"] == "ready"
-    assert desk.store.objects[f"{desk.tenant.project_id}/{made['id']}"][0] == data
+    assert desk.store.objects[desk.key(made["id"])][0] == data
 
 
 async def test_two_callers_that_begin_the_same_upload_in_parts_go_on_with_one(with_rules: Any) -> None:
@@ -481,3 +488,13 @@ async def test_words_of_others_are_fenced_and_tickets_are_not(desk: Desk) -> Non
 )
 def test_the_name_in_a_ticket_has_only_letters_that_are_safe_everywhere(path: str, name: str) -> None:
     assert file_name(path) == name
+
+
+def test_the_address_of_a_ticket_is_never_cut_however_short_the_answer_has_to_be() -> None:
+    url = "https://store.example.test/?" + "x" * 900
+    answer = to_json({"ticket": {"url": url}, "note": "y" * 600, "next_cursor": "z" * 600})
+
+    kept = json.loads(fitted(answer, 1000, ()))
+
+    assert (kept["ticket"]["url"], kept["next_cursor"]) == (url, "z" * 600)
+    assert "more characters were left out" in kept["note"]

@@ -102,7 +102,7 @@ async def test_a_component_is_published_and_read_back_as_it_was_written(shelf: S
     assert list(whole["cssVars"]["light"]) == ["z", "a"]
     sha256 = hashlib.sha256(code.encode()).hexdigest()
     assert whole["files"][0]["sha256"] == sha256
-    assert store.objects[f"{shelf.tenant.project_id}/registry/{sha256}"][0] == code.encode()
+    assert store.objects[f"registry/{shelf.tenant.project_id}/{sha256}"][0] == code.encode()
 
 
 @pytest.mark.promise("REG-01")

@@ -64,7 +64,7 @@ async def made_file(dispatch: Dispatch, store: MemoryStore, tenant: Tenant, path
     """A ready file of the tenant."""
     given = {"project_id": str(tenant.project_id)}
     made = await dispatch.call(tenant.principal, "create_upload", {**given, "path": path, "size": 1})
-    store.hold(f"{tenant.project_id}/{made.structured['id']}", b"x")
+    store.send(f"files/{tenant.project_id}/{made.structured['id']}", b"x")
     await dispatch.call(tenant.principal, "confirm_upload", {**given, "file_id": made.structured["id"]})
     return UUID(made.structured["id"])
 

@@ -1,0 +1,144 @@
+"""Files of a project in a run: an agent gets a ticket through MCP as its caller, and the bytes with it from the store.
+
+So the bytes of an attachment never go through a tool's answer, whose length is bounded, and what an agent may read is
+decided where it is for everybody: by the tool ``get_file``. In a message an attachment is an address; its bytes take
+its place when the messages go to a model, and are stored nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from pydantic_ai.messages import BinaryContent, FileUrl, ModelMessage, ModelRequest, UserContent, UserPromptPart
+
+from agents.house_mcp import CallRefusedError, HouseMCP
+from db.errors import AppError, invalid
+from db.principal import Principal
+
+LARGEST: Final = 20 << 20
+"""Bytes of one attachment, and of all of one run together."""
+_ADDRESS: Final = re.compile(r"innkeeper://projects/([0-9a-f-]{36})/files/([0-9a-f-]{36})", re.ASCII)
+
+
+class Fetch(Protocol):
+    """Reads what the address of a download ticket leads to: ``tools.store.Store.fetch``."""
+
+    async def __call__(self, url: str, most: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """``name``: its path in the project."""
+
+    data: bytes
+    media_type: str
+    name: str
+
+
+def address(project_id: UUID, file_id: UUID) -> str:
+    """What a message calls a file by; also the address of its MCP resource."""
+    return f"innkeeper://projects/{project_id}/files/{file_id}"
+
+
+def is_address(url: str) -> bool:
+    return _ADDRESS.fullmatch(url) is not None
+
+
+class Attachments:
+    """Reads attachments for every run of a process: each as the grant it is asked with."""
+
+    def __init__(self, mcp: HouseMCP, fetch: Fetch) -> None:
+        self._mcp = mcp
+        self._fetch = fetch
+
+    async def read(self, grant: Principal, url: str, most: int = LARGEST) -> Attachment:
+        """The file at an :func:`address`. One that was sent and never confirmed is confirmed first.
+
+        Raises ``AppError``: ``attachment_unreadable`` for what this caller cannot read or what has not arrived,
+        ``content_too_large`` over ``most`` bytes.
+        """
+        found = _ADDRESS.fullmatch(url)
+        if found is None:
+            raise _unreadable(f"{url[:100]!r} is no address of a file.")
+        where = {"project_id": found[1], "file_id": found[2]}
+        file = await self._call(grant, "get_file", where)
+        if file["status"] == "pending":
+            await self._call(grant, "confirm_upload", where)
+            file = await self._call(grant, "get_file", where)
+        if file["size"] > most:
+            raise AppError(
+                "content_too_large",
+                413,
+                f"An attachment has {file['size']} bytes, and there is room for {most}: a run takes {LARGEST} in all.",
+                "Attach less, or let the agent read the file in parts with get_file.",
+            )
+        if file["ticket"] is None:
+            raise _unreadable(f"File {found[2]} has not arrived: its status is {file['status']}.")
+        data = await self._fetch(file["ticket"]["url"], most)
+        return Attachment(data, file["content_type"], file["path"])
+
+    async def with_bytes(self, grant: Principal, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+        """The messages with the bytes of attachments in place of their addresses. Raises as :meth:`read` does."""
+        wanted = {
+            part.url: None
+            for message in messages
+            if isinstance(message, ModelRequest)
+            for prompt in message.parts
+            if isinstance(prompt, UserPromptPart) and not isinstance(prompt.content, str)
+            for part in prompt.content
+            if isinstance(part, FileUrl) and is_address(part.url)
+        }
+        if not wanted:
+            return list(messages)
+        read: dict[str, Attachment] = {}
+        left = LARGEST
+        for url in wanted:
+            read[url] = await self.read(grant, url, left)
+            left -= len(read[url].data)
+        return [_filled(message, read) for message in messages]
+
+    async def _call(self, grant: Principal, tool: str, where: dict[str, str]) -> dict[str, Any]:
+        key = f"{grant.run_id}:attachment:{tool}:{where['file_id']}"
+        try:
+            result = await self._mcp.call_tool(grant, tool, where, key)
+        except CallRefusedError as refused:
+            raise _unreadable(refused.message) from None
+        if result.get("isError") or "structuredContent" not in result:
+            error = (result.get("_meta") or {}).get("innkeeper/error") or {}
+            raise _unreadable(str(error.get("message", "The file cannot be read.")))
+        answer: dict[str, Any] = result["structuredContent"]
+        return answer
+
+
+def _filled(message: ModelMessage, read: dict[str, Attachment]) -> ModelMessage:
+    if not isinstance(message, ModelRequest):
+        return message
+    return replace(
+        message, parts=[_prompt(part, read) if isinstance(part, UserPromptPart) else part for part in message.parts]
+    )
+
+
+def _prompt(prompt: UserPromptPart, read: dict[str, Attachment]) -> UserPromptPart:
+    if isinstance(prompt.content, str):
+        return prompt
+    return replace(prompt, content=[_content(part, read) for part in prompt.content])
+
+
+def _content(part: UserContent, read: dict[str, Attachment]) -> UserContent:
+    attachment = read.get(part.url) if isinstance(part, FileUrl) else None
+    if attachment is None:
+        return part
+    return BinaryContent(data=attachment.data, media_type=attachment.media_type)
+
+
+def _unreadable(message: str) -> AppError:
+    return invalid(
+        message,
+        "Upload the file with create_upload or /storage/presign, and attach it by the address its ticket came with.",
+        "attachment_unreadable",
+        {"next_tool": "list_files"},
+    )
