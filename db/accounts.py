@@ -15,19 +15,20 @@ import asyncpg
 
 from db.errors import AppError, invalid, not_found
 from db.ids import uuid7
-from db.scopes import ALL_SCOPES
-from db.tokens import HINT, is_wellformed, new_token, token_hash
+from db.scopes import ALL_SCOPES, Scope
+from db.tokens import FEED_KEY, HINT, is_wellformed, new_token, token_hash
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 FIRST_EMAIL: Final = "owner@localhost"
-_KEY_COLUMNS: Final = "id, name, hint, user_id, project_id, scopes, read_only, created_at, expires_at, revoked_at"
+_KEY_COLUMNS: Final = "id, kind, name, hint, user_id, project_id, scopes, read_only, created_at, expires_at, revoked_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret key as it may be shown: never the token."""
+    """A key as it may be shown: never the token. ``kind``: ``secret``, or ``feed`` for a registry's feed."""
 
     id: UUID
+    kind: str
     name: str
     hint: str
     user_id: UUID
@@ -99,10 +100,8 @@ async def create_key(
     unknown = [scope for scope in chosen if scope not in ALL_SCOPES]
     if unknown:
         raise invalid(f"Unknown scope: {', '.join(unknown)}.", f"Scopes are {', '.join(sorted(ALL_SCOPES))}.")
-    if project_id is not None and not await owner.fetchval(
-        "SELECT EXISTS (SELECT FROM project_members WHERE project_id = $1 AND user_id = $2)", project_id, user_id
-    ):
-        raise not_found("project", "Name a project that this user is a member of.")
+    if project_id is not None:
+        await _require_member(owner, user_id, project_id)
     token = token or new_token()
     if not is_wellformed(token):
         raise invalid("That is not a key of Innkeeper's form.", "Remove the key file and start again.")
@@ -115,10 +114,31 @@ async def create_key(
     return key_id, token
 
 
+async def create_feed_key(
+    owner: Owner, user_id: UUID, project_id: UUID, *, name: str = "", expires_at: datetime | None = None
+) -> tuple[UUID, str]:
+    """Make a key that installs from the registry of one project, and does nothing else; as :func:`create_key`."""
+    await _require_member(owner, user_id, project_id)
+    token, key_id = new_token(FEED_KEY), uuid7()
+    await owner.execute(
+        "INSERT INTO credentials (id, kind, user_id, project_id, name, hint, token_hash, scopes, read_only, expires_at)"
+        " VALUES ($1, 'feed', $2, $3, $4, $5, $6, $7, true, $8)",
+        *(key_id, user_id, project_id, name, token[:HINT], token_hash(token), [Scope.registry_read], expires_at),
+    )
+    return key_id, token
+
+
+async def _require_member(owner: Owner, user_id: UUID, project_id: UUID) -> None:
+    if not await owner.fetchval(
+        "SELECT EXISTS (SELECT FROM project_members WHERE project_id = $1 AND user_id = $2)", project_id, user_id
+    ):
+        raise not_found("project", "Name a project that this user is a member of.")
+
+
 async def list_keys(owner: Owner, user_id: UUID | None = None) -> list[Key]:
     rows = await owner.fetch(
         f"SELECT {_KEY_COLUMNS} FROM credentials"  # noqa: S608  fixed text
-        " WHERE kind = 'secret' AND ($1::uuid IS NULL OR user_id = $1) ORDER BY id",
+        " WHERE kind IN ('secret', 'feed') AND ($1::uuid IS NULL OR user_id = $1) ORDER BY id",
         user_id,
     )
     return [Key(**_plain(row)) for row in rows]

@@ -15,6 +15,8 @@ ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 BODY: Final = 43
 CHECK: Final = 6
 SECRET_KEY: Final = "ik_sk_"  # noqa: S105  the public prefix, not a secret
+FEED_KEY: Final = "ik_fk_"
+"""Of the keys that only the registry's feed takes."""
 HINT: Final = len(SECRET_KEY) + 4
 _VALID: Final = frozenset(ALPHABET)
 _PROCESS: Final = secrets.token_bytes(32)

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
-from server.http import calls, health, preview, runs
+from server.http import calls, health, preview, registry_feed, runs
 from server.http.body_limit import BodyLimit
 from server.http.files import ROUTE as FILES_ROUTE
 from server.http.files import FileEdge
@@ -49,6 +49,7 @@ def create_app(services: Services) -> Starlette:
         *preview.routes(services, mcp_app.resource),
         *calls.routes(services, mcp_app.resource),
         *runs.routes(services),
+        *registry_feed.routes(services),
         *approvals.routes(services),
         *health.routes(services.database, metrics, services.metrics_token),
     ]

@@ -38,20 +38,34 @@ async def _run(arguments: Namespace) -> int:
 async def _create(connection: Connection, arguments: Namespace) -> None:
     user_id = await user_named(connection, arguments.user)
     expires_at = datetime.now(UTC) + timedelta(days=arguments.days) if arguments.days else None
-    key_id, token = await accounts.create_key(
-        connection,
-        user_id,
-        name=arguments.name,
-        project_id=_uuid(arguments.project, "--project") if arguments.project else None,
-        scopes=arguments.scope,
-        read_only=arguments.read_only,
-        expires_at=expires_at,
-    )
+    project_id = _uuid(arguments.project, "--project") if arguments.project else None
+    if arguments.feed:
+        key_id, token = await _create_feed_key(connection, user_id, project_id, arguments, expires_at)
+    else:
+        key_id, token = await accounts.create_key(
+            connection,
+            user_id,
+            name=arguments.name,
+            project_id=project_id,
+            scopes=arguments.scope,
+            read_only=arguments.read_only,
+            expires_at=expires_at,
+        )
     if arguments.json:
         put(json.dumps({"id": str(key_id), "key": token}))
         return
     note(f"Key {key_id}. It is shown this once:")
     put(token)
+
+
+async def _create_feed_key(
+    connection: Connection, user_id: UUID, project_id: UUID | None, arguments: Namespace, expires_at: datetime | None
+) -> tuple[UUID, str]:
+    if project_id is None:
+        raise Refusal("--feed makes a key of one project's registry: name it with --project.")
+    if arguments.scope or arguments.read_only:
+        raise Refusal("--feed makes a key that only reads a registry's feed: leave --scope and --read-only out.")
+    return await accounts.create_feed_key(connection, user_id, project_id, name=arguments.name, expires_at=expires_at)
 
 
 async def _list(connection: Connection, arguments: Namespace) -> None:
@@ -62,7 +76,7 @@ async def _list(connection: Connection, arguments: Namespace) -> None:
         return
     for key in keys:
         state = "revoked" if key.revoked_at else "expired" if _expired(key) else "live"
-        rights = "read-only" if key.read_only else ",".join(key.scopes)
+        rights = "feed" if key.kind == "feed" else "read-only" if key.read_only else ",".join(key.scopes)
         where = f"project {key.project_id}" if key.project_id else "all projects"
         put(f"{key.id}  {key.hint}…  {state:<7}  {where}  {rights}  {key.name}")
 
@@ -107,6 +121,7 @@ def _expired(key: accounts.Key) -> bool:
 def _shown(key: accounts.Key) -> dict[str, object]:
     return {
         "id": str(key.id),
+        "kind": key.kind,
         "name": key.name,
         "hint": key.hint,
         "user_id": str(key.user_id),
