@@ -24,6 +24,11 @@ def node() -> str:
     return str(home() / "bin" / "node")
 
 
+def npm() -> str:
+    """npm's real start: the wheel's own "npm" is a copy of a symbolic link and does not find its library."""
+    return str(home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+
+
 def environment() -> dict[str, str]:
     """This process's environment in which ``node`` is ours, for programs that start it by name."""
     return {**os.environ, "PATH": f"{home() / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -40,9 +45,7 @@ def install(folder: Path) -> Path:
         fcntl.flock(guard, fcntl.LOCK_EX)
         installed = modules / FINGERPRINT
         if not installed.exists() or installed.read_bytes() != lock:
-            # The wheel's own "npm" is a copy of a symbolic link and does not find its library: npm's real start.
-            npm = home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            command = [node(), str(npm), "ci", "--no-progress"]
+            command = [node(), npm(), "ci", "--no-progress"]
             run = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
             if run.returncode:
                 raise RuntimeError(f"npm ci failed in {folder}:\n{run.stdout}\n{run.stderr}")

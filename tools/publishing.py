@@ -66,9 +66,9 @@ async def store_contents(services: Services, principal: Principal, project_id: U
         async with gate:
             await services.store.put(components.blob_key(project_id, sha256), contents[sha256], CONTENT_TYPE)
 
-    async with asyncio.TaskGroup() as group:
-        for one in absent:
-            group.create_task(put(one))
+    for outcome in await asyncio.gather(*(put(one) for one in absent), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def publish(

@@ -41,14 +41,15 @@ class JavaScript:
         start = self.modules / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build" / "index.js"
         return await self.run(str(start), "--cli", *arguments)
 
-    async def run(self, *command: str) -> Ended:
+    async def run(self, *command: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> Ended:
         process = await asyncio.create_subprocess_exec(
             node.node(),
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=node.environment(),
+            cwd=folder,
+            env=environment or node.environment(),
         )
         try:
             async with asyncio.timeout(SECONDS):
