@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from uuid import UUID
-
-import asyncpg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import asyncpg
+
     from db.database import Connection
+
+    Ops: TypeAlias = Connection | asyncpg.Connection[asyncpg.Record]
 
 CHANNEL: Final = "innkeeper_jobs"
 LOST_STATE: Final = "IK001"
@@ -83,7 +85,7 @@ class Workers:
 
 
 async def pick(
-    connection: Connection,
+    connection: Ops,
     worker: UUID,
     attempts: dict[str, int],
     *,
@@ -104,19 +106,19 @@ async def pick(
     )
 
 
-async def next_due(connection: Connection, kinds: Sequence[str]) -> float | None:
+async def next_due(connection: Ops, kinds: Sequence[str]) -> float | None:
     """In how many seconds something is due; ``None`` when nothing is in sight."""
     return cast("float | None", await connection.fetchval("SELECT ops.next_due($1)", kinds))
 
 
-async def renew(connection: Connection, worker: UUID, jobs: Sequence[int]) -> list[int]:
+async def renew(connection: Ops, worker: UUID, jobs: Sequence[int]) -> list[int]:
     """Keep ``jobs`` the worker's own for another lease; answers those that are no more."""
     rows = await connection.fetch("SELECT * FROM ops.renew_jobs($1, $2)", worker, jobs)
     return [int(row[0]) for row in rows]
 
 
 async def settle(
-    connection: Connection,
+    connection: Ops,
     worker: UUID,
     job: int,
     kind: str,
@@ -137,16 +139,16 @@ async def settle(
     )
 
 
-async def progress(connection: Connection, worker: UUID, job: int, done: int, total: int | None) -> None:
+async def progress(connection: Ops, worker: UUID, job: int, done: int, total: int | None) -> None:
     await connection.execute("SELECT ops.progress_job($1, $2, $3, $4)", worker, job, done, total)
 
 
-async def leave(connection: Connection, worker: UUID) -> None:
+async def leave(connection: Ops, worker: UUID) -> None:
     """The worker is gone, and was not lost."""
     await connection.execute("SELECT ops.leave($1)", worker)
 
 
-async def fire(connection: Connection, schedules: Sequence[tuple[str, str, datetime, datetime]]) -> float:
+async def fire(connection: Ops, schedules: Sequence[tuple[str, str, datetime, datetime]]) -> float:
     """Add the jobs of the schedules whose time has come: kind, expression, its next moment and the one after that.
 
     Answers in how many seconds the next one comes. Any number of processes may ask: each moment counts once.
@@ -157,7 +159,7 @@ async def fire(connection: Connection, schedules: Sequence[tuple[str, str, datet
 
 
 async def page(
-    connection: Connection,
+    connection: Ops,
     *,
     state: State | None = None,
     kind: str | None = None,
@@ -172,22 +174,22 @@ async def page(
     return [JobRow(**row) for row in rows]
 
 
-async def retry(connection: Connection, *, jobs: Sequence[int] = (), kind: str | None = None) -> list[int]:
+async def retry(connection: Ops, *, jobs: Sequence[int] = (), kind: str | None = None) -> list[int]:
     """Begin dead jobs anew: by id, which also ends the wait of one that backs off, or all of a kind. Answers which."""
     rows = await connection.fetch("SELECT * FROM ops.retry_jobs($1, $2)", jobs, kind)
     return sorted(int(row[0]) for row in rows)
 
 
-async def counts(connection: Connection) -> list[Count]:
+async def counts(connection: Ops) -> list[Count]:
     return [Count(**row) for row in await connection.fetch("SELECT * FROM ops.count_jobs()")]
 
 
-async def totals(connection: Connection) -> list[Total]:
+async def totals(connection: Ops) -> list[Total]:
     rows = await connection.fetch("SELECT kind, outcome, jobs, seconds, buckets FROM ops.total_jobs()")
     return [Total(row[0], row[1], row[2], row[3], tuple(row[4])) for row in rows]
 
 
-async def workers(connection: Connection) -> Workers:
+async def workers(connection: Ops) -> Workers:
     row = await connection.fetchrow("SELECT workers, last_seen FROM ops.count_workers()")
     if row is None:
         raise RuntimeError("a function of OUT arguments has one row")

@@ -24,6 +24,7 @@ from server.http.host_guard import HostGuard
 from server.http.problem import render_app_error, render_http_exception
 from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import PATH as FILES_PATH
+from server.jobs.figures import JobFigures
 from server.mcp import endpoint
 from server.mcp.resource import MCP_PATH
 from server.metrics import Metrics
@@ -57,6 +58,7 @@ def create_app(services: Services) -> Starlette:
     metrics.add_gauges(
         "innkeeper_pool_connections", "Connections of the pool.", "state", lambda: _pool(services.database)
     )
+    metrics.add_figures(JobFigures(services.database))
 
     def guarded(app: ASGIApp) -> HostGuard:
         hosts, origins = services.allowed_hosts, services.allowed_origins

@@ -17,7 +17,7 @@ async def catalog_faults(connection: Connection) -> list[str]:
         SELECT c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
                coalesce(array_agg(p.polname::text) FILTER (WHERE p.polname IS NOT NULL), '{}') AS policies
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_policy p ON p.polrelid = c.oid
-        WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p')
+        WHERE n.nspname IN ('public', 'ops') AND c.relkind IN ('r', 'p')
         GROUP BY c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity ORDER BY c.relname"""
     )
     faults = [] if rows else ["There are no tables: run 'innkeeper migrate'."]

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from db.errors import AppError
+from db.job_queue import STATES
 from server.refusal import Refusal
 from server.terminal import note, put
 
@@ -98,6 +99,24 @@ def _add_processes(add: _Add) -> None:
     up.add_argument("--json", action="store_true", help="print exactly one line of JSON on stdout, when ready")
     up.add_argument("--no-detect", action="store_true", help="do not look for Ollama or LM Studio on this machine")
     add("worker", "work off jobs in the background")
+    _add_jobs(add)
+
+
+def _add_jobs(add: _Add) -> None:
+    jobs = add("jobs", "list jobs that are not over, and retry dead ones")
+    actions = jobs.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="print the newest jobs; those that ended well are gone")
+    listing.add_argument("--state", choices=STATES, help="only these")
+    listing.add_argument("--project", type=UUID, metavar="ID", help="only jobs of this project")
+    listing.add_argument("--limit", type=_positive, default=50, metavar="N", help="default: %(default)s")
+    listing.add_argument("--before", type=int, metavar="ID", help="only older ones: the last id of the page before")
+    retry = actions.add_parser("retry", help="let dead jobs begin anew, or one that waits for its next attempt at once")
+    retry.add_argument("ids", nargs="*", type=int, metavar="ID", help="the id that 'jobs list' prints")
+    for name, action in (("list", listing), ("retry", retry)):
+        action.set_defaults(action=name)
+        action.add_argument("--kind", metavar="KIND", help="only jobs of this kind")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        _add_data(action)
 
 
 def _add_keys(add: _Add) -> None:
@@ -147,7 +166,7 @@ def _port(text: str) -> int:
 
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days: give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: give 1 or more")
     return int(text)
 
 

@@ -19,6 +19,14 @@ _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"
 Gauges = Callable[[], Mapping[str, float]]
 
 
+class Figures(Collector):
+    """What has to be asked for before it can be collected."""
+
+    async def read(self) -> None:
+        """Ask. What cannot be known now is not shown; nothing is raised."""
+        raise NotImplementedError
+
+
 class Metrics:
     """What ``/metrics`` shows. Observing a request costs two dictionary look-ups and three additions; it is done on
     the event loop only, so nothing is locked."""
@@ -27,6 +35,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = _Requests()
         self.registry.register(self._requests)
+        self._figures: list[Figures] = []
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. ``route`` is the template (``/mcp``), never the path that was asked for."""
@@ -42,6 +51,16 @@ class Metrics:
     def add_gauges(self, name: str, help: str, label: str, read: Gauges) -> None:
         """Show ``read()`` (label value to number), called at each scrape, as the gauge ``name``."""
         self.registry.register(_Reader(name, help, label, read))
+
+    def add_figures(self, figures: Figures) -> None:
+        """Show what ``figures`` collects, read anew before each scrape."""
+        self._figures.append(figures)
+        self.registry.register(figures)
+
+    async def read(self) -> None:
+        """To be awaited before :meth:`render`."""
+        for figures in self._figures:
+            await figures.read()
 
     def render(self) -> bytes:
         """The text exposition format."""

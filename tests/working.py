@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def at_work(database: Database, *jobs: Job, places: int = 4, lease: float = 5.0) -> AsyncIterator[Worker]:
+async def at_work(database: Database, *jobs: Job, places: int = 4, lease: float = 4.0) -> AsyncIterator[Worker]:
     """A worker that knows ``jobs``; their handlers get services of which only the database is real."""
     services = cast("Services", SimpleNamespace(database=database))
     async with working(services, WorkerRules(places, lease), jobs) as worker:

@@ -7,12 +7,13 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from server.catalog import catalog_faults
 from server.data_directory import DatabaseUrls, data_directory
+from server.finding import Finding
+from server.jobs.health import job_findings
 from server.model_choice import choose_model
 from server.owner import owned_database
 from server.refusal import Refusal
@@ -21,15 +22,6 @@ from server.schema import SchemaState, revisions, schema_state
 from server.settings import Settings, SettingsError, load
 from server.settings.replaced import REPLACED
 from server.terminal import note, put
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``note`` is worth knowing and nothing to be done about; ``warn`` is a risk that the settings ask for."""
-
-    subject: str
-    verdict: Literal["ok", "note", "warn", "fault"]
-    said: str
 
 
 def run(arguments: Namespace) -> int:
@@ -77,18 +69,19 @@ async def _database(settings: Settings, chosen: Path | None) -> AsyncIterator[Fi
         if settings.database.url is not None and chosen is None:
             url, ops = settings.database.url, settings.database.ops_url
             urls = DatabaseUrls(url.get_secret_value(), ops.get_secret_value() if ops else None)
-            async for finding in _examine(urls):
+            async for finding in _examine(urls, served=True):
                 yield finding
         else:
             async with owned_database(settings, chosen, _silent) as urls:
-                async for finding in _examine(urls):
+                async for finding in _examine(urls, served=False):
                     yield finding
     except Refusal as refusal:
         for sentence in refusal.sentences:
             yield Finding("database", "fault", sentence)
 
 
-async def _examine(urls: DatabaseUrls) -> AsyncIterator[Finding]:
+async def _examine(urls: DatabaseUrls, *, served: bool) -> AsyncIterator[Finding]:
+    """``served``: by processes of its own, of which one should be a worker."""
     async with connect(urls.app, "DATABASE_URL") as connection:
         facts = await inspect(connection)
         yield Finding("database", "ok", f"PostgreSQL {facts.version}, database '{facts.database}'")
@@ -100,6 +93,9 @@ async def _examine(urls: DatabaseUrls) -> AsyncIterator[Finding]:
     else:
         async with connect(urls.ops, "DATABASE_OPS_URL") as connection:
             yield _role(await inspect(connection), "the ops role")
+            if schema_state(facts.revision) in (SchemaState.current, SchemaState.newer):
+                async for finding in job_findings(connection, served=served):
+                    yield finding
     for fault in faults:
         yield Finding("rls", "fault", fault)
     if not faults:

@@ -58,6 +58,7 @@ def routes(database: Pingable, metrics: Metrics, metrics_token: str | None) -> l
                 AppError("unauthenticated", 401, "Metrics need the metrics token.", "Send it as a bearer token."),
                 [(b"www-authenticate", b"Bearer")],
             )
+        await metrics.read()
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)]

@@ -38,7 +38,7 @@ class WorkerRules:
     """``places``: jobs at a time. ``lease``: how long a job stays its worker's without a sign of life, in seconds."""
 
     places: int = 10
-    lease: float = 5.0
+    lease: float = 4.0
 
 
 class Worker:

@@ -19,6 +19,6 @@ class JobSettings(Section):
     )
     lease_seconds: Annotated[float, Field(ge=1, le=300)] = variable(
         "INNKEEPER_JOB_LEASE_SECONDS",
-        default=5.0,
+        default=4.0,
         description="How long a job stays with a process that gives no sign of life; then another takes it over.",
     )

@@ -76,6 +76,9 @@ class PingedDatabase:
     def stats(self) -> PoolStats:
         return PoolStats(size=3, idle=2, limit=10)
 
+    def ops(self) -> Any:
+        raise unavailable()
+
     async def ping(self) -> None:
         if self.hangs:
             await asyncio.Event().wait()

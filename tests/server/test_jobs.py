@@ -7,16 +7,22 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
-from db import job_queue
+from db import job_queue, jobs
 from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
 from db.jobs import enqueue, enqueue_for
+from server import telemetry
 from server.jobs.catalog import JOBS
+from server.jobs.figures import JobFigures
 from server.jobs.job import Job, JobCall, RetryLater, exponential
 from server.jobs.schedules import keep_schedules
+from server.metrics import Metrics
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually, opened
+from tests.server.test_app_spans import TRACE_ID, RecordingTracer
 from tests.working import all_jobs, at_work, until_states
 from tools.dispatch import Dispatch
 
@@ -338,9 +344,9 @@ async def test_a_scheduled_job_is_added_once_whatever_the_number_of_processes(
     async def handler(job: JobCall) -> None:
         raise AssertionError("nobody works here")
 
-    jobs = [Job("work", handler, schedule="* * * * *"), Job("other", handler, schedule="0 3 * * *")]
+    known_jobs = [Job("work", handler, schedule="* * * * *"), Job("other", handler, schedule="0 3 * * *")]
     async with opened(urls) as other:
-        loops = [asyncio.create_task(keep_schedules(each, jobs)) for each in (database, other)]
+        loops = [asyncio.create_task(keep_schedules(each, known_jobs)) for each in (database, other)]
         try:
 
             async def known() -> bool:
@@ -356,7 +362,7 @@ async def test_a_scheduled_job_is_added_once_whatever_the_number_of_processes(
         await owner.execute(
             "UPDATE ops.pgqueuer_schedules SET next_run = now() - interval '1 h' WHERE entrypoint = 'work'"
         )
-        loops = [asyncio.create_task(keep_schedules(each, jobs)) for each in (database, other) for _ in range(3)]
+        loops = [asyncio.create_task(keep_schedules(each, known_jobs)) for each in (database, other) for _ in range(3)]
         try:
             await until_states(database, "queued")
             await asyncio.gather(*(asyncio.wait([loop], timeout=0.2) for loop in loops))
@@ -366,6 +372,56 @@ async def test_a_scheduled_job_is_added_once_whatever_the_number_of_processes(
             await asyncio.gather(*loops, return_exceptions=True)
     assert [(row.kind, row.project_id, row.user_id) for row in await all_jobs(database)] == [("work", None, None)]
     assert await owner.fetchval("SELECT count(*) FROM ops.pgqueuer_schedules WHERE next_run > now()") == 2
+
+
+async def test_metrics_show_the_queue_and_what_attempts_took_of_all_processes(
+    database: Database, tenant: Tenant, owner: Owner
+) -> None:
+    async def handler(job: JobCall) -> None:
+        if job.attempt == 1:
+            raise AppError("away", 503, "Away.", "Wait.", retryable=True)
+
+    async with at_work(database, Job("work", handler, retries=AT_ONCE)):
+        await add(database, tenant)
+        await until_states(database)
+        for kind in ("waits", "waits", "died"):
+            await add(database, tenant, kind)
+        await owner.execute("UPDATE ops.pgqueuer SET status = 'failed' WHERE entrypoint = 'died'")
+        metrics = Metrics()
+        metrics.add_figures(JobFigures(database))
+        assert "innkeeper_jobs{" not in metrics.render().decode()
+        await metrics.read()
+        lines = metrics.render().decode().splitlines()
+    for line in (
+        'innkeeper_jobs{kind="waits",state="queued"} 2.0',
+        'innkeeper_jobs{kind="died",state="dead"} 1.0',
+        "innkeeper_job_workers 1.0",
+        'innkeeper_job_seconds_count{kind="work",outcome="done"} 1.0',
+        'innkeeper_job_seconds_count{kind="work",outcome="retry"} 1.0',
+        'innkeeper_job_seconds_bucket{kind="work",le="1800.0",outcome="done"} 1.0',
+    ):
+        assert line in lines
+    assert any(line.startswith('innkeeper_job_oldest_seconds{kind="waits"} ') for line in lines)
+
+
+async def test_a_job_is_a_consumer_span_under_the_trace_of_whoever_added_it(
+    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer = RecordingTracer()
+    for module in (telemetry, jobs):
+        monkeypatch.setattr(module, "active", lambda: True)
+    monkeypatch.setattr(telemetry, "tracer", tracer)
+
+    async def handler(job: JobCall) -> None:
+        """Done."""
+
+    context = SpanContext(int(TRACE_ID, 16), 0x00F067AA0BA902B7, is_remote=False, trace_flags=TraceFlags(1))
+    with trace.use_span(NonRecordingSpan(context)):
+        await add(database, tenant)
+    async with at_work(database, Job("work", handler)):
+        await until_states(database)
+    ((name, kind, trace_id, _),) = tracer.started
+    assert (name, kind, trace_id) == ("job work", SpanKind.CONSUMER, TRACE_ID)
 
 
 @pytest.mark.promise("MCP-05")

@@ -9,6 +9,8 @@ import asyncpg
 import httpx2
 import pytest
 
+from db import job_queue
+from server.data_directory import DataDirectory
 from tests.conftest import DatabaseUrls, eventually
 from tests.server.command import Running, run, up
 from tests.server.test_serve import environ_of
@@ -43,6 +45,26 @@ async def test_keys_are_made_listed_and_revoked_beside_a_running_server(data: Pa
         healthy = await run("doctor", "--data", data, cwd=tmp_path)
         assert healthy.code == 0, healthy.out
         assert {line.split()[0] for line in healthy.out.splitlines()} <= {"ok", "note"}
+
+
+@pytest.mark.promise("GND-02")
+async def test_up_works_off_jobs_in_its_own_process(data: Path, tmp_path: Path) -> None:
+    async with up(data, cwd=tmp_path):
+        urls = DataDirectory(data).running_urls()
+        assert urls is not None
+        ops = await asyncpg.connect(urls.ops)
+        try:
+            job = await ops.fetchval("SELECT ops.enqueue_for(NULL, 'clean_up', '{}', NULL, NULL, NULL)")
+
+            async def done() -> bool:
+                return not await job_queue.page(ops)
+
+            await eventually(done)
+            assert job is not None
+        finally:
+            await ops.close()
+        assert (await run("jobs", "list", "--data", data, cwd=tmp_path)).out == ""
+        assert "1 workers, 0 jobs queued" in (await run("doctor", "--data", data, cwd=tmp_path)).out
 
 
 async def _status(running: Running, key: str) -> int:

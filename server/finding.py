@@ -1,0 +1,15 @@
+"""One line of ``innkeeper doctor``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``note`` is worth knowing and nothing to be done about; ``warn`` is a risk that the settings ask for."""
+
+    subject: str
+    verdict: Literal["ok", "note", "warn", "fault"]
+    said: str
