@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from pathlib import Path
 
+from db.errors import AppError
 from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import LABEL, TicketSigner
 from server.keyring import Keyring
+from server.refusal import Refusal
 from server.settings import Settings
 from server.settings.files import MEBIBYTE
 from tools.ports import StorageRules
@@ -37,17 +41,34 @@ def storage_rules(settings: Settings) -> StorageRules:
 
 
 async def open_store(settings: Settings, default: Path | None, keyring: Keyring, public_url: str) -> Store:
-    """The store of this process; whoever opens it closes it with :func:`close_store`."""
+    """The store of this process; whoever opens it closes it with :func:`close_store`. Raises ``Refusal``."""
+    if settings.aws.bucket:
+        return await _bucket(settings)
     directory = files_directory(settings, default)
     if directory is None:
         return NO_STORE
     local = LocalFiles(
         directory.expanduser().absolute(), TicketSigner([keyring.derive(LABEL)]), settings.files.url or public_url
     )
-    await local.open()
+    try:
+        await local.open()
+    except AppError as error:
+        raise Refusal(
+            f"The directory of files, {directory}, cannot be written: make it so, or choose another."
+        ) from error
     return local
 
 
+async def _bucket(settings: Settings) -> Store:
+    try:
+        # Half a second of imports, which only who has a bucket pays for.
+        s3_files = await asyncio.to_thread(importlib.import_module, "server.integrations.s3_files")
+    except ModuleNotFoundError as error:
+        raise Refusal(f"AWS_S3_BUCKET is set and {error.name} is missing: pip install 'innkeeper[s3]'.") from None
+    store: Store = await s3_files.S3Files.open(settings.aws, settings.files.url)
+    return store
+
+
 async def close_store(store: Store) -> None:
-    if isinstance(store, LocalFiles):
-        store.close()
+    if store is not NO_STORE:
+        await store.aclose()  # type: ignore[attr-defined]  # tools have no use for it

@@ -31,7 +31,8 @@ def canonical(name: str) -> str:
 
 def declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["local"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["local"], *extras["s3"]]
     return {canonical(re.split(r"[\[<>=;! ]", requirement, maxsplit=1)[0]) for requirement in requirements}
 
 

@@ -105,8 +105,8 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
-        """Objects whose key begins with ``prefix`` (which ends with a slash) and comes behind ``after``, in the order
-        of their keys; without SHA-256 sums."""
+        """Objects whose key begins with ``prefix`` (which ends with a slash) and comes behind the key ``after``, in
+        the order of their keys; without SHA-256 sums."""
         ...
 
     async def sweep(self, before: datetime) -> int:

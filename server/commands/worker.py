@@ -35,7 +35,7 @@ async def _work(settings: Settings, stop: process.Stop) -> int:
     public_url = house.public_url or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
     root_secret = house.root_secret.get_secret_value()
     async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url) as services:
-        services.engine.use(create_app(services).state.mcp_app)
+        services.engine.use(create_app(services).state.mcp_app, services.store.fetch)
         worker = Worker(services, WorkerRules(settings.jobs.places, settings.jobs.lease_seconds))
         try:
             with stop.patiently():

@@ -39,7 +39,7 @@ class LocalFiles:
     async def open(self) -> None:
         await self.run(self.disk.make)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:

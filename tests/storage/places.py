@@ -16,8 +16,10 @@ from server.http.files import ROUTE, FileEdge
 from server.http.front_door import FrontDoor
 from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import TicketSigner
+from server.integrations.s3_files import S3Files
 from server.metrics import Metrics
 from tests.server.edge_services import served
+from tests.storage.weed import Weed
 from tools.store import Store, Ticket
 
 KEYS = (b"a key of tests, and of nothing else",)
@@ -69,4 +71,15 @@ async def local_place(root: Path) -> AsyncIterator[Place]:
     async with served(app) as (host, port), httpx2.AsyncClient(timeout=30, trust_env=False) as client:
         store.base_url = f"http://{host}:{port}"
         yield Place(store, client)
-    store.close()
+    await store.aclose()
+
+
+@asynccontextmanager
+async def bucket_place(weed: Weed, **changes: object) -> AsyncIterator[Place]:
+    """A bucket of its own."""
+    name = f"innkeeper-{uuid7().hex}"
+    weed.make_bucket(name)
+    store = await S3Files.open(weed.settings(name, **changes))
+    async with httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        yield Place(store, client, least=5 << 20)
+    await store.aclose()

