@@ -81,8 +81,10 @@ class Database:
         ops_url: str | None = None,
         min_size: int = 2,
         max_size: int = 10,
+        name: str = "innkeeper",
     ) -> Self:
         """Connect as the application role. ``direct_url`` is needed for LISTEN when ``url`` leads through a pooler.
+        ``name``: what the listening connection of this process tells others of it (``pg_stat_activity``).
 
         Raises ``AppError`` (``unavailable``) when the server cannot be reached.
         """
@@ -98,7 +100,7 @@ class Database:
             )
         except LOST as error:
             raise unavailable() from error
-        listener = Listener(direct_url or url)
+        listener = Listener(direct_url or url, name)
         await listener.start()
         return cls(pool, listener, ops_url)
 

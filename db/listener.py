@@ -20,8 +20,9 @@ _log = logging.getLogger("innkeeper.db")
 class Listener:
     """Notifications by channel. After a lost connection every ``on_reconnect`` callback runs: news may be missed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "innkeeper") -> None:
         self._url = url
+        self._name = name
         self._callbacks: dict[str, list[Callback]] = defaultdict(list)
         self._reconnected: list[Callable[[], None]] = []
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -81,7 +82,12 @@ class Listener:
             attempt += 1
 
     async def _listen_until_lost(self) -> None:
-        connection = await asyncpg.connect(self._url, timeout=5.0, command_timeout=PROBE_SECONDS)
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=5.0,
+            command_timeout=PROBE_SECONDS,
+            server_settings={"application_name": self._name},
+        )
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: self._lose(lost))
         try:

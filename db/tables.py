@@ -263,6 +263,34 @@ class Audit(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_now())
 
 
+class ProviderKey(SQLModel, table=True):
+    """A project's own key for a provider of models. ``sealed``: by ``server/vault.py``, which alone can open it.
+
+    ``base_url``: for ``compatible`` the one address that it is sent to. ``checked_at``: when the provider accepted it,
+    empty when it could not be asked.
+    """
+
+    __tablename__ = "provider_keys"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "provider"),
+        _of_project(),
+        _one_of("provider", "openai", "anthropic", "google", "groq", "mistral", "compatible"),
+        CheckConstraint("length(hint) <= 4", name="hint_short"),
+        CheckConstraint("(provider = 'compatible') = (base_url IS NOT NULL)", name="base_url_of_compatible"),
+    )
+
+    project_id: UUID
+    id: UUID
+    provider: str = Field(sa_column=_text())
+    base_url: str | None = Field(default=None, sa_column=Column(Text))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    hint: str = Field(sa_column=_text())
+    created_by: UUID
+    created_at: datetime = Field(sa_column=_now())
+    checked_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
 class Agent(SQLModel, table=True):
     """What differs between the agents of a project. What is left empty is the project's, or the house's.
 

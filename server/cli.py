@@ -120,7 +120,7 @@ def _add_jobs(add: _Add) -> None:
 
 
 def _add_keys(add: _Add) -> None:
-    keys = add("keys", "create, list and revoke secret keys")
+    keys = add("keys", "create, list and revoke secret keys; rotate the root secret")
     actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a key and print it once")
     create.add_argument("name", help="what the key is for")
@@ -137,6 +137,13 @@ def _add_keys(add: _Add) -> None:
         action.add_argument("--user", metavar="EMAIL_OR_ID", help="whose key (default: the account of 'up')")
         action.add_argument("--json", action="store_true", help="print JSON")
         _add_data(action)
+
+    rotate = actions.add_parser("rotate", help="replace the root secret, and bring everything under the new one")
+    rotate.add_argument("--forget", action="store_true", help="accept nothing more that was made with the one before")
+    rotate.add_argument("--force", action="store_true", help="do not wait for processes that do not know the new one")
+    rotate.add_argument("--json", action="store_true", help="print JSON")
+    rotate.set_defaults(action="rotate")
+    _add_data(rotate)
 
 
 def _add_backups(add: _Add) -> None:

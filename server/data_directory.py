@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from server.keyring import write_once
+from server.keyring import RootFiles, write_once
 from server.refusal import Refusal
 
 
@@ -38,6 +38,15 @@ class DataDirectory:
     @property
     def root_secret(self) -> Path:
         return self.root / "root_secret"
+
+    @property
+    def previous_root_secret(self) -> Path:
+        """The root secret before the last ``keys rotate``; one a line, should there be more."""
+        return self.root / "previous_root_secret"
+
+    @property
+    def roots(self) -> RootFiles:
+        return RootFiles(self.root_secret, self.previous_root_secret)
 
     @property
     def database_roles(self) -> Path:
@@ -107,18 +116,16 @@ class DataDirectory:
     @contextmanager
     def try_lock(self) -> Iterator[bool]:
         """Like :meth:`lock`, but says whether it was free instead of refusing."""
-        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            free = True
-        except BlockingIOError:
-            free = False
-        try:
+        with _locked(self._lock_file) as free:
             yield free
-        finally:
-            os.close(descriptor)
+
+    @contextmanager
+    def lock_roots(self) -> Iterator[None]:
+        """Nobody else replaces or copies the root secrets meanwhile. Raises :class:`Refusal`."""
+        with _locked(self.root / "roots.lock") as free:
+            if not free:
+                raise Refusal("A rotation or a backup is under way: try again when it has ended.")
+            yield
 
     @property
     def _lock_file(self) -> Path:
@@ -126,6 +133,23 @@ class DataDirectory:
 
     def _locked_by(self) -> str:
         return self._lock_file.read_text().strip() or "unknown"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock on ``path`` with this process's id in it; False when another holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        free = True
+    except BlockingIOError:
+        free = False
+    try:
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def data_directory(chosen: Path | None, environ: Mapping[str, str]) -> DataDirectory:

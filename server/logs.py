@@ -268,3 +268,5 @@ def _secret_values(section: BaseModel) -> Iterator[str]:
             yield value.get_secret_value()
         elif isinstance(value, BaseModel):
             yield from _secret_values(value)
+        elif isinstance(value, tuple):
+            yield from (one.get_secret_value() for one in value if isinstance(one, SecretStr))

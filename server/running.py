@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from server import process
 from server.app import create_app
 from server.data_directory import DatabaseUrls
+from server.keyring import Keyring
 from server.mcp import streaming
 from server.model_choice import ModelChoice
 from server.services import Services, build
@@ -33,7 +34,7 @@ async def run_house(
     urls: DatabaseUrls,
     choice: ModelChoice,
     *,
-    root_secret: str,
+    keyring: Keyring,
     public_url: str,
     bound: socket.socket,
     stop: process.Stop,
@@ -44,7 +45,7 @@ async def run_house(
     """Serve until a signal, and with ``work`` also work off jobs; ``announce`` is called once everything answers.
     ``files``: as for ``build``."""
     drain = settings.house.drain_seconds
-    async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url, files=files) as services:
+    async with build(settings, urls, choice, keyring=keyring, public_url=public_url, files=files) as services:
         app = create_app(services)
         services.engine.use(app.state.mcp_app, services.store.fetch)
         warming: list[asyncio.Task[None]] = []

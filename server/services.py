@@ -18,6 +18,7 @@ from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.rules import rules_of
 from server.model_choice import ModelChoice
+from server.roots import process_name
 from server.settings.loading import Settings
 from server.stores import close_store, open_store, storage_rules
 from tools.catalog import CATALOG, Catalog
@@ -52,7 +53,7 @@ async def build(
     urls: DatabaseUrls,
     choice: ModelChoice,
     *,
-    root_secret: str,
+    keyring: Keyring,
     public_url: str,
     files: Path | None = None,
 ) -> AsyncIterator[Services]:
@@ -67,6 +68,7 @@ async def build(
         ops_url=urls.ops,
         min_size=settings.database.pool_min,
         max_size=settings.database.pool_max,
+        name=process_name(keyring),
     )
     outside = Outgoing(Addresses(settings.outgoing.private))
     models = ModelFactory(
@@ -77,7 +79,6 @@ async def build(
         tenants=outside,
     )
     engine = RunEngine(database, models)
-    keyring = Keyring(root_secret.encode())
     limits = Limits(database, rules_of(settings))
     token = settings.house.metrics_token
     store = await open_store(settings, files, keyring, public_url)

@@ -47,9 +47,8 @@ async def open_store(settings: Settings, default: Path | None, keyring: Keyring,
     directory = files_directory(settings, default)
     if directory is None:
         return NO_STORE
-    local = LocalFiles(
-        directory.expanduser().absolute(), TicketSigner([keyring.derive(LABEL)]), settings.files.url or public_url
-    )
+    signer = TicketSigner(lambda: [key for _id, key in keyring.signing_keys(LABEL)])
+    local = LocalFiles(directory.expanduser().absolute(), signer, settings.files.url or public_url)
     try:
         await local.open()
     except AppError as error:

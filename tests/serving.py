@@ -12,6 +12,7 @@ from pathlib import Path
 from agents.model_spec import ModelSpec
 from server.data_directory import DatabaseUrls as Urls
 from server.integrations.local_model import LocalModel
+from server.keyring import Keyring
 from server.listening import bind, url_of
 from server.model_choice import ModelChoice
 from server.process import Stop
@@ -73,7 +74,7 @@ async def house_on_socket(
             load({**SETTINGS, **settings}, environment="development"),
             Urls(urls.app, urls.ops),
             choice,
-            root_secret=ROOT_SECRET,
+            keyring=Keyring(ROOT_SECRET.encode()),
             public_url=url,
             bound=bound,
             stop=stop,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from server.commands.reading import read_settings
@@ -16,6 +17,7 @@ from server.settings import Settings
 from server.terminal import progress
 
 ROOT_SECRET = "root_secret"  # noqa: S105  (a name)
+PREVIOUS_ROOT_SECRET = "previous_root_secret"  # noqa: S105  (a name)
 API_KEY = "api_key"
 
 
@@ -37,7 +39,10 @@ async def _backup(arguments: Namespace) -> int:
     say = progress()
     data = own_directory(settings, arguments.data)
     async with owned_database(settings, arguments.data, say) as urls:
-        with tempfile.TemporaryDirectory(prefix="innkeeper-") as scratch:
+        with (
+            nullcontext() if data is None else data.lock_roots(),
+            tempfile.TemporaryDirectory(prefix="innkeeper-") as scratch,
+        ):
             await backup(
                 urls.owner or urls.app,
                 arguments.file.absolute(),
@@ -51,9 +56,18 @@ async def _backup(arguments: Namespace) -> int:
 def _secrets(settings: Settings, data: DataDirectory | None, scratch: Path) -> dict[str, Path]:
     found = {}
     if data is not None:
-        kept = {ROOT_SECRET: data.root_secret, API_KEY: data.api_key}
+        kept = {
+            ROOT_SECRET: data.root_secret,
+            PREVIOUS_ROOT_SECRET: data.previous_root_secret,
+            API_KEY: data.api_key,
+        }
         found = {name: path for name, path in kept.items() if path.exists()}
     if settings.house.root_secret is not None:
         found[ROOT_SECRET] = scratch / ROOT_SECRET
         write_once(found[ROOT_SECRET], settings.house.root_secret.get_secret_value() + "\n")
+        # The data directory's own are not in use then.
+        found.pop(PREVIOUS_ROOT_SECRET, None)
+    if others := [other.get_secret_value() for other in settings.house.other_root_secrets]:
+        found[PREVIOUS_ROOT_SECRET] = scratch / PREVIOUS_ROOT_SECRET
+        write_once(found[PREVIOUS_ROOT_SECRET], "".join(f"{other}\n" for other in others))
     return found

@@ -14,13 +14,16 @@ from server.catalog import catalog_faults
 from server.data_directory import DatabaseUrls, data_directory
 from server.finding import Finding
 from server.jobs.health import job_findings
+from server.keyring import Keyring
 from server.model_choice import choose_model
 from server.owner import owned_database
 from server.refusal import Refusal
 from server.roles import Facts, connect, inspect
+from server.roots import known_keyring
 from server.schema import SchemaState, revisions, schema_state
 from server.settings import Settings, SettingsError, load
 from server.settings.replaced import REPLACED
+from server.stored_secrets import secret_findings
 from server.terminal import note, put
 
 
@@ -65,22 +68,25 @@ async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
 
 
 async def _database(settings: Settings, chosen: Path | None) -> AsyncIterator[Finding]:
+    data = data_directory(chosen or settings.house.data, os.environ)
     try:
         if settings.database.url is not None and chosen is None:
             url, ops = settings.database.url, settings.database.ops_url
             urls = DatabaseUrls(url.get_secret_value(), ops.get_secret_value() if ops else None)
-            async for finding in _examine(urls, served=True):
+            keyring = known_keyring(settings.house, data)
+            async for finding in _examine(urls, keyring, served=True):
                 yield finding
         else:
             async with owned_database(settings, chosen, _silent) as urls:
-                async for finding in _examine(urls, served=False):
+                keyring = known_keyring(settings.house, data)
+                async for finding in _examine(urls, keyring, served=False):
                     yield finding
     except Refusal as refusal:
         for sentence in refusal.sentences:
             yield Finding("database", "fault", sentence)
 
 
-async def _examine(urls: DatabaseUrls, *, served: bool) -> AsyncIterator[Finding]:
+async def _examine(urls: DatabaseUrls, keyring: Keyring | None, *, served: bool) -> AsyncIterator[Finding]:
     """``served``: by processes of its own, of which one should be a worker."""
     async with connect(urls.app, "DATABASE_URL") as connection:
         facts = await inspect(connection)
@@ -95,6 +101,8 @@ async def _examine(urls: DatabaseUrls, *, served: bool) -> AsyncIterator[Finding
             yield _role(await inspect(connection), "the ops role")
             if schema_state(facts.revision) in (SchemaState.current, SchemaState.newer):
                 async for finding in job_findings(connection, served=served):
+                    yield finding
+                async for finding in secret_findings(connection, keyring):
                     yield finding
     for fault in faults:
         yield Finding("rls", "fault", fault)

@@ -1,4 +1,4 @@
-"""``innkeeper keys``: secret keys, from the operator's side."""
+"""``innkeeper keys``: secret keys, and the root secret, from the operator's side."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def run(arguments: Namespace) -> int:
 
 async def _run(arguments: Namespace) -> int:
     settings = read_settings(environment="development")
+    if arguments.action == "rotate":
+        from server.commands.rotate import rotate
+
+        return await rotate(settings, arguments)
     async with (
         owned_database(settings, arguments.data, progress()) as urls,
         connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,

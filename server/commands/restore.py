@@ -56,7 +56,10 @@ async def _restore(arguments: Namespace) -> int:
         )
         await bring_up_to_date(owner, "DATABASE_OWNER_URL", roles[APP_ROLE], roles[OPS_ROLE], say)
     if data is None:
-        say(f"restored; the secrets are in {folder}: set INNKEEPER_ROOT_SECRET to what root_secret holds")
+        say(
+            f"restored; the secrets are in {folder}: set INNKEEPER_ROOT_SECRET to what root_secret holds, and "
+            "INNKEEPER_OTHER_ROOT_SECRETS to what previous_root_secret holds, if it is there"
+        )
     else:
         say(f"restored into {data.root}: start it with 'innkeeper up --data {data.root}'")
     return 0

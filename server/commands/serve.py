@@ -9,6 +9,7 @@ from server.commands.reading import read_settings
 from server.databases import require_servable
 from server.listening import bind, url_of
 from server.model_choice import choose_model
+from server.roots import keyring_of
 from server.servable import REQUIRED, urls_of
 from server.settings import Settings
 from server.terminal import progress
@@ -29,8 +30,6 @@ async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -
         from server.running import run_house
         from server.stores import said_of
 
-        if house.root_secret is None:
-            raise RuntimeError("the root secret is required")
         choice = await choose_model(settings.models, detect=False, data=None, progress=say)
         public_url = house.public_url or url_of(bound)
 
@@ -43,7 +42,7 @@ async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -
             settings,
             urls,
             choice,
-            root_secret=house.root_secret.get_secret_value(),
+            keyring=keyring_of(house, None),
             public_url=public_url,
             bound=bound,
             stop=stop,

@@ -20,9 +20,9 @@ from server.commands.reading import read_settings
 from server.data_directory import DatabaseUrls, DataDirectory, data_directory
 from server.databases import open_for_up
 from server.first_account import ensure_first_account
-from server.keyring import root_secret_file
 from server.listening import bind, url_of
 from server.model_choice import choose_model
+from server.roots import keyring_of
 from server.settings import Settings
 from server.terminal import Progress, progress, put
 
@@ -121,9 +121,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
             start.settings,
             start.urls,
             choice,
-            root_secret=house.root_secret.get_secret_value()
-            if house.root_secret
-            else root_secret_file(start.data.root_secret),
+            keyring=keyring_of(house, start.data),
             public_url=house.public_url or start.url,
             bound=bound,
             stop=stop,

@@ -9,6 +9,7 @@ from server.cli import DEFAULT_HOST, DEFAULT_PORT
 from server.commands.reading import read_settings
 from server.databases import require_servable
 from server.model_choice import choose_model
+from server.roots import keyring_of
 from server.servable import REQUIRED, urls_of
 from server.settings import Settings
 from server.terminal import progress
@@ -28,13 +29,11 @@ async def _work(settings: Settings, stop: process.Stop) -> int:
     from server.jobs.worker import Worker, WorkerRules
     from server.services import build
 
-    if house.root_secret is None:
-        raise RuntimeError("the root secret is required")
     choice = await choose_model(settings.models, detect=False, data=None, progress=say)
     # What jobs link to is where the servers are reached, not this process.
     public_url = house.public_url or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
-    root_secret = house.root_secret.get_secret_value()
-    async with build(settings, urls, choice, root_secret=root_secret, public_url=public_url) as services:
+    keyring = keyring_of(house, None)
+    async with build(settings, urls, choice, keyring=keyring, public_url=public_url) as services:
         services.engine.use(create_app(services).state.mcp_app, services.store.fetch)
         worker = Worker(services, WorkerRules(settings.jobs.places, settings.jobs.lease_seconds))
         try:

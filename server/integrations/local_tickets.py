@@ -9,7 +9,7 @@ rotation voids no ticket before its time.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Final
@@ -33,22 +33,22 @@ class Claims:
 
 
 class TicketSigner:
-    """``keys``: the one that signs, then those that are only checked with."""
+    """``keys``: the one that signs, then those that are only checked with; or what gives them anew at each use."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = tuple(keys)
+    def __init__(self, keys: Sequence[bytes] | Callable[[], Sequence[bytes]]) -> None:
+        self._keys = keys if callable(keys) else lambda: keys
 
     def sign(self, method: str, key: str, claims: Mapping[str, str], expires_at: int) -> str:
         """Path and query of an address. ``expires_at``: in seconds of the Unix epoch."""
         query = urlencode(sorted({**claims, EXPIRES: str(expires_at)}.items()))
-        return f"{PATH}{key}?{query}&{SIGNATURE}={_signature(self._keys[0], method, key, query)}"
+        return f"{PATH}{key}?{query}&{SIGNATURE}={_signature(self._keys()[0], method, key, query)}"
 
     def check(self, method: str, key: str, query: str) -> Claims:
         """What the address allows. Raises ``AppError`` 403 ``ticket_refused`` or ``ticket_expired``."""
         claims = _parsed(query)
         signature = claims.pop(SIGNATURE, "")
         signed = urlencode(sorted(claims.items()))
-        if not any(hmac.compare_digest(signature, _signature(one, method, key, signed)) for one in self._keys):
+        if not any(hmac.compare_digest(signature, _signature(one, method, key, signed)) for one in self._keys()):
             raise refused("The signature of this address does not fit what is asked for.")
         if int(claims.pop(EXPIRES)) <= time():
             raise AppError("ticket_expired", 403, "This address had its time.", "Ask for a new ticket.")

@@ -33,8 +33,8 @@ class Asking:
     """Questions and answers of calls that may ask. One for all requests; it keeps nothing."""
 
     def __init__(self, keyring: Keyring) -> None:
-        security = RequestStateSecurity(keys=[keyring.derive(KEY_LABEL)], bind_principal=_caller, audience=AUDIENCE)
-        self._boundary = RequestStateBoundary(security, default_audience=AUDIENCE)
+        self._keyring = keyring
+        self._made: tuple[list[bytes], RequestStateBoundary] | None = None
 
     async def sealed(
         self, ctx: Context, call: Callable[[Context, Answer | None], Awaitable[dict[str, Any]]]
@@ -45,8 +45,16 @@ class Asking:
         async def go_on(opened: ServerRequestContext[Any, Any]) -> Any:
             return await call(opened, _answer(opened.params or {}))
 
-        result: dict[str, Any] = await self._boundary(ctx, go_on)  # type: ignore[assignment]  # what call returned
+        result: dict[str, Any] = await self._boundary()(ctx, go_on)  # type: ignore[assignment]  # what call returned
         return result
+
+    def _boundary(self) -> RequestStateBoundary:
+        """Made anew when the roots have changed: the first key seals, every one opens."""
+        keys = [key for _id, key in self._keyring.signing_keys(KEY_LABEL)]
+        if self._made is None or self._made[0] != keys:
+            security = RequestStateSecurity(keys=keys, bind_principal=_caller, audience=AUDIENCE)
+            self._made = keys, RequestStateBoundary(security, default_audience=AUDIENCE)
+        return self._made[1]
 
 
 def _answer(params: Mapping[str, Any]) -> Answer | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from server.settings.section import DatabaseUrl, HttpUrl, Names, Section, variable
+from server.settings.section import DatabaseUrl, HttpUrl, Names, Section, split_commas, variable
 
 ROOT_SECRET_BYTES = 32
 
@@ -22,6 +22,9 @@ def _check_root_secret(value: SecretStr) -> SecretStr:
     if len(set(text)) < 10:
         raise ValueError("repeats too few characters to be a secret; make a random one")
     return value
+
+
+RootSecret = Annotated[SecretStr, AfterValidator(_check_root_secret)]
 
 
 def _check_token(value: SecretStr) -> SecretStr:
@@ -52,9 +55,15 @@ class HouseSettings(Section):
         default=(),
         description="Further browser origins to accept, separated by commas. The public URL's origin always is.",
     )
-    root_secret: Annotated[SecretStr, AfterValidator(_check_root_secret)] | None = variable(
+    root_secret: RootSecret | None = variable(
         "INNKEEPER_ROOT_SECRET",
         description="At least 32 bytes; every other key is derived from it. `up` makes one in its data directory.",
+    )
+    other_root_secrets: Annotated[tuple[RootSecret, ...], BeforeValidator(split_commas)] = variable(
+        "INNKEEPER_OTHER_ROOT_SECRETS",
+        default=(),
+        description="Further root secrets, separated by commas, that are accepted and used for nothing new: the next "
+        "one before `innkeeper keys rotate`, the one before after it.",
     )
     metrics_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = variable(
         "INNKEEPER_METRICS_TOKEN", description="The bearer token of `/metrics`, which is closed without one."

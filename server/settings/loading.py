@@ -88,7 +88,7 @@ def load(
     try:
         settings = Settings.model_validate(_nested(Settings, values))
     except ValidationError as error:
-        faults += [_sentence(str(fault["loc"][-1]), fault["msg"]) for fault in error.errors()]
+        faults += [_sentence(_variable(fault["loc"]), fault["msg"]) for fault in error.errors()]
     needed = (*required, *(PRODUCTION if values["INNKEEPER_ENV"] == "production" else ()))
     faults += [f"{name} must be set: {NEEDED[name]}." for name in dict.fromkeys(needed) if name not in values]
     if faults or settings is None:
@@ -149,6 +149,11 @@ def _nested(section: type[Section], values: Mapping[str, str]) -> dict[str, Any]
 def _sentence(name: str, message: str) -> str:
     message = message.removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name} {message}." if message.startswith(("must ", "repeats ")) else f"{name} must be {message}."
+
+
+def _variable(loc: tuple[int | str, ...]) -> str:
+    """The variable at fault; what follows in its place are the parts of a list."""
+    return next(part for part in reversed(loc) if isinstance(part, str))
 
 
 def _unknown_names(values: Mapping[str, str]) -> list[str]:

@@ -38,7 +38,8 @@ def variable_names(section: type[Section], field: str) -> tuple[str, ...]:
     return tuple(str(choice) for choice in choices.choices)
 
 
-def _split_commas(value: object) -> object:
+def split_commas(value: object) -> object:
+    """What a comma-separated variable is read into before its parts are checked."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -68,7 +69,7 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     return SecretStr(f"postgresql://{rest}")
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 """A comma-separated list."""
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 """Kept as text, without a trailing slash."""

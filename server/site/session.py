@@ -28,7 +28,7 @@ class Sessions:
 
     def __init__(self, database: Database, keyring: Keyring, public_url: str | None) -> None:
         self._database = database
-        self._csrf_key = keyring.derive(CSRF_LABEL)
+        self._keyring = keyring
         self._secure = (public_url or "").startswith("https://")
 
     async def person(self, request: Request) -> Principal | None:
@@ -61,11 +61,17 @@ class Sessions:
 
     def csrf(self, person: Principal) -> str:
         """The token that every form of this session carries."""
-        return hmac.new(self._csrf_key, person.credential_id.bytes, "sha256").hexdigest()
+        return self._tokens(person)[0]
 
     def check_csrf(self, person: Principal, form: Mapping[str, str]) -> None:
-        if not hmac.compare_digest(self.csrf(person).encode(), form.get("csrf", "").encode()):
+        given = form.get("csrf", "").encode()
+        if not any(hmac.compare_digest(token.encode(), given) for token in self._tokens(person)):
             raise AppError("form_outdated", 403, "This form is of another session.", "Open the page again.")
+
+    def _tokens(self, person: Principal) -> list[str]:
+        """Of each root secret: a form that was opened before a rotation can still be sent."""
+        keys = self._keyring.signing_keys(CSRF_LABEL)
+        return [hmac.new(key, person.credential_id.bytes, "sha256").hexdigest() for _id, key in keys]
 
 
 async def form_of(request: Request) -> dict[str, str]:

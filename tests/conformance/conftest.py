@@ -16,6 +16,7 @@ from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
 from server.app import create_app
 from server.data_directory import DatabaseUrls
+from server.keyring import Keyring
 from server.mcp.asking import Asking
 from server.model_choice import ModelChoice
 from server.services import Services, build
@@ -63,8 +64,8 @@ async def inn(cluster: EmbeddedPostgres) -> AsyncIterator[Inn]:
         urls = DatabaseUrls(cluster.url(name, "innkeeper_app"), cluster.url(name, "innkeeper_ops"))
         choice = ModelChoice(None, {}, {}, None, "none")
         settings = load({}, environment="development")
-        secret, address = "0123456789" * 4, "http://localhost"
-        async with build(settings, urls, choice, root_secret=secret, public_url=address) as services:
+        keyring = Keyring(b"0123456789" * 4)
+        async with build(settings, urls, choice, keyring=keyring, public_url="http://localhost") as services:
             yield Inn(services, token, reader)
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:

@@ -14,6 +14,7 @@ from db.database import Database
 from db.principal import Principal
 from db.scopes import Scope
 from server.app import create_app
+from server.keyring import Keyring
 from tests.conftest import Owner
 from tests.server.edge_services import EdgeServices
 from tools.catalog import CATALOG, Catalog
@@ -39,10 +40,15 @@ async def send(call: Caller, project_id: ProjectId, to: str, text: str = "") -> 
 SENDING = Catalog((*CATALOG.tools, send), CATALOG.resources)
 
 
-def sending_app(database: Database, authenticator: Authenticator, services: Services) -> Starlette:
+KEYRING = Keyring(b"a root that only tests have")
+
+
+def sending_app(
+    database: Database, authenticator: Authenticator, services: Services, keyring: Keyring = KEYRING
+) -> Starlette:
     """The whole application with ``send`` in its catalogue."""
     dispatch = Dispatch(services, SENDING)
-    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database))
+    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database), keyring=keyring)
     return create_app(cast("Any", edge))
 
 

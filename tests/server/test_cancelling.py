@@ -22,6 +22,7 @@ from db.database import Database
 from db.errors import AppError
 from db.scopes import Scope
 from server.data_directory import DatabaseUrls as Urls
+from server.keyring import Keyring
 from server.services import build
 from server.settings.loading import load
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, opened
@@ -321,8 +322,9 @@ async def test_a_process_as_it_serves_hears_what_another_is_asked(
     elsewhere: Process, urls: DatabaseUrls, tenant: Tenant
 ) -> None:
     settings, model = load({}, environment="development"), scripted("http://127.0.0.1:9")
-    secret, address = "a root secret that only tests have, 0123456789", "http://localhost"
-    async with build(settings, Urls(urls.app, urls.ops), model, root_secret=secret, public_url=address) as services:
+    keyring = Keyring(b"a root secret that only tests have")
+    built = build(settings, Urls(urls.app, urls.ops), model, keyring=keyring, public_url="http://localhost")
+    async with built as services:
         await services.database.listener.wait()
         held = asyncio.Event()
 

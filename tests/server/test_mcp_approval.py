@@ -20,8 +20,10 @@ from agents.house_mcp import HouseMCP
 from db.credentials import Authenticator
 from db.database import Database
 from db.ids import uuid7
+from server.keyring import Keyring
+from server.site.session import COOKIE
 from tests.conftest import House, Owner, Tenant
-from tests.server.approving import SENDING, sending_app, session_of
+from tests.server.approving import SENDING, sending_app, session_of, session_token
 from tests.server.edge_services import served
 from tools.decisions import Decisions
 from tools.ports import Services
@@ -291,6 +293,42 @@ async def test_a_state_is_of_one_caller_and_one_call_and_cannot_be_made_or_chang
         again = (await raw(http, mine, **answered))["result"]
         assert again["resultType"] == "input_required"
     assert await sent(owner, tenant) == ["mine"]
+
+
+@pytest.mark.promise("GND-03")
+async def test_what_was_asked_and_opened_before_a_rotation_counts_until_the_root_is_forgotten(
+    database: Database, authenticator: Authenticator, services: Services, owner: Owner, tenant: Tenant
+) -> None:
+    roots = [b"the root before"]
+    app = sending_app(database, authenticator, services, Keyring(read=lambda: tuple(roots)))
+    person = await session_token(database, owner, tenant.user_id)
+    async with served(app) as (host, port):
+        address = f"http://{host}:{port}"
+        http = httpx2.AsyncClient(
+            base_url=address,
+            headers={"authorization": f"Bearer {tenant.token}", "origin": address},
+            cookies={COOKIE: person},
+            trust_env=False,
+        )
+        async with http:
+            asked = [
+                (await raw(http, {"project_id": str(tenant.project_id), "to": to}))["result"]["requestState"]
+                for to in ("kept", "forgotten")
+            ]
+            page = await http.get("/approvals")
+            form = {"csrf": re.findall(r'name="csrf" value="(\w+)"', page.text)[0]}
+
+            roots.insert(0, b"the root in use")
+            accepted = {"inputResponses": {"approval": {"action": "accept", "content": {}}}}
+            mine = {"project_id": str(tenant.project_id), "to": "kept"}
+            assert (await raw(http, mine, requestState=asked[0], **accepted))["result"]["isError"] is False
+            del roots[1]
+            late = await raw(http, mine | {"to": "forgotten"}, requestState=asked[1], **accepted)
+            assert late["error"]["code"] == -32602
+            assert (await http.post("/approvals/leave", data=form)).status_code == 403
+            roots.append(b"the root before")
+            assert (await http.post("/approvals/leave", data=form)).status_code == 303
+    assert await sent(owner, tenant) == ["kept"]
 
 
 @pytest.mark.parametrize(
