@@ -23,9 +23,16 @@ STATUS = {"EmbeddedError": 503, "conflict": 409, "invalid": 400, "not_found": 40
 FIXED = {"invalid": "invalid_arguments"}
 MEANINGS = {
     # Codes with many messages, or whose message is not a text of the source.
+    "access_denied": "The person did not allow it.",
     "http_error": "What the HTTP status says.",
     "internal_error": "Something broke inside Innkeeper; the log has it under the request id.",
     "invalid_arguments": "Something that was given is missing, unknown or wrong; the message names it.",
+    "invalid_client": "The client is unknown, or its secret is missing or wrong (RFC 6749, 5.2).",
+    "invalid_client_metadata": "What a client says of itself cannot be taken (RFC 7591, 3.2.2).",
+    "invalid_grant": "A code or token is unknown, expired, revoked, used before, or of another client (RFC 6749, 5.2).",
+    "invalid_request": "A request to the authorization server is malformed (RFC 6749).",
+    "invalid_scope": "A scope there is not, or beyond what was granted (RFC 6749, 5.2).",
+    "invalid_target": "The resource is not this server's, or not the one agreed to (RFC 8707).",
     "model_not_configured": "No model is configured for this, or one lacks its key or address.",
     "model_not_supported": "This version cannot use models of this provider or form.",
     "model_unavailable": "The model cannot be reached, or is still starting.",
@@ -35,6 +42,7 @@ MEANINGS = {
     "role_insufficient": "The caller's role in this project does not allow this.",
     "route_not_found": "There is nothing at this path.",
     "url_not_allowed": "Innkeeper does not go to this address for a tenant: it is no public web address.",
+    "unauthorized_client": "This client may not use this flow or grant (RFC 6749, 5.2).",
     "unauthenticated": "There is no access token, or it is unknown, revoked or expired.",
     "unavailable": "The database cannot be reached at the moment.",
     "tools_unavailable": "The tools did not answer the run as they should.",

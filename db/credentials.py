@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic, time
@@ -10,7 +11,7 @@ from uuid import UUID
 
 from db.database import Database
 from db.principal import Principal
-from db.tokens import fingerprint, is_wellformed, token_hash
+from db.tokens import fingerprint, is_bearer, token_hash
 
 CHANNEL: Final = "innkeeper_revoked"
 CACHE_SECONDS: Final = 60.0
@@ -35,8 +36,10 @@ class Authenticator:
     A revocation reaches every process by NOTIFY. While the LISTEN connection is down nothing is taken from memory.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, accepts: Callable[[str], bool] = lambda _audience: True) -> None:
+        """``accepts``: whether tokens of an audience (RFC 8707) are meant for this house."""
         self._database = database
+        self._accepts = accepts
         self._by_token: dict[bytes, _Cached] = {}
         self._by_credential: dict[UUID, _Cached] = {}
         self._generation = 0
@@ -52,12 +55,12 @@ class Authenticator:
         cached = self._by_token.get(known_as)
         if cached is not None and cached.fresh and self._database.listener.listening:
             return cached.principal
-        if not is_wellformed(token):
+        if not is_bearer(token):
             return None
         generation = self._generation
         async with self._database.system() as connection:
             row = await connection.fetchrow("SELECT * FROM authenticate($1)", token_hash(token))
-        if row is None:
+        if row is None or not (row["audience"] is None or self._accepts(row["audience"])):
             self._by_token.pop(known_as, None)
             return None
         principal = Principal(
@@ -68,6 +71,7 @@ class Authenticator:
             scopes=frozenset(row["scopes"]),
             kind=row["kind"],
             read_only=row["read_only"],
+            project_ids=frozenset(row["project_ids"] or ()),
         )
         self._remember(self._by_token, known_as, principal, row["expires_at"], generation)
         return principal

@@ -13,10 +13,10 @@ from db.scopes import MANAGING_SCOPES, READ_SCOPES
 class Principal:
     """A caller and its rights.
 
-    ``project_id`` is the credential's binding: ``None`` means every project of the user. ``end_user_id`` narrows to
-    one end user of that project. With ``run_id`` set this is a *run grant*: the caller's own rights, cut to what an
-    agent may use, lent to one run at ``run_depth`` under the lease of ``run_epoch``. ``tools``: the names of the only
-    tools that may be called; ``None`` for all that the scopes allow.
+    ``project_id`` is the credential's binding: ``None`` means every project of the user, or those of ``project_ids``
+    when it names any. ``end_user_id`` narrows to one end user of that project. With ``run_id`` set this is a *run
+    grant*: the caller's own rights, cut to what an agent may use, lent to one run at ``run_depth`` under the lease of
+    ``run_epoch``. ``tools``: the names of the only tools that may be called; ``None`` for all that the scopes allow.
     """
 
     credential_id: UUID
@@ -30,6 +30,12 @@ class Principal:
     run_depth: int = 0
     run_epoch: int = 0
     tools: frozenset[str] | None = None
+    project_ids: frozenset[UUID] = frozenset()
+
+    @property
+    def account_wide(self) -> bool:
+        """Whether it is bound to no project at all, and so may make new ones."""
+        return self.project_id is None and not self.project_ids
 
     def may(self, scope: str) -> bool:
         """Whether the caller holds ``scope``; a read-only caller never holds one that writes."""

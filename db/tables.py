@@ -27,58 +27,22 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, TSVECTOR
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlmodel import Field, SQLModel
 
-Timestamp = TIMESTAMP(timezone=True)
-
-
-def _now() -> Column[datetime]:
-    return Column(Timestamp, nullable=False, server_default=text("now()"))
-
-
-def _moment() -> Column[datetime]:
-    return Column(Timestamp, nullable=True)
-
-
-def _json() -> Column[Any]:
-    return Column(JSONB, nullable=False, server_default=text("'{}'::jsonb"))
-
-
-def _texts() -> Column[Any]:
-    return Column(ARRAY(Text), nullable=False, server_default=text("'{}'::text[]"))
-
-
-def _count(kind: type[Integer] = Integer) -> Column[int]:
-    return Column(kind, nullable=False, server_default=text("0"))
-
-
-def _text(default: str | None = None) -> Column[str]:
-    return Column(Text, nullable=False, server_default=None if default is None else text(f"'{default}'"))
-
-
-def _one_of(column: str, *values: str) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
-
-
-def _parent(table: str, *columns: str) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["project_id", *columns], [f"{table}.project_id", f"{table}.id"], ondelete="CASCADE")
-
-
-def _of_project() -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE")
-
-
-SQLModel.metadata.naming_convention = {
-    "pk": "%(table_name)s_pkey",
-    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-    "ck": "%(table_name)s_%(constraint_name)s",
-    "uq": "%(table_name)s_%(column_0_N_name)s_key",
-    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-}
+from db.columns import Timestamp
+from db.columns import count as _count
+from db.columns import json as _json
+from db.columns import moment as _moment
+from db.columns import now as _now
+from db.columns import of_project as _of_project
+from db.columns import one_of as _one_of
+from db.columns import parent as _parent
+from db.columns import texts as _texts
+from db.columns import words as _text
 
 
 class User(SQLModel, table=True):
@@ -152,17 +116,21 @@ class EndUser(SQLModel, table=True):
 class Credential(SQLModel, table=True):
     """A key (``secret``; ``feed`` for installing from one project's registry), or a person's session on the pages
     (``session``), or the link that opens one, once (``link``). Only the SHA-256 of the token is kept; ``hint`` is its
-    first characters, to tell keys apart.
+    first characters, to tell keys apart. What an OAuth client may do for a user (``oauth``) has no token of its own but
+    those of ``db.oauth.tables``, and stays the same when they change.
 
-    ``project_id`` has no foreign key: a key bound to a deleted project reaches nothing, but can still fetch the saved
-    answers of its own writes, the deletion's among them.
+    ``project_id`` and ``project_ids``, at most one of which is set, have no foreign key: a key bound to a deleted
+    project reaches nothing, but can still fetch the saved answers of its own writes, the deletion's among them.
     """
 
     __tablename__ = "credentials"
     __table_args__ = (
         _parent("end_users", "end_user_id"),
-        _one_of("kind", "secret", "link", "session", "feed"),
+        _one_of("kind", "secret", "link", "session", "feed", "oauth"),
         CheckConstraint("end_user_id IS NULL OR project_id IS NOT NULL", name="end_user_of_project"),
+        CheckConstraint("(kind = 'oauth') = (client_id IS NOT NULL)", name="client_of_oauth"),
+        CheckConstraint("(kind = 'oauth') = (token_hash IS NULL)", name="token_of_others"),
+        CheckConstraint("project_id IS NULL OR project_ids IS NULL", name="one_binding"),
         Index(None, "user_id"),
         Index(None, "project_id"),
     )
@@ -171,10 +139,13 @@ class Credential(SQLModel, table=True):
     kind: str = Field(sa_column=_text("secret"))
     user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
     project_id: UUID | None = None
+    project_ids: list[UUID] | None = Field(default=None, sa_column=Column(ARRAY(Uuid)))
     end_user_id: UUID | None = None
+    client_id: UUID | None = Field(default=None, foreign_key="oauth_clients.id", ondelete="CASCADE", index=True)
+    audience: str | None = Field(default=None, sa_column=Column(Text))
     name: str = Field(sa_column=_text(""))
     hint: str = Field(sa_column=_text())
-    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    token_hash: bytes | None = Field(default=None, sa_column=Column(LargeBinary, unique=True))
     scopes: list[str] = Field(sa_column=_texts())
     read_only: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     created_at: datetime = Field(sa_column=_now())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import db.tables  # noqa: F401  (fills SQLModel.metadata)
+import db.oauth.tables
+import db.tables  # noqa: F401  (both fill SQLModel.metadata)
 from migrations.autogenerate import protect_new_tables
 
 context.configure(

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
 from server.http import calls, health, preview, registry_feed, runs
+from server.http.address import MCP_PATH
 from server.http.body_limit import BodyLimit
 from server.http.files import ROUTE as FILES_ROUTE
 from server.http.files import FileEdge
@@ -26,9 +27,12 @@ from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import PATH as FILES_PATH
 from server.jobs.figures import JobFigures
 from server.mcp import endpoint
-from server.mcp.resource import MCP_PATH
 from server.metrics import Metrics
-from server.site import approvals
+from server.oauth import endpoints, metadata, registration
+from server.oauth.known_clients import KnownClients
+from server.site import approvals, apps, authorize, device, sign_in
+from server.site.pages import Site
+from server.site.rendering import style_route
 
 if TYPE_CHECKING:
     from db.database import Database
@@ -43,6 +47,8 @@ def create_app(services: Services) -> Starlette:
     """
     metrics = Metrics()
     mcp_app = endpoint.build(services)
+    site = Site(services)
+    clients = KnownClients(services.database)
     routes: list[BaseRoute] = [
         Route(MCP_PATH, mcp_app),
         Route(MCP_PATH + "/", mcp_app),
@@ -51,7 +57,15 @@ def create_app(services: Services) -> Starlette:
         *calls.routes(services, mcp_app.resource),
         *runs.routes(services),
         *registry_feed.routes(services),
-        *approvals.routes(services),
+        style_route(),
+        *sign_in.routes(site),
+        *approvals.routes(site),
+        *authorize.routes(site, clients),
+        *device.routes(site),
+        *apps.routes(site),
+        *metadata.routes(site.address, documents=clients.documents),
+        *endpoints.routes(services.database, site.address),
+        *registration.routes(services.database),
         *health.routes(services.database, metrics, services.metrics_token),
     ]
     metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", services.engine.states)

@@ -12,6 +12,7 @@ from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
 from server.data_directory import DatabaseUrls
+from server.http.address import PublicAddress
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
 from server.keyring import Keyring
@@ -83,7 +84,7 @@ async def build(
     token = settings.house.metrics_token
     store = await open_store(settings, files, keyring, public_url)
     try:
-        authenticator = Authenticator(database)
+        authenticator = Authenticator(database, PublicAddress(public_url).accepts)
         await authenticator.start()
         await engine.open()
         rules = storage_rules(settings)

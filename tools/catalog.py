@@ -61,7 +61,8 @@ class Catalog:
         """
         offered = self.offered(families)
         bound = principal.project_id is not None
-        key = (principal.scopes & self._scopes, principal.read_only, bound, offered, principal.tools)
+        rights = (principal.scopes & self._scopes, principal.read_only, principal.account_wide, principal.tools)
+        key = (*rights, bound, offered)
         listing = self._listings.get(key)
         if listing is None:
             listing = tuple(
@@ -128,7 +129,7 @@ def visible(spec: ToolSpec, principal: Principal) -> bool:
     """Whether a caller may see and call a tool: the scope, read-only over everything, and no binding in its way."""
     if principal.tools is not None and spec.name not in principal.tools:
         return False
-    return principal.may(spec.scope) and not (spec.account_wide and principal.project_id is not None)
+    return principal.may(spec.scope) and (principal.account_wide or not spec.account_wide)
 
 
 def offers(families: frozenset[str], spec: ToolSpec, principal: Principal) -> bool:

@@ -176,7 +176,7 @@ class Dispatch:
         # The scope comes last: with another token alone the call would still be refused for these.
         if caller.read_only and not spec.hints.read_only:
             raise read_only(spec.name)
-        if spec.account_wide and caller.project_id is not None:
+        if spec.account_wide and not caller.account_wide:
             raise mistakes.project_bound(spec.name)
         raise missing_scope(spec.scope.value)
 

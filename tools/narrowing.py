@@ -41,11 +41,16 @@ class Narrowing:
 
     def of(self, principal: Principal) -> Principal:
         """The caller as this connection sees it. Raises ``AppError`` when the key is bound to another project."""
-        if self.project_id is not None and principal.project_id not in (None, self.project_id):
+        if self.project_id is not None and not self._within(principal):
             raise not_found("project", "This key is bound to another project; connect without ?project=.")
         if self.project_id is None and (principal.read_only or not self.read_only):
             return principal
         return principal.narrowed(project_id=self.project_id, read_only=self.read_only)
+
+    def _within(self, principal: Principal) -> bool:
+        if principal.project_ids and self.project_id not in principal.project_ids:
+            return False
+        return principal.project_id in (None, self.project_id)
 
 
 EVERYTHING: Final = Narrowing()

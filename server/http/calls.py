@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from db.errors import AppError
+from server.http.address import MCP_PATH
 from server.http.problem import problem_response
 from server.mcp.bearer import Authenticator, principal_of, sent_credentials
-from server.mcp.resource import MCP_PATH, ProtectedResource
+from server.mcp.resource import ProtectedResource
 from tools.dispatch import Dispatch
 
 PATH = f"{MCP_PATH}/calls/{{key:path}}"

@@ -10,11 +10,12 @@ from starlette.routing import BaseRoute, Route
 
 from db.errors import AppError
 from db.principal import Principal
+from server.http.address import MCP_PATH
 from server.http.problem import problem_response
 from server.mcp import costs
 from server.mcp.bearer import Authenticator, principal_of, sent_credentials
 from server.mcp.endpoint import narrowing_of
-from server.mcp.resource import MCP_PATH, ProtectedResource
+from server.mcp.resource import ProtectedResource
 from tools.catalog import Catalog
 from tools.narrowing import Narrowing
 

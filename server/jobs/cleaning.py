@@ -1,4 +1,5 @@
-"""Removes what has had its time: answers, links and sessions after a day, used approvals and dead jobs after 30."""
+"""Removes what has had its time: answers, links, sessions and codes after a day, used approvals and dead jobs after 30,
+tokens when they have expired, and clients that registered themselves when nobody uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ BATCH: Final = 1000
 async def clean_up(job: JobCall) -> None:
     """Remove all that is due, a batch a transaction, so that no locks are held for long."""
     removed = 0
-    for function in ("clean_up", "ops.clean_jobs"):
+    for function in ("clean_up", "clean_up_oauth", "ops.clean_jobs"):
         while True:
             async with job.services.database.ops_statements() as connection:
                 batch = int(await connection.fetchval(f"SELECT {function}($1)", BATCH))

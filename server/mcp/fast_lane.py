@@ -133,7 +133,7 @@ class FastLane:
 
     async def _list(self, inbound: Inbound, version: str, asked: Asked) -> Answer | None:
         who = inbound.principal
-        bound = who.project_id is not None
+        bound = (who.project_id is not None, who.account_wide)
         key = (asked.method, version, who.scopes, who.read_only, bound, who.tools, inbound.narrowing.families)
         kept = self._results.get(key)
         if kept is not None:

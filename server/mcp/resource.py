@@ -10,32 +10,26 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from db.scopes import ALL_SCOPES
+from server.http.address import MCP_PATH, PublicAddress
 
-MCP_PATH = "/mcp"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 class ProtectedResource:
-    """The identity of the endpoint. Without ``public_url`` (a laptop) it is the address the caller used, which the
-    Host allow-list has already found to be ours.
-    """
+    """The identity of the endpoint. Its tokens come from this very house."""
 
     def __init__(self, public_url: str | None) -> None:
-        self._public_url = public_url.rstrip("/") if public_url else None
-
-    def url(self, scope: Scope) -> str:
-        """The resource identifier: exactly what a token's audience must be."""
-        return self._base(scope) + MCP_PATH
+        self._address = PublicAddress(public_url)
 
     def challenge(self, scope: Scope, *, token_was_sent: bool) -> bytes:
         """The value of ``WWW-Authenticate`` on 401."""
         fault = 'error="invalid_token", ' if token_was_sent else ""
-        return f'Bearer {fault}resource_metadata="{self._base(scope)}{WELL_KNOWN}{MCP_PATH}"'.encode()
+        return f'Bearer {fault}resource_metadata="{self._metadata(scope)}"'.encode()
 
     def step_up(self, scope: Scope, scopes: Sequence[str]) -> bytes:
         """The value of ``WWW-Authenticate`` on 403: which scopes a token needs for the call."""
         named = " ".join(scopes)
-        metadata = f"{self._base(scope)}{WELL_KNOWN}{MCP_PATH}"
+        metadata = self._metadata(scope)
         return f'Bearer error="insufficient_scope", scope="{named}", resource_metadata="{metadata}"'.encode()
 
     def routes(self) -> list[Route]:
@@ -44,15 +38,13 @@ class ProtectedResource:
 
     async def _describe(self, request: Request) -> Response:
         document = {
-            "resource": self.url(request.scope),
+            "resource": self._address.resource(request.scope),
             "resource_name": "Innkeeper",
+            "authorization_servers": [self._address.base(request.scope)],
             "bearer_methods_supported": ["header"],
             "scopes_supported": sorted(ALL_SCOPES),
         }
         return JSONResponse(document, headers={"cache-control": "public, max-age=300"})
 
-    def _base(self, scope: Scope) -> str:
-        if self._public_url is not None:
-            return self._public_url
-        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "localhost")
-        return f"{scope.get('scheme', 'http')}://{host}"
+    def _metadata(self, scope: Scope) -> str:
+        return f"{self._address.base(scope)}{WELL_KNOWN}{MCP_PATH}"

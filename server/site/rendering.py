@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(__file__).parent
 STYLE: Final = (FOLDER / "style.css").read_text(encoding="utf-8")
 STYLE_URL: Final = f"/site/{sha256(STYLE.encode()).hexdigest()[:12]}.css"
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'{}; base-uri 'none'; frame-ancestors 'none'"
+)
 HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
+    "content-security-policy": _POLICY.format(""),
+    # For browsers that do not know frame-ancestors.
+    "x-frame-options": "DENY",
     # Under no-referrer a browser sends "Origin: null" with a form; same-origin sends our own, which is checked.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
@@ -33,9 +35,13 @@ HEADERS: Final = {
 }
 
 
-def html(template: str, values: Mapping[str, object], status: int = 200) -> Response:
+def html(template: str, values: Mapping[str, object], status: int = 200, *, forms_end_at: str = "") -> Response:
+    """``forms_end_at``: a source (CSP 3) outside of this site to which the answer to a form on the page leads."""
     body = _environment().get_template(template).render(**values)
-    return Response(body, status_code=status, media_type="text/html; charset=utf-8", headers=dict(HEADERS))
+    headers = dict(HEADERS)
+    if forms_end_at:
+        headers["content-security-policy"] = _POLICY.format(f" {forms_end_at}")
+    return Response(body, status_code=status, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def notice(error: AppError, *, signed_in: bool) -> Response:

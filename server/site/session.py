@@ -1,4 +1,10 @@
-"""The session of a person on the pages: a cookie that only the pages get, and what protects forms from other pages."""
+"""The session of a person on the pages: a signed cookie over a row of the database, and what protects forms.
+
+The cookie is a JWT (RFC 7519, HS256 under a key derived from the root secret) that holds the token of the row: without
+the signature the database is not even asked, without the row the signature is worth nothing, and ending the row ends
+the session on every process. Its name begins with ``__Host-`` where people come over https, so that no other host and
+no page below a path can set it. ``/mcp`` and the APIs take no cookie.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +20,35 @@ from db import sessions
 from db.database import Database
 from db.errors import AppError
 from db.principal import Principal
+from server.http.address import PublicAddress
 from server.keyring import Keyring
+from server.site import cookies
 
 COOKIE: Final = "innkeeper_session"
-PATH: Final = "/approvals"
-"""The cookie goes to these pages alone: ``/mcp`` and the APIs never see it."""
 CSRF_LABEL: Final = "site-csrf"
-MAX_FORM_BYTES: Final = 16 * 1024
+MAX_FORM_BYTES: Final = 64 * 1024
 
 
 class Sessions:
-    """Opens, finds and ends sessions. ``public_url`` with https makes the cookie Secure."""
+    """Opens, finds and ends sessions."""
 
-    def __init__(self, database: Database, keyring: Keyring, public_url: str | None) -> None:
+    def __init__(self, database: Database, keyring: Keyring, address: PublicAddress) -> None:
         self._database = database
         self._keyring = keyring
-        self._secure = (public_url or "").startswith("https://")
+        self._signer = cookies.Signer(keyring, "site-session")
+        self._secure = address.secure
+        self.cookie = f"__Host-{COOKIE}" if self._secure else COOKIE
 
     async def person(self, request: Request) -> Principal | None:
-        token = request.cookies.get(COOKIE)
-        return await sessions.find_session(self._database, token) if token else None
+        claims = self._signer.read(request.cookies.get(self.cookie, ""))
+        if claims is None:
+            return None
+        person = await sessions.find_session(self._database, str(claims.get("jti")))
+        if person is None or str(person.credential_id) != claims.get("sid"):
+            return None
+        return person
 
-    async def open(self, response: Response, link: str) -> None:
+    async def open(self, request: Request, response: Response, link: str) -> None:
         """Exchange a link for a session on ``response``. Raises ``AppError`` for a link that opens nothing."""
         token = await sessions.open_session(self._database, link)
         if token is None:
@@ -43,13 +56,25 @@ class Sessions:
                 "link_closed",
                 403,
                 "This link was used before or has expired.",
-                "Run 'innkeeper open' again for a new one.",
+                "Ask for a new one: on the sign-in page, or with 'innkeeper open'.",
             )
+        await self.begin(request, response, token)
+
+    async def begin(self, request: Request, response: Response, token: str) -> None:
+        """Put the new session ``token`` on ``response``, and end the one that the browser had before."""
+        person = await sessions.find_session(self._database, token)
+        if person is None:
+            raise RuntimeError("a session that was just opened is there")
+        before = await self.person(request)
+        if before is not None:
+            await sessions.close_session(self._database, before)
+        claims = {"sub": str(person.user_id), "sid": str(person.credential_id), "jti": token}
+        value = self._signer.sign(claims, sessions.SESSION_SECONDS)
         response.set_cookie(
-            COOKIE,
-            token,
+            self.cookie,
+            value,
             max_age=sessions.SESSION_SECONDS,
-            path=PATH,
+            path="/",
             httponly=True,
             samesite="lax",
             secure=self._secure,
@@ -57,24 +82,36 @@ class Sessions:
 
     async def close(self, response: Response, person: Principal) -> None:
         await sessions.close_session(self._database, person)
-        response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="lax", secure=self._secure)
+        response.delete_cookie(self.cookie, path="/", httponly=True, samesite="lax", secure=self._secure)
 
-    def csrf(self, person: Principal) -> str:
-        """The token that every form of this session carries."""
-        return self._tokens(person)[0]
+    def csrf(self, person: Principal, about: str = "") -> str:
+        """The token that a form of this session carries; with ``about`` it is good for that form alone."""
+        return self._tokens(person, about)[0]
 
-    def check_csrf(self, person: Principal, form: Mapping[str, str]) -> None:
+    def check_csrf(self, person: Principal, form: Mapping[str, str], about: str = "") -> None:
         given = form.get("csrf", "").encode()
-        if not any(hmac.compare_digest(token.encode(), given) for token in self._tokens(person)):
+        if not any(hmac.compare_digest(token.encode(), given) for token in self._tokens(person, about)):
             raise AppError("form_outdated", 403, "This form is of another session.", "Open the page again.")
 
-    def _tokens(self, person: Principal) -> list[str]:
+    def _tokens(self, person: Principal, about: str) -> list[str]:
         """Of each root secret: a form that was opened before a rotation can still be sent."""
         keys = self._keyring.signing_keys(CSRF_LABEL)
-        return [hmac.new(key, person.credential_id.bytes, "sha256").hexdigest() for _id, key in keys]
+        said = person.credential_id.bytes + about.encode()
+        return [hmac.new(key, said, "sha256").hexdigest() for _id, key in keys]
 
 
-async def form_of(request: Request) -> dict[str, str]:
+class Form(dict[str, str]):
+    """The fields of a form; of one that came more than once the last value, and all of them in ``several``."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def several(self, name: str) -> list[str]:
+        return [value for field, value in self._pairs if field == name]
+
+
+async def form_of(request: Request) -> Form:
     """The fields of a form posted from a page of ours. Raises ``AppError`` 403 when another origin posted it.
 
     Other ports of this machine are the same site to a browser, so that SameSite alone would let them post here.
@@ -88,4 +125,4 @@ async def form_of(request: Request) -> dict[str, str]:
     body = await request.body()
     if len(body) > MAX_FORM_BYTES:
         raise AppError("form_too_large", 413, "This form is too large.", "Use the page of this server.")
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    return Form(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))

@@ -21,10 +21,20 @@ SECURITY_DEFINERS = {
     "authenticate",
     "bound_project",
     "count_blobs",
+    "bound_projects",
+    "clean_up_oauth",
     "count_stored",
     "credential_lifetime",
+    "decide_device",
+    "find_client",
+    "find_device",
+    "forget_app",
+    "introspect_token",
+    "issue_to_service",
+    "keep_document",
     "lease_budget",
     "make_creator_owner",
+    "poll_device",
     "projects_with_due_files",
     "projects_with_components",
     "projects_with_files",
@@ -33,6 +43,11 @@ SECURITY_DEFINERS = {
     "public_registry",
     "readable_project",
     "search_components",
+    "redeem_code",
+    "refresh_grant",
+    "register_client",
+    "revoke_token",
+    "start_device",
     "tell_revoked",
     "writable_project",
     "writing_user",
@@ -127,6 +142,18 @@ async def test_functions_with_the_owners_rights_are_the_listed_ones_and_safe(own
         assert "=X/" not in (function["proacl"] or "=X/").replace("innkeeper_app=X/", "").replace(
             "innkeeper_ops=X/", ""
         ).replace("innkeeper_owner=X/", ""), dict(function)
+
+
+async def test_every_check_of_a_binding_knows_bindings_to_several_projects(owner: Owner) -> None:
+    single = await owner.fetch(
+        "SELECT p.proname AS name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname IN ('public', 'ops') AND p.proname <> 'bound_project' AND (p.prosrc LIKE '%bound_project()%'"
+        "   OR (p.prosrc LIKE '%credentials c%' AND p.prosrc LIKE '%c.project_id = %.project_id%'"
+        "     AND p.prosrc NOT LIKE '%c.project_ids%'))"
+        " UNION ALL SELECT tablename || '.' || policyname FROM pg_policies"
+        " WHERE coalesce(qual, '') || coalesce(with_check, '') LIKE '%bound_project()%'"
+    )
+    assert [row["name"] for row in single] == [], "use bound_projects(), or project_ids beside project_id"
 
 
 async def test_without_a_caller_no_row_is_seen(database: Database, tenant: Tenant) -> None:

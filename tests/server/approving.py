@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import UUID
 
+import httpx2
 from pydantic import BaseModel
 from starlette.applications import Starlette
 
@@ -52,14 +53,16 @@ def sending_app(
     return create_app(cast("Any", edge))
 
 
-async def session_token(database: Database, owner: Owner, user_id: UUID) -> str:
-    """What a browser's cookie holds after ``innkeeper open`` and its link."""
-    token = await sessions.open_session(database, await sessions.create_link(owner, user_id))
-    assert token is not None
-    return token
+async def sign_in(browser: httpx2.AsyncClient, owner: Owner, user_id: UUID) -> None:
+    """As a person does with the link of ``innkeeper open``. Whoever was signed in before is so no more."""
+    link = await sessions.create_link(owner, user_id)
+    opened = await browser.post("/sign-in/link", data={"link": link, "to": "/approvals"})
+    assert opened.status_code == 200
 
 
 async def session_of(database: Database, owner: Owner, user_id: UUID) -> Principal:
-    person = await sessions.find_session(database, await session_token(database, owner, user_id))
+    token = await sessions.open_session(database, await sessions.create_link(owner, user_id))
+    assert token is not None
+    person = await sessions.find_session(database, token)
     assert person is not None
     return person

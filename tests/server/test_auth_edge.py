@@ -111,7 +111,7 @@ async def test_the_metadata_names_the_resource_and_how_to_send_a_token(path: str
     assert document["resource"] == "https://inn.example/mcp"
     assert document["bearer_methods_supported"] == ["header"]
     assert document["scopes_supported"] == sorted(ALL_SCOPES)
-    assert "authorization_servers" not in document
+    assert document["authorization_servers"] == ["https://inn.example"]
 
 
 async def test_without_a_public_address_the_resource_is_the_address_that_was_used() -> None:

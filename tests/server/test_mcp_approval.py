@@ -21,9 +21,8 @@ from db.credentials import Authenticator
 from db.database import Database
 from db.ids import uuid7
 from server.keyring import Keyring
-from server.site.session import COOKIE
 from tests.conftest import House, Owner, Tenant
-from tests.server.approving import SENDING, sending_app, session_of, session_token
+from tests.server.approving import SENDING, sending_app, session_of, sign_in
 from tests.server.edge_services import served
 from tools.decisions import Decisions
 from tools.ports import Services
@@ -301,16 +300,16 @@ async def test_what_was_asked_and_opened_before_a_rotation_counts_until_the_root
 ) -> None:
     roots = [b"the root before"]
     app = sending_app(database, authenticator, services, Keyring(read=lambda: tuple(roots)))
-    person = await session_token(database, owner, tenant.user_id)
     async with served(app) as (host, port):
         address = f"http://{host}:{port}"
         http = httpx2.AsyncClient(
             base_url=address,
             headers={"authorization": f"Bearer {tenant.token}", "origin": address},
-            cookies={COOKIE: person},
+            follow_redirects=True,
             trust_env=False,
         )
         async with http:
+            await sign_in(http, owner, tenant.user_id)
             asked = [
                 (await raw(http, {"project_id": str(tenant.project_id), "to": to}))["result"]["requestState"]
                 for to in ("kept", "forgotten")
@@ -325,9 +324,12 @@ async def test_what_was_asked_and_opened_before_a_rotation_counts_until_the_root
             del roots[1]
             late = await raw(http, mine | {"to": "forgotten"}, requestState=asked[1], **accepted)
             assert late["error"]["code"] == -32602
-            assert (await http.post("/approvals/leave", data=form)).status_code == 403
+            assert (await http.get("/approvals")).status_code == 401
             roots.append(b"the root before")
-            assert (await http.post("/approvals/leave", data=form)).status_code == 303
+            assert (await http.get("/approvals")).status_code == 200
+            left = await http.post("/sign-out", data=form)
+            assert left.history[0].status_code == 303
+            assert left.status_code == 401
     assert await sent(owner, tenant) == ["kept"]
 
 

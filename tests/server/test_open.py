@@ -57,6 +57,6 @@ async def test_open_finds_the_running_up_and_its_link_opens_the_list(tmp_path: P
         assert url.startswith(f"{running.ready['url']}/approvals?link=ik_ol_")
         async with httpx2.AsyncClient(trust_env=False, follow_redirects=True) as browser:
             form = {"link": parse_qs(urlsplit(url).query)["link"][0], "to": "/approvals"}
-            page = await browser.post(f"{running.ready['url']}/approvals/session", data=form)
+            page = await browser.post(f"{running.ready['url']}/sign-in/link", data=form)
             assert page.status_code == 200
             assert "Nothing waits" in page.text

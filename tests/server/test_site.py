@@ -18,7 +18,7 @@ from db.ids import uuid7
 from db.principal import Principal
 from server.site.session import COOKIE
 from tests.conftest import House, Owner, Tenant
-from tests.server.approving import SENDING, sending_app, session_token
+from tests.server.approving import SENDING, sending_app, sign_in
 from tests.server.edge_services import served
 from tools.approval import ApprovalRequiredError, Asked
 from tools.dispatch import Dispatch
@@ -49,10 +49,8 @@ async def browser(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest_asyncio.fixture
-async def signed_in(
-    browser: httpx2.AsyncClient, database: Database, owner: Owner, tenant: Tenant
-) -> httpx2.AsyncClient:
-    browser.cookies.set(COOKIE, await session_token(database, owner, tenant.user_id), path="/approvals")
+async def signed_in(browser: httpx2.AsyncClient, owner: Owner, tenant: Tenant) -> httpx2.AsyncClient:
+    await sign_in(browser, owner, tenant.user_id)
     return browser
 
 
@@ -82,16 +80,16 @@ async def test_a_link_opens_the_page_once_and_only_when_a_person_presses_the_but
         assert entrance.status_code == 200
         assert "set-cookie" not in entrance.headers
     form = {"link": link, "to": asked.url}
-    opened = await browser.post("/approvals/session", data=form)
+    opened = await browser.post("/sign-in/link", data=form)
     assert (opened.status_code, urlsplit(str(opened.url)).path) == (200, asked.url)
     cookie = opened.history[0].headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
-    assert "Path=/approvals" in cookie
+    assert "Path=/;" in cookie
     assert "Max-Age=3600" in cookie
 
     browser.cookies.clear()
-    used = await browser.post("/approvals/session", data=form)
+    used = await browser.post("/sign-in/link", data=form)
     assert used.status_code == 403
     assert "innkeeper open" in used.text
 
@@ -102,11 +100,11 @@ async def test_a_link_that_expired_or_leads_elsewhere_opens_nothing_elsewhere(
     link = await sessions.create_link(owner, tenant.user_id)
     for elsewhere in ("https://evil.example", "//evil.example", "/mcp", "/approvals/../mcp"):
         fresh = await sessions.create_link(owner, tenant.user_id)
-        opened = await browser.post("/approvals/session", data={"link": fresh, "to": elsewhere})
+        opened = await browser.post("/sign-in/link", data={"link": fresh, "to": elsewhere})
         assert opened.history[0].headers["location"] == "/approvals"
     await owner.execute("UPDATE credentials SET expires_at = now() - interval '1 second' WHERE kind = 'link'")
-    assert (await browser.post("/approvals/session", data={"link": link, "to": ""})).status_code == 403
-    assert (await browser.post("/approvals/session", data={"link": tenant.token, "to": ""})).status_code == 403
+    assert (await browser.post("/sign-in/link", data={"link": link, "to": ""})).status_code == 403
+    assert (await browser.post("/sign-in/link", data={"link": tenant.token, "to": ""})).status_code == 403
 
 
 async def test_a_person_allows_takes_back_and_forbids_on_the_page_and_sees_what_came_of_it(
@@ -159,11 +157,10 @@ async def test_no_other_page_can_decide_or_sign_in_for_a_person(
         await signed_in.post(asked.url, data=form, headers={"sec-fetch-site": "same-site"}),
         await signed_in.post(asked.url, data=form, headers={"origin": "null"}),
         await signed_in.post(asked.url, json=form),
-        await signed_in.post("/approvals/session", data={"link": "x", "to": ""}, headers=other_port),
+        await signed_in.post("/sign-in/link", data={"link": "x", "to": ""}, headers=other_port),
     ]
     assert [refused.status_code for refused in refusals] == [403, 403, 403, 403, 403, 415, 403]
-    signed_in.cookies.clear()
-    signed_in.cookies.set(COOKIE, await session_token(database, owner, tenant.user_id), path="/approvals")
+    await sign_in(signed_in, owner, tenant.user_id)
     assert (await signed_in.post(asked.url, data=form)).status_code == 403
     assert await owner.fetchval("SELECT state FROM approvals") == "pending"
 
@@ -180,7 +177,7 @@ async def test_an_address_is_no_permission(
     asked = await ask(dispatch, tenant.principal, tenant)
     viewer = await house.member(tenant.project_id, "viewer")
 
-    browser.cookies.set(COOKIE, await session_token(database, owner, stranger.user_id), path="/approvals")
+    await sign_in(browser, owner, stranger.user_id)
     assert (await browser.get(asked.url)).status_code == 404
     assert (await browser.get(f"/approvals/{uuid7()}")).status_code == 404
     empty = await browser.get("/approvals")
@@ -189,8 +186,7 @@ async def test_an_address_is_no_permission(
         tried = await browser.post(asked.url, data={"csrf": csrf(empty), "decision": decision})
         assert tried.status_code == 404
 
-    browser.cookies.clear()
-    browser.cookies.set(COOKIE, await session_token(database, owner, viewer.user_id), path="/approvals")
+    await sign_in(browser, owner, viewer.user_id)
     seen = await browser.get(asked.url)
     assert "You cannot allow this" in seen.text
     assert "Allow once" not in seen.text
@@ -207,24 +203,23 @@ async def test_a_session_ends_with_signing_out_its_hour_or_its_user_and_is_no_ke
     )
     assert called.status_code == 401
     signed_in.cookies.clear()
-    signed_in.cookies.set(COOKIE, tenant.token, path="/approvals")
+    signed_in.cookies.set(COOKIE, tenant.token, path="/")
     assert (await signed_in.get("/approvals")).status_code == 401
 
     signed_in.cookies.clear()
-    signed_in.cookies.set(COOKIE, token, path="/approvals")
+    signed_in.cookies.set(COOKIE, token, path="/")
     page = await signed_in.get("/approvals")
     assert page.status_code == 200
-    left = await signed_in.post("/approvals/leave", data={"csrf": csrf(page)})
+    left = await signed_in.post("/sign-out", data={"csrf": csrf(page)})
     assert left.status_code == 401
-    signed_in.cookies.set(COOKIE, token, path="/approvals")
+    signed_in.cookies.set(COOKIE, token, path="/")
     assert (await signed_in.get("/approvals")).status_code == 401
 
     for ending in (
         "UPDATE credentials SET expires_at = now() - interval '1 second' WHERE kind = 'session'",
         "UPDATE users SET disabled_at = now()",
     ):
-        signed_in.cookies.clear()
-        signed_in.cookies.set(COOKIE, await session_token(database, owner, tenant.user_id), path="/approvals")
+        await sign_in(signed_in, owner, tenant.user_id)
         assert (await signed_in.get("/approvals")).status_code == 200
         await owner.execute(ending)
         assert (await signed_in.get("/approvals")).status_code == 401

@@ -1,0 +1,110 @@
+"""What all pages share: who looks at them, where they may lead, and errors that are pages too."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from db.database import Database
+from db.errors import AppError
+from db.principal import Principal
+from server.http.address import PublicAddress
+from server.keyring import Keyring
+from server.site.rendering import HEADERS, html, notice
+from server.site.session import Sessions
+from tools.catalog import Catalog
+from tools.dispatch import Dispatch
+
+HOME: Final = "/approvals"
+NO_SESSION: Final = 401
+SECTIONS: Final = frozenset({"approvals", "apps", "device", "oauth"})
+"""The first parts of the addresses of pages: where a sign-in may lead back to."""
+
+
+class SiteServices(Protocol):
+    """What the pages need of ``server.services.Services``."""
+
+    @property
+    def database(self) -> Database: ...
+
+    @property
+    def dispatch(self) -> Dispatch: ...
+
+    @property
+    def catalog(self) -> Catalog: ...
+
+    @property
+    def keyring(self) -> Keyring: ...
+
+    @property
+    def public_url(self) -> str | None: ...
+
+
+Page = Callable[[Request, Principal | None], Awaitable[Response]]
+SignedInPage = Callable[[Request, Principal], Awaitable[Response]]
+
+
+class Site:
+    """The pages of a process: their sessions and their address."""
+
+    def __init__(self, services: SiteServices) -> None:
+        self.services = services
+        self.address = PublicAddress(services.public_url)
+        self.sessions = Sessions(services.database, services.keyring, self.address)
+
+    def open(self, path: str, page: Page, *methods: str) -> Route:
+        """A page for everybody; who is signed in is told to it."""
+
+        async def endpoint(request: Request) -> Response:
+            person = None
+            try:
+                person = await self.sessions.person(request)
+                return await page(request, person)
+            except AppError as error:
+                return notice(error, signed_in=person is not None)
+
+        return Route(path, endpoint, methods=list(methods) or ["GET"])
+
+    def signed_in(self, path: str, page: SignedInPage, *methods: str) -> Route:
+        """A page for people of this house; others are shown how to sign in, and come back to it then."""
+
+        async def endpoint(request: Request, person: Principal | None) -> Response:
+            if person is not None and "link" not in request.query_params:
+                return await page(request, person)
+            return sign_in(request)
+
+        return self.open(path, endpoint, *methods)
+
+
+def sign_in(request: Request) -> Response:
+    """What is shown in the place of a page to who is not signed in, or comes with a one-time link.
+
+    A GET uses no link up: programs that look at links before people do would.
+    """
+    if "link" in request.query_params:
+        values = {"link": request.query_params["link"], "to": request.url.path, "signed_in": False}
+        return html("entrance.html", values)
+    section, _, approval = request.url.path.strip("/").partition("/")
+    values = {"approval": approval if section == "approvals" else "", "signed_in": False}
+    return html("sign_in.html", values, NO_SESSION)
+
+
+def see(path: str) -> Response:
+    return RedirectResponse(path, status_code=303, headers=dict(HEADERS))
+
+
+def within(path: str) -> str:
+    """``path`` when it leads to one of the pages, else the first page: nobody is sent elsewhere."""
+    try:
+        parts = urlsplit(path)
+    except ValueError:
+        return HOME
+    plain = path.isascii() and path.isprintable() and not parts.scheme and not parts.netloc and not parts.fragment
+    clean = not set(parts.path) & set("\\%; ") and ".." not in parts.path and "//" not in parts.path
+    first = parts.path.split("/")[1] if parts.path.startswith("/") else ""
+    return path if plain and clean and first in SECTIONS else HOME
