@@ -11,12 +11,16 @@ from db.scopes import ALL_SCOPES, Scope
 NO_RIGHTS: Final = frozenset({"offline_access"})
 """Asked for out of habit by clients that want a refresh token, which they get without it."""
 _WORDS: Final = {
+    Scope.agents_read: "See your agents and how they are set up",
+    Scope.agents_write: "Create, change and delete agents",
     Scope.projects_read: "See your projects and their settings",
     Scope.projects_write: "Create, change and delete projects",
     Scope.runs_read: "Read what agents were asked and what they answered",
     Scope.runs_write: "Start and stop runs of agents",
     Scope.storage_read: "See and download files",
     Scope.storage_write: "Upload and delete files",
+    Scope.registry_read: "See the components of your registry",
+    Scope.registry_write: "Publish and withdraw components",
 }
 
 
