@@ -129,10 +129,12 @@ class OAuthAccessToken(SQLModel, table=True):
 
 
 class OAuthRefreshToken(SQLModel, table=True):
-    """One link of a lineage. ``successor``: the hash of the next one, which is made of this token and ``salt``."""
+    """One link of a lineage. ``successor_hash``: of the next one, which is made of this token and ``salt``."""
 
     __tablename__ = "oauth_refresh_tokens"
-    __table_args__ = (Index("oauth_refresh_tokens_salted_idx", "successor", postgresql_where=text("salt IS NOT NULL")),)
+    __table_args__ = (
+        Index("oauth_refresh_tokens_salted_idx", "successor_hash", postgresql_where=text("salt IS NOT NULL")),
+    )
 
     token_hash: bytes = Field(sa_column=_hash())
     credential_id: UUID = Field(foreign_key="credentials.id", ondelete="CASCADE", index=True)
@@ -140,4 +142,4 @@ class OAuthRefreshToken(SQLModel, table=True):
     expires_at: datetime = Field(sa_column=_expiry())
     used_at: datetime | None = Field(default=None, sa_column=moment())
     salt: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
-    successor: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    successor_hash: bytes | None = Field(default=None, sa_column=Column(LargeBinary))

@@ -197,9 +197,9 @@ BEGIN
     outcome := 'unknown';
     RETURN;
   END IF;
-  IF token.successor IS NOT NULL THEN
+  IF token.successor_hash IS NOT NULL THEN
     SELECT s.used_at + interval '60 seconds' INTO until FROM oauth_refresh_tokens s
-      WHERE s.token_hash = token.successor;
+      WHERE s.token_hash = token.successor_hash;
     IF until < now() THEN
       PERFORM end_grant(held.id, 'oauth:refresh_replayed');
       outcome := 'replayed';
@@ -214,8 +214,8 @@ BEGIN
   ELSIF NOT scopes <@ held.scopes THEN
     outcome := 'scope';
   ELSE
-    IF token.successor IS NULL THEN
-      UPDATE oauth_refresh_tokens r SET used_at = now(), salt = p_salt, successor = p_successor
+    IF token.successor_hash IS NULL THEN
+      UPDATE oauth_refresh_tokens r SET used_at = now(), salt = p_salt, successor_hash = p_successor
         WHERE r.token_hash = p_token;
       INSERT INTO oauth_refresh_tokens (token_hash, credential_id, expires_at)
         VALUES (p_successor, held.id, now() + p_refresh_life);
@@ -258,7 +258,7 @@ LANGUAGE sql STABLE ROWS 1 {SECURED} AS $$
       FROM oauth_access_tokens a WHERE a.token_hash = p_token
     UNION ALL
     SELECT 'refresh', r.credential_id, NULL, r.created_at, r.expires_at
-      FROM oauth_refresh_tokens r WHERE r.token_hash = p_token AND r.successor IS NULL
+      FROM oauth_refresh_tokens r WHERE r.token_hash = p_token AND r.successor_hash IS NULL
   ) t JOIN credentials c ON c.id = t.credential_id JOIN users u ON u.id = c.user_id
     JOIN oauth_clients k ON k.id = c.client_id
   WHERE t.expires_at > now() AND {LIVE}
@@ -393,7 +393,7 @@ CREATE FUNCTION clean_up_oauth(p_limit integer) RETURNS bigint LANGUAGE sql VOLA
     RETURNING 1
   ), salts AS (
     UPDATE oauth_refresh_tokens SET salt = NULL WHERE token_hash IN (
-      SELECT r.token_hash FROM oauth_refresh_tokens r JOIN oauth_refresh_tokens s ON s.token_hash = r.successor
+      SELECT r.token_hash FROM oauth_refresh_tokens r JOIN oauth_refresh_tokens s ON s.token_hash = r.successor_hash
       WHERE r.salt IS NOT NULL AND s.used_at < now() - interval '2 minutes' LIMIT p_limit FOR UPDATE OF r SKIP LOCKED)
     RETURNING 1
   ), codes AS (
@@ -593,7 +593,7 @@ def create_tables() -> None:
         moment("expires_at", nullable=False),
         moment("used_at"),
         sa.Column("salt", sa.LargeBinary(), nullable=True),
-        sa.Column("successor", sa.LargeBinary(), nullable=True),
+        sa.Column("successor_hash", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
             ["credential_id"],
             ["credentials.id"],
@@ -607,7 +607,7 @@ def create_tables() -> None:
     op.create_index(
         "oauth_refresh_tokens_salted_idx",
         "oauth_refresh_tokens",
-        ["successor"],
+        ["successor_hash"],
         postgresql_where=sa.text("salt IS NOT NULL"),
     )
 

@@ -31,8 +31,9 @@ OLD, NEW, LOST = (f"the {which} root 0123456789abcdefghij" for which in ("older"
 OLD_RING, NEW_RING = Keyring(OLD.encode()), Keyring(NEW.encode(), OLD.encode())
 
 
-NO_SECRETS = {"idempotency.answer", "run_events.event"}
-"""Columns of bytes that hold what their readers may see. Whatever is neither that nor a hash is sealed."""
+NO_SECRETS = {"idempotency.answer", "oauth_refresh_tokens.salt", "run_events.event"}
+"""Columns of bytes that hold what their readers may see, or that is worth nothing alone. Whatever is neither that nor a
+hash is sealed."""
 
 
 def silent(_line: str) -> None:
