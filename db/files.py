@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from db.spans import traced
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LASTING: Final = "files/"
 TEMPORARY: Final = "temporary/"
+INCOMING: Final = "incoming/"
+"""Before the key of what an upload brought to a bucket, until it is accepted."""
 FIRST: Final = UUID(int=0)
 LAST: Final = "\U0010ffff"
 """Behind every path: no text has this character, it is none."""
@@ -163,19 +165,13 @@ async def remember_upload(connection: Connection, file_id: UUID, upload_id: str)
 
 
 @traced
-async def start_deleting(connection: Connection, file_ids: Sequence[UUID]) -> list[asyncpg.Record]:
-    """Take files away from callers and from the quota; their objects go later. Those that were there to take."""
-    return await connection.fetch(
-        "UPDATE files SET status = 'deleting', updated_at = now() WHERE id = ANY($1) AND status <> 'deleting'"
-        " AND project_id = (SELECT writable_project()) RETURNING id, path, created_at",
-        list(file_ids),
+async def start_deleting(connection: Connection, file_id: UUID) -> None:
+    """Take a file away from callers and from the quota; its object goes later."""
+    await connection.execute(
+        "UPDATE files SET status = 'deleting', updated_at = now() WHERE id = $1 AND status <> 'deleting'"
+        " AND project_id = (SELECT writable_project())",
+        file_id,
     )
-
-
-@traced
-async def used(connection: Connection, project_id: UUID) -> int:
-    """Bytes of the project that count against its quota."""
-    return await connection.fetchval("SELECT bytes FROM project_storage WHERE project_id = $1", project_id) or 0
 
 
 @traced
@@ -193,69 +189,4 @@ async def ready_at(connection: Connection, path: str) -> UUID | None:
         " ORDER BY end_user_id NULLS FIRST LIMIT 1",
         path,
     )
-    return found
-
-
-# What jobs ask for, as the project they are.
-
-
-@traced
-async def mark_due(connection: Connection, limit: int) -> list[UUID]:
-    """Begin to delete files whose time has come: uploads nobody confirmed, and temporary ones."""
-    rows = await connection.fetch(
-        "UPDATE files SET status = 'deleting', updated_at = now() WHERE project_id = (SELECT writable_project())"
-        " AND id IN (SELECT id FROM files WHERE project_id = (SELECT writable_project()) AND expires_at < now()"
-        " AND status <> 'deleting' ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING id",
-        limit,
-    )
-    return [row["id"] for row in rows]
-
-
-@traced
-async def being_deleted(connection: Connection, file_ids: Sequence[UUID] | None, limit: int) -> list[asyncpg.Record]:
-    """Files whose objects are to go: of these, or any."""
-    return await connection.fetch(
-        "SELECT id, upload_id, created_at FROM files WHERE project_id = (SELECT readable_project())"
-        " AND status = 'deleting' AND ($1::uuid[] IS NULL OR id = ANY($1)) ORDER BY id LIMIT $2",
-        *(None if file_ids is None else list(file_ids), limit),
-    )
-
-
-@traced
-async def forget(connection: Connection, file_ids: Sequence[UUID]) -> None:
-    """Remove the rows of files whose objects are gone."""
-    await connection.execute(
-        "DELETE FROM files WHERE project_id = (SELECT writable_project()) AND id = ANY($1) AND status = 'deleting'",
-        list(file_ids),
-    )
-
-
-@traced
-async def after(connection: Connection, file_id: UUID, limit: int) -> list[asyncpg.Record]:
-    """Files in the order of their ids, which is that of their objects' names."""
-    return await connection.fetch(
-        "SELECT id, size, sha256, status, updated_at FROM files WHERE project_id = (SELECT readable_project())"
-        " AND id > $1 ORDER BY id LIMIT $2",
-        *(file_id, limit),
-    )
-
-
-@traced
-async def mark_lost(connection: Connection, file_ids: Sequence[UUID]) -> int:
-    """Say of files that their objects are not in the store; gives how many of them were thought to be there."""
-    status = await connection.execute(
-        "UPDATE files SET status = 'lost', updated_at = now() WHERE project_id = (SELECT writable_project())"
-        " AND id = ANY($1) AND status = 'ready'",
-        list(file_ids),
-    )
-    return int(status.rpartition(" ")[2])
-
-
-async def due_projects(connection: Connection, limit: int) -> list[UUID]:
-    """As the ops role: projects with files whose time has come."""
-    return [row[0] for row in await connection.fetch("SELECT * FROM projects_with_due_files($1)", limit)]
-
-
-def metadata_of(row: asyncpg.Record) -> dict[str, Any]:
-    found: dict[str, Any] = row["metadata"]
     return found

@@ -446,6 +446,7 @@ class File(SQLModel, table=True):
         ),
         Index(None, "project_id", "path", "id"),
         Index("files_due_idx", "expires_at", "project_id", postgresql_where=text("status <> 'deleting'")),
+        Index("files_deleting_idx", "project_id", "id", postgresql_where=text("status = 'deleting'")),
     )
 
     project_id: UUID

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
-from server.http import calls, health, preview, registry_feed, runs
+from server.http import calls, health, presign, preview, registry_feed, runs, storage_events
 from server.http.address import MCP_PATH
 from server.http.body_limit import BodyLimit
 from server.http.files import ROUTE as FILES_ROUTE
@@ -57,6 +57,8 @@ def create_app(services: Services) -> Starlette:
         *calls.routes(services, mcp_app.resource),
         *runs.routes(services),
         *registry_feed.routes(services),
+        *presign.routes(services),
+        *storage_events.routes(services),
         style_route(),
         *sign_in.routes(site),
         *approvals.routes(site),

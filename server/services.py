@@ -13,6 +13,7 @@ from db.credentials import Authenticator
 from db.database import Database
 from server.data_directory import DatabaseUrls
 from server.http.address import PublicAddress
+from server.http.storage_events import BucketEvents
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
 from server.keyring import Keyring
@@ -21,7 +22,7 @@ from server.limits.rules import rules_of
 from server.model_choice import ModelChoice
 from server.roots import process_name
 from server.settings.loading import Settings
-from server.stores import close_store, open_store, storage_rules
+from server.stores import bucket_events, close_store, open_store, storage_rules
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
 from tools.ports import PagesAt
@@ -41,6 +42,7 @@ class Services:
     models: ModelFactory
     keyring: Keyring
     store: Store
+    bucket_events: BucketEvents | None = None
     files_url: str | None = None
     public_url: str | None = None
     allowed_hosts: tuple[str, ...] = ()
@@ -100,6 +102,7 @@ async def build(
             models=models,
             keyring=keyring,
             store=store,
+            bucket_events=bucket_events(settings),
             files_url=settings.files.url,
             public_url=public_url,
             allowed_hosts=settings.house.allowed_hosts,

@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 
 from db.errors import AppError
+from server.http.storage_events import BucketEvents
 from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import LABEL, TicketSigner
 from server.keyring import Keyring
@@ -38,6 +39,11 @@ def storage_rules(settings: Settings) -> StorageRules:
     return StorageRules(
         quota_bytes=settings.files.quota_mib * MEBIBYTE, largest_bytes=settings.files.largest_mib * MEBIBYTE
     )
+
+
+def bucket_events(settings: Settings) -> BucketEvents | None:
+    secret = settings.files.webhook_secret
+    return BucketEvents(settings.aws.bucket, secret.get_secret_value()) if settings.aws.bucket and secret else None
 
 
 async def open_store(settings: Settings, default: Path | None, keyring: Keyring, public_url: str) -> Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,14 @@ def local(model: LocalModel) -> ModelChoice:
 
 @asynccontextmanager
 async def house_on_socket(
-    urls: DatabaseUrls, choice: ModelChoice, files: Path | None = None, **settings: str
+    urls: DatabaseUrls,
+    choice: ModelChoice,
+    files: Path | None = None,
+    work: bool = False,
+    settings: Mapping[str, str] = {},
 ) -> AsyncIterator[Served]:
     """What ``innkeeper serve`` runs, on a free port of 127.0.0.1, between its start and its stop signal. ``files``: the
-    directory of files, ``settings``: further variables."""
+    directory of files, ``work``: whether it works off jobs, ``settings``: further variables."""
     ready = asyncio.Event()
     stopping: list[Stop] = []
     bound = bind("127.0.0.1", 0)
@@ -80,6 +84,7 @@ async def house_on_socket(
             stop=stop,
             announce=ready.set,
             files=files,
+            work=work,
         )
         return 0
 

@@ -20,7 +20,9 @@ from pydantic_core import to_json
 from db import files, projects
 from db.errors import AppError, conflict, not_found
 from db.ids import uuid7
+from db.jobs import enqueue
 from db.scopes import Scope
+from db.storekeeping import DELETE
 from tools import arrivals, inline
 from tools.contract import Call, Caller, Member, ProjectId, resource, tool
 from tools.pages import DEFAULT_ROWS, Limit, from_path_cursor, to_path_cursor
@@ -300,7 +302,8 @@ async def delete_file(call: Caller, project_id: ProjectId, file_id: FileId) -> D
     """Delete a file for good."""
     async with call.transaction() as connection:
         await _changeable(connection, project_id, file_id)
-        await files.start_deleting(connection, [file_id])
+        await files.start_deleting(connection, file_id)
+        await enqueue(connection, DELETE, {}, dedupe=DELETE)
     return DeletedFile(id=file_id)
 
 

@@ -7,7 +7,7 @@ Everything raises ``AppError`` 503 ``store_unavailable`` while the store cannot 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn, Protocol, cast
@@ -43,8 +43,14 @@ class Part:
 
 
 class Store(Protocol):
-    def upload_ticket(self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int) -> Ticket:
-        """To ``PUT`` exactly these many bytes of this type, and with this SHA-256 (hex) if one is given, once."""
+    def upload_ticket(
+        self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int, bare: bool = False
+    ) -> Ticket:
+        """To ``PUT`` exactly these many bytes of this type, and with this SHA-256 (hex) if one is given, once.
+
+        ``bare``: for clients that send no header but ``Content-Type``. What they bring they may then bring again, until
+        it is accepted.
+        """
         ...
 
     def download_ticket(self, key: str, *, filename: str, content_type: str, inline: bool, expires_in: int) -> Ticket:
@@ -104,7 +110,7 @@ class Store(Protocol):
         """Remove objects; it is no fault if they are not there."""
         ...
 
-    def list(self, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
+    def list(self, prefix: str, after: str = "") -> AsyncGenerator[StoredObject]:
         """Objects whose key begins with ``prefix`` (which ends with a slash) and comes behind the key ``after``, in
         the order of their keys; without SHA-256 sums."""
         ...

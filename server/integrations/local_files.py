@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,9 @@ class LocalFiles:
         except OSError as error:
             raise _from_disk(error) from error
 
-    def upload_ticket(self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int) -> Ticket:
+    def upload_ticket(
+        self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int, bare: bool = False
+    ) -> Ticket:
         claims = {"size": str(size), "type": content_type} | ({"sha256": sha256} if sha256 else {})
         headers = {"content-type": content_type, "content-length": str(size)}
         return self._ticket("PUT", key, claims, headers, expires_in)
@@ -137,7 +139,7 @@ class LocalFiles:
         for key in keys:
             await self.run(self.disk.delete, key)
 
-    async def list(self, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
+    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[StoredObject]:
         pages = self.disk.pages(prefix, after)
         while (page := await self.run(cast("Callable[..., list[StoredObject] | None]", next), pages, None)) is not None:
             for one in page:

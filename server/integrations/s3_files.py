@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from db.errors import AppError
+from db.files import INCOMING
 from server.integrations.local_files import gone, too_large
 from server.integrations.local_tickets import refused
 from server.integrations.s3_credentials import S3Credentials
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from server.settings.vendors import AwsSettings
 
-INCOMING: Final = "incoming/"
 THREADS: Final = 8
 CHUNK: Final = 1 << 18
 BATCH: Final = 1000
@@ -92,9 +92,13 @@ class S3Files:
         with _reachable():
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(**arguments))
 
-    def upload_ticket(self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int) -> Ticket:
-        signed: dict[str, Any] = {"ContentType": content_type, "ContentLength": size, "IfNoneMatch": "*"}
-        headers = {"content-type": content_type, "content-length": str(size), "if-none-match": "*"}
+    def upload_ticket(
+        self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int, bare: bool = False
+    ) -> Ticket:
+        signed: dict[str, Any] = {"ContentType": content_type, "ContentLength": size}
+        headers = {"content-type": content_type, "content-length": str(size)}
+        if not bare:
+            headers["if-none-match"] = signed["IfNoneMatch"] = "*"
         if sha256 is not None:
             headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
             signed["ChecksumSHA256"] = headers["x-amz-checksum-sha256"]
@@ -234,7 +238,7 @@ class S3Files:
             with _reachable():
                 await obstore.delete_async(self._objects, named[start : start + BATCH])
 
-    async def list(self, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
+    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[StoredObject]:
         with _reachable():
             async for page in obstore.list(self._objects, prefix, offset=after or None, chunk_size=BATCH):
                 for one in page:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from db.storekeeping import ARRIVED, DELETE, REMOVED
 from server.jobs.cleaning import clean_up
+from server.jobs.files import delete_files, expire_files, file_arrived, file_removed
+from server.jobs.files_check import CHECK, check_files, check_store
 from server.jobs.job import Job
 
-JOBS: Final = (Job("clean_up", clean_up, schedule="*/10 * * * *"),)
+LONG: Final = 3600.0
+
+JOBS: Final = (
+    Job("clean_up", clean_up, schedule="*/10 * * * *"),
+    Job(DELETE, delete_files, timeout=LONG),
+    Job(ARRIVED, file_arrived, timeout=LONG),
+    Job(REMOVED, file_removed),
+    Job("files_expire", expire_files, schedule="5-55/10 * * * *"),
+    Job(CHECK, check_files, timeout=LONG),
+    Job("store_check", check_store, timeout=LONG, schedule="17 3 * * *"),
+)

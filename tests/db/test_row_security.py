@@ -35,6 +35,7 @@ SECURITY_DEFINERS = {
     "lease_budget",
     "make_creator_owner",
     "poll_device",
+    "projects_with_any_files",
     "projects_with_due_files",
     "projects_with_components",
     "projects_with_files",

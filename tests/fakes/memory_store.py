@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,9 @@ class MemoryStore:
         url = f"https://store.example.test/{key}?signature={len(self.asked)}"
         return Ticket(url=url, method=method, headers=headers or {}, expires_at=_moment(seconds))
 
-    def upload_ticket(self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int) -> Ticket:
+    def upload_ticket(
+        self, key: str, *, size: int, content_type: str, sha256: str | None, expires_in: int, bare: bool = False
+    ) -> Ticket:
         headers = {"content-type": content_type, "content-length": str(size)} | ({"sha256": sha256} if sha256 else {})
         return self._ticket("PUT", key, expires_in, headers)
 
@@ -112,7 +114,7 @@ class MemoryStore:
         for key in keys:
             self.objects.pop(key, None)
 
-    async def list(self, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
+    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[StoredObject]:
         for key in sorted(self.objects):
             if key.startswith(prefix) and key > after:
                 yield self.objects[key][1]

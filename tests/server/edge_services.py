@@ -23,6 +23,7 @@ from db.ids import uuid7
 from db.principal import Principal
 from db.scopes import ALL_SCOPES
 from server.app import create_app
+from server.http.storage_events import BucketEvents
 from server.keyring import Keyring
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
@@ -95,6 +96,7 @@ class EdgeServices:
     engine: Any = field(default_factory=lambda: SimpleNamespace(states=lambda: {"live": 0}))
     keyring: Keyring = field(default_factory=lambda: Keyring(b"a root that only tests have"))
     store: Store = NO_STORE
+    bucket_events: BucketEvents | None = None
     files_url: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ class Place:
 @asynccontextmanager
 async def local_place(root: Path) -> AsyncIterator[Place]:
     """The local store in ``root``, behind the doors it has in production."""
-    store = LocalFiles(root, TicketSigner(KEYS), "")
+    store = LocalFiles(root, TicketSigner(lambda: KEYS), "")
     await store.open()
     app = FrontDoor(FileEdge(store, lambda host: host.startswith("127.0.0.1:")), Metrics(), ROUTE)
     async with served(app) as (host, port), httpx2.AsyncClient(timeout=30, trust_env=False) as client:

@@ -263,6 +263,7 @@ async def test_objects_are_listed_in_the_order_of_their_keys_from_anywhere(place
         assert await listed(f"files/{project}/") == expected
     for number, key in enumerate(made):
         assert await listed("files/", key) == made[number + 1 :]
+    assert await listed("files/", f"files/{projects[0]}/~") == made[4:]
     assert await listed(f"files/{projects[1]}/", made[5]) == made[6:8]
     assert await listed(f"files/{uuid7()}/") == []
 

@@ -284,10 +284,10 @@ async def test_a_ticket_of_a_former_key_is_good_for_its_time_and_one_of_no_key_n
 ) -> None:
     ticket = place.download(await place.put(DATA))
 
-    monkeypatch.setattr(place.store, "signer", TicketSigner((b"a new key", *KEYS)))
+    monkeypatch.setattr(place.store, "signer", TicketSigner(lambda: (b"a new key", *KEYS)))
     assert (await place.use(ticket)).status_code == 200
     assert (await place.use(place.download(await place.put(DATA)))).status_code == 200
-    monkeypatch.setattr(place.store, "signer", TicketSigner((b"a new key",)))
+    monkeypatch.setattr(place.store, "signer", TicketSigner(lambda: (b"a new key",)))
     assert (await place.use(ticket)).status_code == 403
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -49,15 +50,22 @@ class Weed:
             "AWS_S3_BUCKET": bucket,
         }
 
-    def make_bucket(self, name: str) -> None:
-        """Make a bucket as soon as the server can."""
-        client = boto3.client(
+    @property
+    def client(self) -> Any:
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name=REGION,
             aws_access_key_id=KEY_ID,
             aws_secret_access_key=SECRET,
         )
+
+    def delete(self, bucket: str, key: str) -> None:
+        self.client.delete_object(Bucket=bucket, Key=key)
+
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket as soon as the server can."""
+        client = self.client
         end = time.monotonic() + SECONDS
         while True:
             try:
