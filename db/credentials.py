@@ -49,12 +49,19 @@ class Authenticator:
         self._database.listener.on_reconnect(self._forget_all)
         await self._database.listener.listen(CHANNEL, self._forget)
 
-    async def authenticate(self, token: str) -> Principal | None:
-        """The principal of a live token, ``None`` for every other. Raises ``AppError`` when the database is away."""
-        known_as = fingerprint(token)
+    def recall(self, known_as: bytes) -> Principal | None:
+        """The principal of a token that is remembered under its fingerprint."""
         cached = self._by_token.get(known_as)
         if cached is not None and cached.fresh and self._database.listener.listening:
             return cached.principal
+        return None
+
+    async def authenticate(self, token: str) -> Principal | None:
+        """The principal of a live token, ``None`` for every other. Raises ``AppError`` when the database is away."""
+        known_as = fingerprint(token)
+        principal = self.recall(known_as)
+        if principal is not None:
+            return principal
         if not is_bearer(token):
             return None
         generation = self._generation

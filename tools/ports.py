@@ -143,6 +143,10 @@ NOWHERE: Final[Place] = _Nowhere()
 class Limits(Protocol):
     """How much one key and one project may ask for. What is too much is an ``AppError`` 429 with ``retry_after``."""
 
+    def at_once(self, principal: Principal) -> bool:
+        """Count one request of a key if that needs no waiting; if not, :meth:`admit` it."""
+        ...
+
     async def admit(self, principal: Principal) -> None:
         """Count one request of a key."""
         ...
@@ -159,6 +163,9 @@ class Limits(Protocol):
 @dataclass(frozen=True, slots=True)
 class NoLimits:
     """Everything is admitted at once."""
+
+    def at_once(self, principal: Principal) -> bool:
+        return True
 
     async def admit(self, principal: Principal) -> None:
         """Nothing is counted."""

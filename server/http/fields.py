@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from starlette.types import Scope
 
@@ -13,13 +14,27 @@ _NONE: frozenset[bytes] = frozenset()
 
 
 class Fields(dict[bytes, bytes]):
-    """Values by lower-case name; of a field that came more than once, which is in ``repeated``, the last one."""
+    """Values by lower-case name; of a field that came more than once, which is in ``repeated``, the last one.
 
-    __slots__ = ("repeated",)
+    ``known``: what layers found out from these values alone, each under a key of its own. Fields that are alike but for
+    ``content-length`` share it, so it must not depend on that one.
+    """
+
+    __slots__ = ("known", "repeated")
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
         super().__init__(headers)
         self.repeated = _NONE if len(self) == len(headers) else _repeated(headers)
+        self.known: dict[object, Any] = {}
+
+    def alike(self, name: bytes, value: bytes) -> Fields:
+        """The same fields with another ``content-length``."""
+        other = Fields.__new__(Fields)
+        other.update(self)
+        other[name] = value
+        other.repeated = self.repeated
+        other.known = self.known
+        return other
 
 
 def fields_of(scope: Scope) -> Fields:

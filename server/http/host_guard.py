@@ -52,11 +52,14 @@ class HostGuard:
         if scope["type"] not in ("http", "websocket"):
             return self.app(scope, receive, send)
         fields = fields_of(scope)
+        if self in fields.known:
+            return self.app(scope, receive, send)
         origin = fields.get(b"origin")
         error = self._host_fault(fields) or self._origin_fault(fields)
         if error is not None:
             return _refuse(scope, receive, send, error)
         if origin is None or scope["type"] == "websocket":
+            fields.known[self] = True
             return self.app(scope, receive, send)
         if is_preflight(scope):
             return answer_preflight(scope, send, origin)

@@ -8,6 +8,7 @@ that comes whole (:data:`WHOLE`) needs no such turn, and its usual headers no se
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property, partial
 from typing import Any, Final, cast
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from server.http.fields import FIELDS_KEY, Fields
+from server.http.heads import BODY_KEY, KnownHead, known_head
 
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 "
@@ -28,6 +30,8 @@ WHOLE: Final = "innkeeper.whole"
 under this key, as long as its ``content-length`` says. No other message follows it. Header values are stripped then,
 and :data:`FIELDS_KEY` is there."""
 MOST_SPELLED: Final = 256
+MOST_KNOWN: Final = 4
+"""Heads that a connection knows again."""
 
 _FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-for"})
 _PLAIN: Final = frozenset({b"x-request-id", b"content-length"})
@@ -61,10 +65,44 @@ class OneWriteProtocol(HttpToolsProtocol):
     """
 
     idle_since: float | None = None
+    known: tuple[KnownHead, ...] = ()
 
     def data_received(self, data: bytes) -> None:
         self.idle_since = None
+        between = self._between()
+        if between:
+            for known in self.known:
+                scope = known.match(data)
+                if scope is not None:
+                    self._take(scope, known.app)
+                    return
+        before = self.cycle
         super().data_received(data)
+        if between and self.cycle is not before:
+            self._remember(data)
+
+    def _between(self) -> bool:
+        """Whether the last request was read to its end and answered, and no byte of another one came."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            return cast("Any", self.scope) is None
+        return cycle.response_complete and not cycle.more_body and cycle.scope is self.scope
+
+    def _remember(self, data: bytes) -> None:
+        """Know the head of the request again that ``data`` was, if it was the whole of one."""
+        cycle = self.cycle
+        if not cycle.more_body and cycle.keep_alive and cycle.scope is self.scope and not self.pipeline:
+            head = known_head(data, cast("dict[str, Any]", cycle.scope), self.answers)
+            if head is not None:
+                self.known = (head, *self.known[: MOST_KNOWN - 1])
+
+    def _take(self, scope: dict[str, Any], app: Any) -> None:
+        """Begin to answer a request whose head is known."""
+        self.scope = cast("Any", scope)
+        self.headers = scope["headers"]
+        self.cycle = cycle = KnownCycle(self, scope)
+        cycle.task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(cycle.task)
 
     def on_response_complete(self) -> None:
         if self.pipeline or self.transport.is_closing():
@@ -109,6 +147,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         scope[WHOLE] = True
         if type(app) is ProxyHeadersMiddleware and _FORWARDED.isdisjoint(fields):
             app = app.app  # there is nothing for it to do
+        self.answers = app
         super()._start_asgi_task(cycle, app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -144,13 +183,73 @@ class WholeAnswerCycle(RequestResponseCycle):
         self.on_response()
 
 
+class KnownCycle(WholeAnswerCycle):
+    """The same for a request that is there as a whole when its answer begins: nobody waits for its body."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, protocol: HttpToolsProtocol, scope: dict[str, Any]) -> None:
+        self.whole: bytes = scope[BODY_KEY]
+        self.tasks = protocol.tasks
+        self.scope = cast("Any", scope)
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.logger = protocol.logger
+        self.access_logger = protocol.access_logger
+        self.access_log = protocol.access_log
+        self.default_headers = protocol.server_state.default_headers
+        self.on_response = protocol.on_response_complete
+        self.disconnected = self.more_body = self.waiting_for_100_continue = False
+        self.response_started = self.response_complete = self.given = False
+        self.keep_alive = True
+        self.body = bytearray()
+        self.chunked_encoding = None
+        self.expected_content_length = 0
+
+    @cached_property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]  # made for those who wait: few do
+        return asyncio.Event()
+
+    async def run_asgi(self, app: Any) -> None:
+        """As uvicorn has it, who says what is wrong when something is."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as error:  # noqa: BLE001  raised again, where uvicorn expects it
+            await super().run_asgi(partial(_crash, error))
+        else:
+            if not self.response_complete and not self.disconnected:
+                await super().run_asgi(_leave)
+        finally:
+            self.on_response = _ignore
+            self.tasks.discard(self.task)
+
+    async def receive(self) -> Any:
+        if self.given:
+            return await super().receive()
+        self.given = True
+        return {"type": "http.request", "body": self.whole, "more_body": False}
+
+
+async def _crash(error: BaseException, *_asgi: object) -> None:
+    raise error
+
+
+async def _leave(*_asgi: object) -> None:
+    """End without an answer."""
+
+
+def _ignore() -> None:
+    """Nothing follows."""
+
+
 class JoiningTransport:
     """A transport that holds a head back for at most one turn of the loop. Everything else is the transport's own."""
 
-    __slots__ = ("_head", "_loop", "_transport", "_turn")
+    __slots__ = ("_head", "_loop", "_transport", "_turn", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing
         self._loop = loop
         self._head = b""
         self._turn: asyncio.Handle | None = None

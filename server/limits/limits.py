@@ -76,12 +76,16 @@ class Limits:
         self._off = rules.project == Share(None, 0, 0)
         self._members: dict[tuple[int, int], float] = {}
 
+    def at_once(self, principal: Principal) -> bool:
+        """Count one request of a key if its slice has one left; if not, :meth:`admit` it."""
+        allowance = self.keys.known.get(principal.credential_id.int)
+        if allowance is None or allowance.left <= 0:
+            return False
+        allowance.left -= 1
+        return True
+
     async def admit(self, principal: Principal) -> None:
         """Count one request of a key. Raises ``AppError`` 429 with an honest ``retry_after``."""
-        allowance = self.keys.known.get(principal.credential_id.int)
-        if allowance is not None and allowance.left > 0:
-            allowance.left -= 1
-            return
         allowance = self.keys.allowance(principal.credential_id)
         if allowance is not None:
             await self._spend(allowance, principal, self.keys)

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from db.errors import unauthenticated
 from db.principal import Principal
+from db.tokens import fingerprint
 from server.http.fields import fields_of
 from server.http.front_door import GRANT_KEY
 
@@ -16,7 +17,23 @@ from server.http.front_door import GRANT_KEY
 class Authenticator(Protocol):
     def authenticate(self, token: str) -> Awaitable[Principal | None]: ...
 
+    def recall(self, known_as: bytes) -> Principal | None: ...
+
     def still_valid(self, principal: Principal) -> Awaitable[bool]: ...
+
+
+def recalled(scope: Scope, authenticator: Authenticator) -> Principal | None:
+    """Who calls, if the process remembers it; ``None`` when :func:`principal_of` must be asked."""
+    if GRANT_KEY in scope:
+        return None
+    known = fields_of(scope).known
+    known_as = known.get(fingerprint)
+    if known_as is None:
+        token = bearer_token(scope)
+        if token is None:
+            return None
+        known_as = known[fingerprint] = fingerprint(token)
+    return authenticator.recall(known_as)
 
 
 async def principal_of(scope: Scope, authenticator: Authenticator) -> Principal:

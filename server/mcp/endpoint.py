@@ -15,11 +15,12 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from db.errors import AppError
-from server.http.fields import fields_of
+from server.http.fields import Fields, fields_of
+from server.http.heads import BODY_KEY
 from server.http.problem import send_problem
 from server.keyring import Keyring
 from server.mcp.asking import Asking
-from server.mcp.bearer import Authenticator, principal_of, sent_credentials
+from server.mcp.bearer import Authenticator, principal_of, recalled, sent_credentials
 from server.mcp.exchange import Exchange, failure
 from server.mcp.fast_lane import FastLane
 from server.mcp.handlers import build_server
@@ -105,26 +106,27 @@ class McpEndpoint:
         self._narrowing_of = lru_cache(maxsize=256)(partial(narrowing_of, catalog))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fields = fields_of(scope)
         try:
-            principal = await principal_of(scope, self.authenticator)
-            await self.limits.admit(principal)
+            principal = recalled(scope, self.authenticator) or await principal_of(scope, self.authenticator)
+            if not self.limits.at_once(principal):
+                await self.limits.admit(principal)
         except AppError as error:
             await self._refuse_caller(scope, send, error)
             return
-        fault = _request_fault(scope)
-        if fault is not None:
-            await send_answer(scope, send, fault)
+        narrowing = fields.known.get(self) or self._narrowing(scope, fields)
+        if isinstance(narrowing, Answer):
+            await send_answer(scope, send, narrowing)
             return
         try:
-            narrowing = self._narrowing_of(scope["query_string"])
             principal = narrowing.of(principal)
         except AppError as error:
             await send_answer(scope, send, _narrowing_failure(error))
             return
-        body = await read_body(receive)
+        body = scope.get(BODY_KEY) or await read_body(receive)
         if body is None:
             return
-        inbound = Inbound(principal, narrowing, scope["headers"], body, fields_of(scope))
+        inbound = Inbound(principal, narrowing, scope["headers"], body, fields)
         scope["innkeeper.log"] = inbound.notes
         try:
             place = self.limits.place(principal)
@@ -141,6 +143,17 @@ class McpEndpoint:
         except AppError as error:
             answer = refused(error)
         await send_answer(scope, send, answer)
+
+    def _narrowing(self, scope: Scope, fields: Fields) -> Narrowing | Answer:
+        """What the URL of a request narrows it to, kept for heads like this one; or what is wrong with its head."""
+        fault = _request_fault(scope)
+        if fault is not None:
+            return fault
+        try:
+            narrowing = fields.known[self] = self._narrowing_of(scope["query_string"])
+        except AppError as error:
+            return _narrowing_failure(error)
+        return narrowing
 
     async def _answer(self, inbound: Inbound, scope: Scope) -> Answer | LongAnswer:
         for lane in self.lanes:

@@ -86,6 +86,7 @@ class OnlyCounted(Limits):
         super().__init__(cast("Any", NoDatabase()), Rules(ENDLESS, ENDLESS))
 
     async def admit(self, principal: Principal) -> None:
+        """Once for each key: from then on its slice has enough."""
         if principal.credential_id.int not in self.keys.known:
             allowance = self.keys.allowance(principal.credential_id)
             assert allowance is not None

@@ -63,6 +63,9 @@ class KnownTokens:
             raise unavailable()
         return self.tokens.get(token)
 
+    def recall(self, known_as: bytes) -> Principal | None:
+        return None
+
     async def still_valid(self, grant: Principal) -> bool:
         return any(known.credential_id == grant.credential_id for known in self.tokens.values())
 

@@ -22,6 +22,9 @@ class Written:
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
 
 async def test_a_head_goes_out_with_its_body_and_alone_when_none_comes() -> None:
     below = Written()
