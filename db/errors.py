@@ -116,6 +116,16 @@ def missing_scope(scope: str) -> AppError:
     )
 
 
+def needs_member() -> AppError:
+    return AppError(
+        "role_insufficient",
+        403,
+        "Your role in this project only reads.",
+        "Ask an owner or admin of the project for the role member.",
+        details={"ask": {"role": "member"}},
+    )
+
+
 def read_only(what: str) -> AppError:
     return AppError(
         "read_only",

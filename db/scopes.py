@@ -16,6 +16,8 @@ class Scope(StrEnum):
     storage_write = "storage:write"
     registry_read = "registry:read"
     registry_write = "registry:write"
+    email_read = "email:read"
+    email_write = "email:write"
 
     @property
     def writes(self) -> bool:

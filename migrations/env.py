@@ -5,8 +5,9 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
+import db.email_tables
 import db.oauth.tables
-import db.tables  # noqa: F401  (both fill SQLModel.metadata)
+import db.tables  # noqa: F401  (all fill SQLModel.metadata)
 from migrations.autogenerate import protect_new_tables
 
 context.configure(

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
-from server.http import calls, health, presign, preview, registry_feed, runs, storage_events
+from server.http import calls, health, presign, preview, registry_feed, resend_webhooks, runs, storage_events
 from server.http.address import MCP_PATH
 from server.http.body_limit import BodyLimit
 from server.http.files import ROUTE as FILES_ROUTE
@@ -68,6 +68,7 @@ def create_app(services: Services) -> Starlette:
         *metadata.routes(site.address, documents=clients.documents),
         *endpoints.routes(services.database, site.address),
         *registration.routes(services.database),
+        *resend_webhooks.routes(services.database, services.post),
         *health.routes(services.database, metrics, services.metrics_token),
     ]
     metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", services.engine.states)

@@ -19,6 +19,7 @@ from server.integrations.guarded_http import Outgoing
 from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.rules import rules_of
+from server.mail.post import Post
 from server.model_choice import ModelChoice
 from server.roots import process_name
 from server.settings.loading import Settings
@@ -42,6 +43,7 @@ class Services:
     models: ModelFactory
     keyring: Keyring
     store: Store
+    post: Post
     bucket_events: BucketEvents | None = None
     files_url: str | None = None
     public_url: str | None = None
@@ -83,15 +85,24 @@ async def build(
     )
     engine = RunEngine(database, models)
     limits = Limits(database, rules_of(settings))
+    post = Post(settings.mail, keyring, public_url)
     token = settings.house.metrics_token
     store = await open_store(settings, files, keyring, public_url)
     try:
         authenticator = Authenticator(database, PublicAddress(public_url).accepts)
         await authenticator.start()
         await engine.open()
-        rules = storage_rules(settings)
-        tools = ToolServices(database, engine, PagesAt(public_url), limits, store, rules, outside=outside)
-        dispatch = Dispatch(tools)
+        reached = ToolServices(
+            database,
+            engine,
+            PagesAt(public_url),
+            limits,
+            store,
+            storage_rules(settings),
+            outside=outside,
+            mail=post.rules,
+        )
+        dispatch = Dispatch(reached)
         await dispatch.long_writes.listen()
         yield Services(
             database=database,
@@ -104,6 +115,7 @@ async def build(
             store=store,
             bucket_events=bucket_events(settings),
             files_url=settings.files.url,
+            post=post,
             public_url=public_url,
             allowed_hosts=settings.house.allowed_hosts,
             allowed_origins=settings.house.allowed_origins,
@@ -114,6 +126,7 @@ async def build(
         await models.aclose()
         if choice.local is not None:
             await choice.local.stop()
+        await post.aclose()
         await outside.aclose()
         await close_store(store)
         await database.close()

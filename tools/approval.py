@@ -81,7 +81,8 @@ def question(spec: ToolSpec, call: Call, values: Mapping[str, Any], digest: byte
     acts_out = spec.hints.destructive or spec.hints.open_world
     if not acts_out and (spec.asks_when is None or not spec.asks_when(values)):
         return None
-    named = values.get(spec.target) if spec.target else None
+    several = isinstance(spec.target, tuple)
+    named = [values.get(one) for one in spec.target or ()] if several else values.get(str(spec.target))
     target = json.dumps([str(call.project_id or ""), named], default=ledger.plain)
     return Question(spec, call, values, approvals.Act(call.principal, call.project_id, spec.name, target, digest))
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from db.errors import invalid
 from db.principal import Principal
-from tools import agents, files, mistakes, projects, registry, runs, workflows
+from tools import agents, contacts, emails, files, mistakes, projects, registry, runs, templates, workflows
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
 
@@ -159,8 +159,22 @@ CATALOG = Catalog(
         registry.get_component,
         registry.publish_component,
         registry.set_component_status,
+        emails.send_email,
+        emails.get_email,
+        emails.list_emails,
+        emails.cancel_email,
+        contacts.upsert_contact,
+        contacts.list_contacts,
+        contacts.subscribe_contact,
+        contacts.unsubscribe_contact,
+        contacts.list_suppressions,
+        contacts.lift_suppression,
+        templates.save_template,
+        templates.list_templates,
+        templates.get_template,
+        templates.delete_template,
     ),
-    resources=(projects.project, files.file, files.file_at_path),
+    resources=(projects.project, files.file, files.file_at_path, emails.email),
     prompts=workflows.PROMPTS,
-    on_request=("agents",),
+    on_request=("agents", "contacts", "templates"),
 )

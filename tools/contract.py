@@ -84,9 +84,9 @@ class ToolSpec:
     its caller leaves, if it only reads.
 
     ``preview``: says what a call would do, and refuses it where the tool would; ``None`` for a call that neither
-    destroys nor reaches out, though others of its tool do. ``target``: the parameter that names
-    what the tool acts on, beside the project. ``asks_when``: which calls of a tool that is neither destructive nor
-    outward wait for a person too, each time unless the project never asks.
+    destroys nor reaches out, though others of its tool do. ``target``: the parameter that names what the tool acts on,
+    beside the project, or several that do so together. ``asks_when``: which calls of a tool that is neither destructive
+    nor outward wait for a person too, each time unless the project never asks.
 
     ``before`` and ``after`` are what a write does outside its transaction, where nothing may wait for the network.
     ``before``: takes the same parameters; what it gives is ``call.found``. It may run again for one effect. ``after``:
@@ -113,7 +113,7 @@ class ToolSpec:
     untrusted: tuple[str, ...] = ()
     rest_from: str = ""
     preview: Callable[..., Awaitable[Preview | None]] | None = None
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None
     before: Callable[..., Awaitable[Any]] | None = None
     after: Callable[..., Awaitable[Any]] | None = None
@@ -243,7 +243,7 @@ def tool(
     aliases: tuple[str, ...] = (),
     rest_from: str | None = None,
     preview: Callable[..., Awaitable[Preview | None]] | None = None,
-    target: str | None = None,
+    target: str | tuple[str, ...] | None = None,
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None,
     before: Callable[..., Awaitable[Any]] | None = None,
     after: Callable[..., Awaitable[Any]] | None = None,

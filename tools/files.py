@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import to_json
 
 from db import files, projects
-from db.errors import AppError, conflict, not_found
+from db.errors import AppError, conflict, needs_member, not_found
 from db.ids import uuid7
 from db.jobs import enqueue
 from db.scopes import Scope
@@ -443,7 +443,7 @@ async def _changeable(connection: Connection, project_id: UUID, file_id: UUID) -
     if may is None:
         raise not_found("project")
     if not may:
-        raise _needs_member()
+        raise needs_member()
     row = await files.fetch(connection, file_id)
     if row is None:
         raise not_found("file")
@@ -460,7 +460,7 @@ def _require_added(added: files.Added, size: int) -> None:
         case "project_not_found":
             raise not_found("project")
         case "role_insufficient":
-            raise _needs_member()
+            raise needs_member()
         case "path_taken":
             raise _path_taken()
         case "quota_exceeded":
@@ -472,16 +472,6 @@ def _require_added(added: files.Added, size: int) -> None:
                 "Delete files it no longer needs (list_files, delete_file), or ask who runs this house for more.",
                 details={"ask": {"storage_bytes": added.used}},
             )
-
-
-def _needs_member() -> AppError:
-    return AppError(
-        "role_insufficient",
-        403,
-        "Your role in this project only reads.",
-        "Ask an owner or admin of the project for the role member.",
-        details={"ask": {"role": "member"}},
-    )
 
 
 def _path_taken() -> AppError:

@@ -220,6 +220,21 @@ class StorageRules:
 
 
 @dataclass(frozen=True, slots=True)
+class MailRules:
+    """What mail may be. Sizes in bytes: ``content_bytes`` of text and HTML, ``attachment_bytes`` of all files together.
+
+    ``sender``: of projects without an account of their own with the provider. ``recipients``: most of one mail.
+    """
+
+    sender: str = "Innkeeper <innkeeper@localhost>"
+    content_bytes: int = 500_000
+    attachment_bytes: int = 25 << 20
+    attachments: int = 20
+    recipients: int = 50
+    days_ahead: int = 365
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything a tool can reach. Tests replace it whole."""
 
@@ -231,3 +246,4 @@ class Services:
     storage: StorageRules = StorageRules()
     outside: Outside = NOTHING_OUTSIDE
     meanings: Meanings = NO_MEANINGS
+    mail: MailRules = MailRules()

@@ -8,9 +8,13 @@ from db.storekeeping import ARRIVED, DELETE, REMOVED
 from server.jobs.cleaning import clean_up
 from server.jobs.files import delete_files, expire_files, file_arrived, file_removed
 from server.jobs.files_check import CHECK, check_files, check_store
-from server.jobs.job import Job
+from server.jobs.job import Job, exponential
+from server.mail.delivery import deliver_email
+from server.mail.house_delivery import deliver_house_mail, join_audience
 
 LONG: Final = 3600.0
+FOR_HOURS: Final = exponential(5.0, times=12)
+"""For what fails because our own database is away: mail has waits of its own for what others refuse."""
 
 JOBS: Final = (
     Job("clean_up", clean_up, schedule="*/10 * * * *"),
@@ -20,4 +24,7 @@ JOBS: Final = (
     Job("files_expire", expire_files, schedule="5-55/10 * * * *"),
     Job(CHECK, check_files, timeout=LONG),
     Job("store_check", check_store, timeout=LONG, schedule="17 3 * * *"),
+    Job("deliver_email", deliver_email, retries=FOR_HOURS, timeout=300.0),
+    Job("deliver_house_mail", deliver_house_mail, retries=FOR_HOURS, timeout=300.0),
+    Job("join_audience", join_audience),
 )

@@ -13,7 +13,7 @@ BATCH: Final = 1000
 async def clean_up(job: JobCall) -> None:
     """Remove all that is due, a batch a transaction, so that no locks are held for long."""
     removed = 0
-    for function in ("clean_up", "clean_up_oauth", "ops.clean_jobs"):
+    for function in ("clean_up", "clean_up_oauth", "ops.clean_jobs", "clean_mail"):
         while True:
             async with job.services.database.ops_statements() as connection:
                 batch = int(await connection.fetchval(f"SELECT {function}($1)", BATCH))

@@ -13,13 +13,13 @@ from server.settings.files import FileSettings
 from server.settings.house import DatabaseSettings, HouseSettings
 from server.settings.jobs import JobSettings
 from server.settings.limits import LimitSettings
+from server.settings.mail import MailSettings
 from server.settings.models import PROVIDER_ENVIRONMENT, ModelSettings
 from server.settings.outgoing import OutgoingSettings
 from server.settings.section import Section, variable_names
 from server.settings.vendors import (
     AwsSettings,
     LangfuseSettings,
-    MailSettings,
     OAuthSettings,
     OTelSettings,
     PostHogSettings,

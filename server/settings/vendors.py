@@ -1,4 +1,4 @@
-"""Mail, sign-in, telemetry and storage: one section a vendor, all optional."""
+"""Sign-in, telemetry and storage: one section a vendor, all optional."""
 
 from __future__ import annotations
 
@@ -6,23 +6,8 @@ from pydantic import Field, SecretStr
 
 from server.settings.section import HttpUrl, Section, variable
 
-MAIL = "mail"
 SIGN_IN = "sign-in and account pages"
 TELEMETRY = "telemetry exporters"
-
-
-class ResendSettings(Section):
-    api_key: SecretStr | None = variable("RESEND_API_KEY", description="Sends mail through Resend.", used_from=MAIL)
-    audience_id: str | None = variable(
-        "RESEND_AUDIENCE_ID", description="The Resend segment that new accounts join.", used_from=MAIL
-    )
-
-
-class MailSettings(Section):
-    sender: str | None = variable(
-        "EMAIL_FROM_DEFAULT", description="The sender of the platform's mail.", used_from=MAIL
-    )
-    resend: ResendSettings = Field(default_factory=ResendSettings)
 
 
 class GitHubSettings(Section):

@@ -78,10 +78,11 @@ async def test_every_table_forces_row_security_with_exactly_the_standard_policie
 async def test_every_tenant_table_compares_with_the_checked_project_and_its_end_user(owner: Owner) -> None:
     policies = await owner.fetch(
         "SELECT tablename, policyname, coalesce(qual, '') || coalesce(with_check, '') AS condition FROM pg_policies"
-        " WHERE tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events', 'files')"
+        " WHERE tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events', 'files', 'emails',"
+        " 'email_events')"
         " AND policyname <> 'owner_all'"
     )
-    assert len(policies) == 6 * 4
+    assert len(policies) == 8 * 4
     for row in policies:
         checked = "readable_project()" if row["policyname"] == "app_select" else "writable_project()"
         assert checked in row["condition"], dict(row)
@@ -103,7 +104,8 @@ async def test_every_foreign_key_between_tenant_tables_carries_the_project(owner
 async def test_unique_constraints_on_tenant_tables_tell_nothing_of_other_tenants(owner: Owner) -> None:
     indexes = await owner.fetch(
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexdef LIKE 'CREATE UNIQUE%'"
-        " AND tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events', 'files')"
+        " AND tablename IN ('end_users', 'threads', 'runs', 'messages', 'run_events', 'files', 'emails',"
+        " 'email_events')"
     )
     assert indexes
     for index in indexes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +25,8 @@ from db.scopes import ALL_SCOPES
 from server.app import create_app
 from server.http.storage_events import BucketEvents
 from server.keyring import Keyring
+from server.mail.post import Post
+from server.settings.loading import load
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
@@ -98,6 +100,7 @@ class EdgeServices:
     database: PingedDatabase = field(default_factory=PingedDatabase)
     engine: Any = field(default_factory=lambda: SimpleNamespace(states=lambda: {"live": 0}))
     keyring: Keyring = field(default_factory=lambda: Keyring(b"a root that only tests have"))
+    post: Post = field(default_factory=lambda: post_of({}))
     store: Store = NO_STORE
     bucket_events: BucketEvents | None = None
     files_url: str | None = None
@@ -105,6 +108,12 @@ class EdgeServices:
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
     metrics_token: str | None = None
+
+
+def post_of(environ: Mapping[str, str], public_url: str = "https://inn.example.test") -> Post:
+    """The post as ``environ`` configures it; by default nothing leaves."""
+    keyring = Keyring(b"a root that only tests have")
+    return Post(load(dict(environ), environment="development").mail, keyring, public_url)
 
 
 class Uvicorn(uvicorn.Server):

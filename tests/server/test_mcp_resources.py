@@ -24,6 +24,7 @@ __all__ = ["address", "app"]
 pytestmark = pytest.mark.promise("MCP-07")
 TEMPLATE = "innkeeper://projects/{project_id}"
 FILE_TEMPLATE = f"{TEMPLATE}/files/{{file_id}}"
+EMAIL_TEMPLATE = f"{TEMPLATE}/emails/{{email_id}}"
 PATH_TEMPLATE = f"{TEMPLATE}/paths/{{+path}}"
 
 
@@ -70,7 +71,7 @@ async def test_a_listed_resource_reads_and_its_template_expands_to_it(address: s
     async with connected(address, tenant.token, mode) as client:
         templates = (await client.list_resource_templates()).resource_templates
         assert (templates[0].uri_template, templates[0].title) == (TEMPLATE, "Project")
-        assert [one.uri_template for one in templates[1:]] == [FILE_TEMPLATE, PATH_TEMPLATE]
+        assert [one.uri_template for one in templates[1:]] == [FILE_TEMPLATE, PATH_TEMPLATE, EMAIL_TEMPLATE]
         [resource] = await listed(client)
         assert resource.uri == TEMPLATE.replace("{project_id}", str(tenant.project_id))
         [content] = (await client.read_resource(resource.uri)).contents

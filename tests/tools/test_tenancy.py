@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,12 +22,14 @@ from tools.ports import Services
 pytestmark = pytest.mark.promise("HOME-31")
 
 SAMPLES: dict[str, Any] = {"name": "taken-over", "description": "x", "string": "x", "integer": 1, "boolean": True}
+SAMPLES |= {"to": ["ada@example.org"], "text": "x", "subject": "x", "email": "ada@example.org"}
 SAMPLES |= {"item": {"name": "theirs", "type": "registry:ui"}, "version": "1.0.0"}
 TENANT_TABLES = (
     *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
     *("files", "project_storage", "components", "component_versions", "component_blobs"),
+    *("emails", "email_events", "contacts", "suppressions", "email_templates"),
 )
-FAMILY_IDS = {"file_id": "files"}
+FAMILY_IDS = {"file_id": "files", "email_id": "emails"}
 """Parameters that name a row, and the table it is in."""
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
 WITH_PROJECT = [spec for spec in CATALOG.tools if spec.in_project]
@@ -69,7 +72,19 @@ async def made_file(dispatch: Dispatch, store: MemoryStore, tenant: Tenant, path
     return UUID(made.structured["id"])
 
 
-MAKERS = {"files": made_file}
+async def made_email(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> UUID:
+    """A mail of the tenant that waits for its time."""
+    given = {"project_id": str(tenant.project_id), "to": ["ada@example.org"], "subject": "x", "text": "x"}
+    at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    made = await dispatch.call(tenant.principal, "send_email", {**given, "at": at})
+    return UUID(made.structured["id"])
+
+
+MAKERS = {"files": made_file, "emails": made_email}
+DELETIONS = {
+    "files": "UPDATE files SET status = 'deleting' WHERE id = $1",
+    "emails": "DELETE FROM emails WHERE id = $1",
+}
 
 
 async def foreign_ids(house: House, dispatch: Dispatch, stranger: Tenant, tenant: Tenant) -> list[UUID]:
@@ -127,6 +142,7 @@ async def test_a_resource_answers_the_same_to_a_foreign_a_deleted_and_a_random_i
 ) -> None:
     dispatch = Dispatch(services, verify_project=verify_project)
     theirs = {"file_id": await made_file(dispatch, store, tenant), "path": "theirs.txt"}
+    theirs["email_id"] = await made_email(dispatch, store, tenant)
     further = {name: theirs[name] for name in spec.variables if name != "project_id"}
     ids = await foreign_ids(house, dispatch, stranger, tenant)
     uris = [spec.uri(project_id, **further) for project_id in (*ids, stranger.project_id if further else ids[0])]
@@ -170,7 +186,7 @@ async def test_a_tool_answers_the_same_to_a_foreign_row_a_deleted_and_a_random_o
     dispatch = Dispatch(services, verify_project=verify_project)
     make = MAKERS[FAMILY_IDS[name]]
     theirs, deleted = await make(dispatch, store, tenant), await make(dispatch, store, stranger)
-    await owner.execute(f"UPDATE {FAMILY_IDS[name]} SET status = 'deleting' WHERE id = $1", deleted)
+    await owner.execute(DELETIONS[FAMILY_IDS[name]], deleted)
     before = await rows_of(owner, tenant)
 
     answers = [

@@ -1,0 +1,120 @@
+"""What the house itself writes to people: queued in the transaction of what it is about, delivered by a job.
+
+Any connection will do, also one of nobody (``Database.system``): a link to sign in with goes to people we do not know
+yet. Each function answers whether there will be a mail. ``sealed_link``: an address that opens something, as
+``server.mail.house.sealed`` makes it; it is forgotten when the mail has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from uuid import UUID
+
+from db.ids import uuid7
+from db.spans import traced
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from db.database import Connection
+
+Kind: TypeAlias = Literal["welcome", "first_message", "magic_link", "invitation", "message_limit"]
+
+
+async def queue_welcome(connection: Connection, user_id: UUID) -> bool:
+    """For an account that is new: the welcome, once, and (by a job of its own) a place in the audience."""
+    return bool(await connection.fetchval("SELECT welcome_user($1, $2)", user_id, uuid7()))
+
+
+async def queue_magic_link(connection: Connection, address: str, sealed_link: bytes, *, expires_at: datetime) -> bool:
+    """A link to sign in with, to whoever has the mailbox. Not sent any more once it has expired."""
+    return await _queue(connection, "magic_link", address, secret=sealed_link, expires_at=expires_at)
+
+
+async def queue_invitation(
+    connection: Connection, address: str, sealed_link: bytes, *, inviter: str, project: str, expires_at: datetime
+) -> bool:
+    """``inviter`` invites to ``project``: both are names as people know them."""
+    variables = {"inviter": inviter, "project": project}
+    return await _queue(connection, "invitation", address, variables, secret=sealed_link, expires_at=expires_at)
+
+
+async def queue_message_limit(
+    connection: Connection, project_id: UUID, project: str, limit: int, *, user_id: UUID, address: str, name: str
+) -> bool:
+    """The project has used up its messages: to one of its owners, once a project and person."""
+    variables = {"project": project, "project_id": str(project_id), "limit": str(limit)}
+    once = f"{project_id} {user_id}"
+    return await _queue(connection, "message_limit", address, variables, name=name, user_id=user_id, once=once)
+
+
+@traced
+async def _queue(
+    connection: Connection,
+    kind: Kind,
+    address: str,
+    variables: Mapping[str, str] | None = None,
+    *,
+    name: str = "",
+    user_id: UUID | None = None,
+    secret: bytes | None = None,
+    once: str | None = None,
+    expires_at: datetime | None = None,
+) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT queue_house_mail($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            *(uuid7(), kind, user_id, address, name, dict(variables or {}), secret, once, expires_at),
+        )
+    )
+
+
+@traced
+async def page(connection: Connection, *, before: UUID | None, limit: int) -> list[asyncpg.Record]:
+    """As a person: what the house wrote to them, newest first. Never what opens something."""
+    return await connection.fetch(
+        "SELECT id, kind, address, name, variables, status, error, created_at FROM house_mails"
+        " WHERE user_id = (SELECT acting_user()) AND ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2",
+        *(before, limit),
+    )
+
+
+@traced
+async def begin(connection: Connection, mail_id: UUID) -> tuple[asyncpg.Record | None, str | None]:
+    """As ops: count one more attempt at a mail that waits for one, if it does; and why it must not be sent, if so."""
+    row = await connection.fetchrow("SELECT (mail).*, suppressed FROM begin_house_mail($1)", mail_id)
+    return (None, None) if row is None or row["id"] is None else (row, row["suppressed"])
+
+
+@traced
+async def hand_over(connection: Connection, mail_id: UUID, attempt: int, route: str) -> bool:
+    """As ops: the mail is about to leave by ``route``. False: another attempt has begun since."""
+    return bool(await connection.fetchval("SELECT hand_over_house_mail($1, $2, $3)", mail_id, attempt, route))
+
+
+@traced
+async def settle(
+    connection: Connection,
+    mail_id: UUID,
+    attempt: int,
+    *,
+    status: str,
+    detail: str | None,
+    provider_id: str | None,
+    not_on_its_way: bool,
+    again: datetime | None,
+) -> None:
+    """As ops: what came of an attempt; with ``status`` queued the next one begins at ``again``."""
+    await connection.execute(
+        "SELECT settle_house_mail($1, $2, $3, $4, $5, $6, $7)",
+        *(mail_id, attempt, status, detail, provider_id, not_on_its_way, again),
+    )
+
+
+@traced
+async def candidate(connection: Connection, user_id: UUID) -> tuple[str, str] | None:
+    """As ops: address and name of an account that may join the audience."""
+    row = await connection.fetchrow("SELECT * FROM audience_candidate($1)", user_id)
+    return None if row is None or row["address"] is None else (row["address"], row["name"])
