@@ -112,6 +112,12 @@ def tool_result(message_id: str, call_id: str, content: str) -> Event:
     }
 
 
+def superseded(messages: Sequence[str], calls: Sequence[str]) -> Event:
+    """The step these belong to broke off with its process and is made again: what they say counts no more."""
+    value = {"messageIds": list(messages), "toolCallIds": list(calls)}
+    return {"type": "CUSTOM", "name": "innkeeper.superseded", "value": value}
+
+
 def delta(kind: str, of: str, text: str) -> Event:
     """A piece of text, reasoning or arguments; ``kind`` is a key of :data:`DELTA_ID`."""
     return {"type": kind, DELTA_ID[kind]: of, "delta": text}

@@ -14,6 +14,7 @@ from pydantic_ai.capabilities import AbstractCapability, ResolveModelId
 
 from agents import demo
 from agents.deps import RunDeps
+from agents.durability import Durability
 from agents.house_tools import HouseTools
 from agents.models import ModelFactory
 
@@ -45,13 +46,14 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
     # The factory's capability asks of the dependencies only what RunDeps has.
     by_id: Any = factory.capability()
     return Agent(
-        None,
+        # Each run names its own: this one only says that there will be one.
+        demo.MODEL_ID,
         name="innkeeper",
         deps_type=RunDeps,
         output_type=[str, DeferredToolRequests],
         instructions=_instructions,
         toolsets=[tools],
-        capabilities=[ResolveModelId(scripted_demo), by_id, ModelSpans()],
+        capabilities=[ResolveModelId(scripted_demo), by_id, ModelSpans(), Durability()],
         retries={"tools": 3, "output": 1},
     )
 

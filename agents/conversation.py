@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic_ai import DeferredToolRequests, RunContext, UsageLimits, capture_run_messages
-from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelRequest, ModelResponse, ToolReturnPart
+from pydantic_ai import DeferredToolRequests, UsageLimits, capture_run_messages
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolReturnPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
@@ -20,6 +20,7 @@ from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
 from agents.house_tools import HouseTools
+from agents.journal import Journal, held
 from agents.model_errors import cost_of
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
@@ -35,7 +36,11 @@ ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": T
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a run is decided by before it begins. ``run_id`` is our id, ``asked`` holds the client's."""
+    """Everything a run is decided by before it begins, or goes on. ``run_id`` is our id, ``asked`` holds the client's.
+
+    ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, and ``told``: how many
+    results of each call its log has.
+    """
 
     run_id: UUID
     thread_id: UUID
@@ -45,6 +50,9 @@ class Plan:
     settings: RunSettings
     asked: RunInput
     turn: Turn
+    seconds: float
+    steps: Mapping[str, bytes] = field(default_factory=dict)
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 class Conversation:
@@ -64,7 +72,8 @@ class Conversation:
         self._factory = factory
         self._attachments = attachments
         self._plan = plan
-        self._narrator = Narrator(log)
+        self._narrator = Narrator(log, plan.told)
+        self._journal = Journal(log, plan.steps)
         self._messages: Sequence[ModelMessage] = ()
         self._model: str | None = None
 
@@ -73,9 +82,10 @@ class Conversation:
         plan = self._plan
         spec = self._spec()
         self._model = spec.model
-        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec)
+        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator)
         theirs = await self._client_tools()
         said = await self._attachments.with_bytes(plan.grant, plan.turn.messages)
+        held.set(self._journal)
         with capture_run_messages() as messages:
             self._messages = messages
             result = await self._assistant.run(
@@ -86,7 +96,6 @@ class Conversation:
                 usage_limits=_usage_limits(plan.settings.limits),
                 run_id=str(plan.run_id),
                 conversation_id=str(plan.thread_id),
-                event_stream_handler=self._listen,
             )
         output = result.output
         return [call.tool_call_id for call in output.calls] if isinstance(output, DeferredToolRequests) else []
@@ -95,7 +104,7 @@ class Conversation:
         """Close what the last events left open: a terminal event follows."""
         self._narrator.close()
 
-    def ending(self, status: Status, error_code: str | None = None) -> Ending:
+    def ending(self, status: Status, error_code: str | None, outcome: Mapping[str, Any] | None) -> Ending:
         """What is stored of this run, with the part of an answer that had come when it broke off."""
         new = self._new_messages()
         answers = [message for message in new if isinstance(message, ModelResponse)]
@@ -103,6 +112,7 @@ class Conversation:
         return Ending(
             status=status,
             error_code=error_code,
+            outcome=outcome,
             model=self._model,
             requests=len(answers),
             tool_calls=sum(
@@ -130,11 +140,6 @@ class Conversation:
                 "totalTokens": total,
             }
         ]
-
-    async def _listen(self, _context: RunContext[RunDeps], events: AsyncIterable[AgentStreamEvent]) -> None:
-        tell = self._narrator.tell
-        async for event in events:
-            tell(event)
 
     def _spec(self) -> ModelSpec:
         if self._plan.agent == DEMO:
@@ -176,7 +181,14 @@ class Conversation:
     def _new_messages(self) -> list[ModelMessage]:
         """What this run added. The first message it stamped is the request it was given, which is stored already."""
         stamp = str(self._plan.run_id)
-        return [message for message in self._messages if message.run_id == stamp][1:]
+        new = [message for message in self._messages if message.run_id == stamp][1:]
+        said = self._narrator.broken_off()
+        # A step that was cut off gives nothing back of what its model had said; the narrator heard it.
+        last = new.pop() if new and isinstance(new[-1], ModelResponse) and not new[-1].parts else None
+        if said and (last is not None or not new or isinstance(new[-1], ModelRequest)):
+            answer = last if isinstance(last, ModelResponse) else ModelResponse(parts=[], state="interrupted")
+            new.append(replace(answer, parts=[TextPart(said)]))
+        return new
 
 
 def _usage_limits(limits: Limits) -> UsageLimits:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from agents.model_spec import ModelSpec
 from db.principal import Principal
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import AgentStreamEvent
+
+
+class Listener(Protocol):
+    """Hears what happens in a run."""
+
+    def tell(self, event: AgentStreamEvent) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +26,4 @@ class RunDeps:
     call_prefix: str
     instructions: str
     model_spec: ModelSpec
+    narrator: Listener

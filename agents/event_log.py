@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -25,15 +25,30 @@ class _Pieces:
     texts: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """A finished step on its way to the journal. ``kept`` is set once it is there, or never will be."""
+
+    name: str
+    value: bytes
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class EventLog:
     """Numbered from 1. ``touch(log, due)`` asks the writer to write it at loop time ``due`` at the latest.
 
-    Everything of a live run stays in memory: readers here never ask the database, and what the database lost in a
-    crash is written again.
+    ``frames``: the events there are already, all committed. Everything of a live run stays in memory: readers here
+    never ask the database, and what the database lost in a crash is written again. A step goes to the journal in the
+    transaction of the events that came before its end.
     """
 
     def __init__(
-        self, project_id: UUID, run_id: UUID, epoch: int, started: bytes, touch: Callable[[EventLog, float], None]
+        self,
+        project_id: UUID,
+        run_id: UUID,
+        epoch: int,
+        frames: Sequence[bytes],
+        touch: Callable[[EventLog, float], None],
     ) -> None:
         self.project_id = project_id
         self.run_id = run_id
@@ -43,10 +58,12 @@ class EventLog:
         self.lost = False
         self.relaxed = True
         self._touch = touch
-        self._frames: list[bytes] = [started]
+        self._frames: list[bytes] = list(frames)
         self._pending: list[Event | _Pieces] = []
-        self._taken = 1
-        self._committed = 1
+        self._taken = len(self._frames)
+        self._committed = len(self._frames)
+        self._steps: list[_Step] = []
+        self._steps_taken = 0
         self._written_at = 0.0
         self._changed = asyncio.Event()
 
@@ -71,6 +88,17 @@ class EventLog:
             self._pending.append(_Pieces(kind, of, [text]))
         self._touch(self, self._written_at + WINDOW)
 
+    def step(self, name: str, value: bytes) -> asyncio.Event:
+        """Add a finished step. The event is set once it is committed, or once the lease is ``lost``."""
+        step = _Step(name, value)
+        if self.finished:
+            step.kept.set()
+            return step.kept
+        self._steps.append(step)
+        self.relaxed = False
+        self._touch(self, 0.0)
+        return step.kept
+
     def take(self, now: float) -> Batch | None:
         """What is to be written next, or None; ``confirm`` or ``rewind`` must follow."""
         for item in self._pending:
@@ -79,20 +107,31 @@ class EventLog:
         self._pending.clear()
         self.relaxed = True
         self._written_at = now
-        if self._taken == len(self._frames):
+        if self._taken == len(self._frames) and self._steps_taken == len(self._steps):
             return None
-        batch = Batch(self.project_id, self.run_id, self.epoch, self._taken + 1, self._frames[self._taken :])
+        steps = [(step.name, step.value) for step in self._steps[self._steps_taken :]]
+        events = self._frames[self._taken :]
+        batch = Batch(self.project_id, self.run_id, self.epoch, self._taken + 1, events, steps)
         self._taken = len(self._frames)
+        self._steps_taken = len(self._steps)
         return batch
 
     def confirm(self, batch: Batch) -> None:
         """``batch`` is committed: readers may see it."""
-        self._committed = max(self._committed, batch.first + len(batch.events) - 1)
-        self._wake()
+        done = len(batch.steps)
+        for step in self._steps[:done]:
+            step.kept.set()
+        del self._steps[:done]
+        self._steps_taken -= done
+        if batch.last > self._committed:
+            self._committed = batch.last
+            self._wake()
 
     def rewind(self, last_seq: int) -> None:
         """The database has events up to ``last_seq`` only; the next ``take`` starts behind them."""
         self._taken = min(self._taken, max(last_seq, 0))
+        self._steps_taken = 0
+        self.relaxed = False
 
     def end(self) -> None:
         """The terminal event is committed."""
@@ -102,6 +141,8 @@ class EventLog:
     def lose(self) -> None:
         """The lease is gone: nothing more is written from here; readers go on from the database."""
         self.lost = True
+        for step in self._steps:
+            step.kept.set()
         self._wake()
 
     def after(self, seq: int) -> list[tuple[int, bytes]]:

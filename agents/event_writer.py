@@ -83,6 +83,7 @@ class EventWriter:
                         log.epoch,
                         batch.first,
                         batch.events,
+                        batch.steps,
                         ending,
                     )
             except AppError as error:
@@ -170,11 +171,10 @@ class EventWriter:
         self._land()
 
     def _settle(self, log: EventLog, batch: Batch, refused: dict[UUID, int | None]) -> None:
-        last = batch.first + len(batch.events) - 1
-        stands_at = refused.get(log.run_id, last)
+        stands_at = refused.get(log.run_id, batch.last)
         if stands_at is None:
             log.lose()
-        elif stands_at >= last:
+        elif stands_at >= batch.last:
             # Also a batch whose first answer got lost on the way: it was written then.
             log.confirm(batch)
         else:

@@ -60,25 +60,12 @@ class Turn:
 
 
 def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None) -> Turn:
-    """Raises AppError when there is nothing to answer, or calls of the last answer stay open without a new message."""
+    """Raises AppError when there is nothing to answer, or the results of tools are not those that are waited for."""
     history = ModelMessagesTypeAdapter.validate_json(stored)
     fresh = _fresh(asked.messages, _known_ids(history))
-    open_calls = _open_calls(history)
-    parts: list[ModelRequestPart] = []
-    ids: list[str] = []
-    for message in fresh:
-        if isinstance(message, ToolMessage):
-            call = open_calls.pop(message.tool_call_id, None)
-            if call is not None:
-                parts.append(_tool_return(message, call))
-                ids.append(message.id)
+    results = [message for message in fresh if isinstance(message, ToolMessage)]
+    parts, ids = _answers(results, history)
     users = [message for message in fresh if isinstance(message, UserMessage)]
-    if parts and open_calls and not users:
-        raise invalid(
-            f"Tool calls of the last answer are still open: {', '.join(open_calls)}.",
-            "Send a tool message for each of them, or a user message to go on without.",
-            "tool_results_missing",
-        )
     for message in users:
         parts.append(UserPromptPart(_user_content(message, asked if message is users[-1] else None)))
         ids.append(message.id)
@@ -91,6 +78,38 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
             "no_new_message",
         )
     return Turn(_within(messages, max_input_tokens), said)
+
+
+def _answers(
+    results: Sequence[ToolMessage], history: Sequence[ModelMessage]
+) -> tuple[list[ModelRequestPart], list[str]]:
+    """What the client's tools returned, for exactly the calls that wait, with the ids of the messages that say so."""
+    waiting, answered = _calls(history)
+    parts: list[ModelRequestPart] = []
+    ids: list[str] = []
+    given: set[str] = set()
+    for message in results:
+        call_id = message.tool_call_id
+        if call_id in given:
+            raise invalid(f"There are two results of call '{call_id}'.", "Send one.", "tool_result_duplicate")
+        if call_id in waiting:
+            given.add(call_id)
+            parts.append(_tool_return(message, waiting[call_id]))
+            ids.append(message.id)
+        elif call_id not in answered:
+            raise invalid(
+                f"No call '{call_id}' waits for a result in this thread.",
+                "Send results of the calls in 'pendingToolCallIds' of the last RUN_FINISHED only.",
+                "tool_result_unexpected",
+            )
+    missing = waiting.keys() - given
+    if parts and missing:
+        raise invalid(
+            f"Tool calls of the last answer are still open: {', '.join(sorted(missing))}.",
+            "Send a tool message for each of them, or only a user message to go on without any.",
+            "tool_results_missing",
+        )
+    return parts, ids
 
 
 def system_texts(messages: Sequence[Message]) -> list[str]:
@@ -141,17 +160,21 @@ def _known_ids(history: Sequence[ModelMessage]) -> set[str]:
     return known
 
 
-def _open_calls(history: Sequence[ModelMessage]) -> dict[str, ToolCallPart]:
-    """Calls of the last answer that nothing has answered yet, by id."""
-    calls: dict[str, ToolCallPart] = {}
+def _calls(history: Sequence[ModelMessage]) -> tuple[dict[str, ToolCallPart], set[str]]:
+    """Calls of the last answer that nothing has answered yet, by id, and the ids of all that were answered."""
+    waiting: dict[str, ToolCallPart] = {}
+    answered: set[str] = set()
     for message in history:
         if isinstance(message, ModelResponse):
-            calls = {call.tool_call_id: call for call in message.tool_calls}
-        else:
-            for part in message.parts:
-                if isinstance(part, ToolReturnPart):
-                    calls.pop(part.tool_call_id, None)
-    return calls
+            waiting = {call.tool_call_id: call for call in message.tool_calls}
+            continue
+        if any(isinstance(part, UserPromptPart) for part in message.parts):
+            waiting.clear()
+        for part in message.parts:
+            if isinstance(part, ToolReturnPart):
+                waiting.pop(part.tool_call_id, None)
+                answered.add(part.tool_call_id)
+    return waiting, answered
 
 
 def _tool_return(message: ToolMessage, call: ToolCallPart) -> ToolReturnPart:

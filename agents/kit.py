@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.tools import ToolDefinition
 
-from agents import assistant, demo, history, run_input
+from agents import assistant, demo, history, journal, run_input
 from agents.assistant import Assistant
 from agents.attachments import Attachments, Fetch
 from agents.conversation import Conversation, Plan
@@ -20,8 +20,10 @@ from agents.event_log import EventLog
 from agents.history import Turn
 from agents.house_mcp import HouseMCP, MCPApp
 from agents.house_tools import HouseTools
+from agents.journal import Journal
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
+from agents.narrator import Narrator
 from agents.run_input import RunInput
 from db.principal import Principal
 from db.runs import StoredMessage
@@ -72,14 +74,9 @@ async def _rehearse(factory: ModelFactory) -> None:
     body = b'{"threadId": "t", "runId": "r", "messages": [{"id": "m", "role": "user", "content": "hello"}]}'
     turn = history.next_turn("[]", run_input.parse(body))
     nobody = Principal(UUID(int=0), UUID(int=0), None, None, frozenset())
-    deps = RunDeps(nobody, "rehearsal", "", ModelSpec(demo.MODEL_ID))
+    log = EventLog(nobody.user_id, nobody.user_id, 1, [], lambda _log, _due: None)
+    deps = RunDeps(nobody, "rehearsal", "", ModelSpec(demo.MODEL_ID), Narrator(log))
+    journal.held.set(Journal(log, {}))
     agent = assistant.build(factory, _NoTools(HouseMCP(never)))
-    result = await agent.run(
-        message_history=turn.messages, model=demo.MODEL_ID, deps=deps, event_stream_handler=_listen
-    )
+    result = await agent.run(message_history=turn.messages, model=demo.MODEL_ID, deps=deps)
     history.to_store(result.new_messages())
-
-
-async def _listen(_context: object, events: AsyncIterable[object]) -> None:
-    async for _event in events:
-        pass

@@ -1,7 +1,8 @@
-"""Keeps this process's runs its own, and ends those of processes that died.
+"""Keeps this process's runs its own, and takes those that nobody holds: left by a process that died or ends, or next
+in the queue of their thread.
 
 A lease is renewed each ``RENEW_SECONDS`` and lasts ``LEASE``. Whose lease ran out has stopped writing: every write of
-a run is fenced by the lease's epoch, which ending it raises.
+a run is fenced by the lease's epoch, which taking it over raises.
 """
 
 from __future__ import annotations
@@ -9,35 +10,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from agents import agui
-from agents.live_run import INTERRUPTED, LiveRun, error_event
+from agents.live_runs import LiveRuns
 from db import runs
 from db.database import Database
 from db.errors import AppError
+from db.runs import Claim
 
 RENEW_SECONDS: Final = 1.0
-LEASE: Final = timedelta(seconds=4)
+LOOK_SECONDS: Final = 0.5
+LEASE: Final = timedelta(seconds=3.5)
+AT_ONCE: Final = 50
 _log = logging.getLogger("innkeeper.agents")
 
 
 class Leases:
-    """``live`` gives the runs this process holds, by id."""
+    """Of the runs in ``live``. ``take`` goes on with one that was just claimed."""
 
-    def __init__(self, database: Database, owner: UUID, live: Callable[[], Mapping[UUID, LiveRun]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        owner: UUID,
+        live: LiveRuns,
+        take: Callable[[Claim], None],
+        lease: timedelta = LEASE,
+    ) -> None:
+        self.lease = lease
         self._database = database
         self._owner = owner
         self._live = live
+        self._take = take
+        self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._said = ""
-        self._sweep_from = 0.0
+        self._renew_at = 0.0
+        self._claim_from = 0.0
 
     async def start(self) -> None:
-        """Sweep once for what earlier processes left behind, then keep house in the background."""
+        """Look once for what waits already, then keep house in the background."""
         await self._try()
         self._task = asyncio.create_task(self._keep(), name="innkeeper-leases")
 
@@ -47,20 +61,39 @@ class Leases:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def look(self) -> None:
+        """There is something to be claimed: do not wait for the next round."""
+        self._look.set()
+
+    async def hand_over(self) -> None:
+        """Offer every run to other processes, and take none any more. Until somebody takes them they go on here."""
+        await self.stop()
+        try:
+            async with self._database.ops() as connection:
+                await runs.hand_over(connection, self._owner)
+        except AppError as error:
+            _log.warning("runs cannot be handed over, their leases will run out: %s", error.message)
+
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look.wait()
+            self._look.clear()
             await self._try()
 
     async def _try(self) -> None:
         clock = asyncio.get_running_loop().time
         try:
-            await self._renew()
-            if clock() >= self._sweep_from:
-                await self._sweep()
+            if clock() >= self._renew_at:
+                self._renew_at = clock() + RENEW_SECONDS
+                await self._renew()
+            if clock() >= self._claim_from:
+                await self._claim()
         except AppError as error:
-            # When the database comes back, living processes must have the time to renew before anyone is ended.
-            self._sweep_from = clock() + LEASE.total_seconds()
+            # When the database comes back, living processes must have the time to renew before anyone takes over.
+            self._renew_at = 0.0
+            self._claim_from = clock() + self.lease.total_seconds()
             if error.code != self._said:
                 _log.warning("leases cannot be renewed: %s", error.message)
             self._said = error.code
@@ -70,24 +103,25 @@ class Leases:
             self._said = ""
 
     async def _renew(self) -> None:
-        held = dict(self._live())
+        held = self._live.held()
         if not held:
             return
         async with self._database.ops() as connection:
             leases = {
-                lease.run_id: lease for lease in await runs.renew_leases(connection, self._owner, list(held), LEASE)
+                lease.run_id: lease
+                for lease in await runs.renew_leases(connection, self._owner, list(held), self.lease)
             }
-        for run_id, run in held.items():
+        for run_id, epoch in held.items():
             lease = leases.get(run_id)
-            if lease is None or lease.epoch != run.log.epoch:
-                if not run.log.closing:
-                    run.log.lose()
-                    run.stop("lost")
+            if lease is None or lease.epoch != epoch:
+                self._live.lost(run_id, epoch)
             elif lease.cancel:
-                run.stop("asked")
+                self._live.cancel(run_id)
 
-    async def _sweep(self) -> None:
+    async def _claim(self) -> None:
         async with self._database.ops() as connection:
-            ended = await runs.end_expired(connection, agui.encode(error_event(INTERRUPTED)), INTERRUPTED.code)
-        if ended:
-            _log.warning("ended %d runs whose process is gone", len(ended))
+            claims = await runs.claim(connection, self._owner, self.lease, AT_ONCE)
+        for claim in claims:
+            self._take(claim)
+        if len(claims) >= AT_ONCE:
+            self._look.set()

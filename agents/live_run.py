@@ -12,6 +12,7 @@ from agents import agui
 from agents.agui import Event
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
+from agents.journal import LeaseLostError
 from agents.model_errors import map_model_error
 from db.errors import AppError
 from db.runs import Ending, Status
@@ -19,13 +20,14 @@ from db.runs import Ending, Status
 if TYPE_CHECKING:
     from agents.conversation import Conversation, Plan
 
-Reason = Literal["asked", "shutdown", "lost"]
+Reason = Literal["asked", "lost"]
+"""Why a run is to stop: somebody asked for its end, or another process has it, or is to have it."""
 
 INTERRUPTED: Final = AppError(
     "run_interrupted",
     503,
-    "The server stopped before this run was done.",
-    "Start a new run in the same thread; what was said so far is kept.",
+    "This run was broken off again and again by the end of the process that had it.",
+    "Start a new run in the same thread; what was said before this one is kept.",
     True,
 )
 _log = logging.getLogger("innkeeper.agents")
@@ -60,22 +62,29 @@ class LiveRun:
             # A task that has not begun yet would never run, and never end its run.
             self.done.cancel()
 
+    def lose(self) -> None:
+        """Another process has it. A run whose last event is being written finds that out by itself."""
+        if not self.log.closing:
+            self.log.lose()
+            self.stop("lost")
+
     async def _live(self) -> None:
         with _tracer.start_as_current_span(
             "agent.run", attributes={"run": str(self.plan.run_id), "agent": self.plan.agent}
         ) as span:
             status, code, event = await self._outcome()
             self._ending = True
-            self.status = status
-            span.set_attribute("status", status)
             if self._reason == "lost":
                 return
-            self._conversation.close()
+            self.status = status
+            span.set_attribute("status", status)
+            outcome = event.get("outcome")
             try:
-                ending = self._conversation.ending(status, code)
+                ending = self._conversation.ending(status, code, outcome)
             except Exception:  # noqa: BLE001  (the run ends, whatever its messages hold)
                 _log.exception("what a run said cannot be stored", extra={"run": str(self.plan.run_id)})
-                ending = Ending(status, code)
+                ending = Ending(status, code, outcome)
+            self._conversation.close()
             usage = self._conversation.usage(ending)
             if usage:
                 event["usage"] = usage
@@ -87,13 +96,19 @@ class LiveRun:
         self._begun = True
         if self._reason is not None:
             return self._stopped()
-        deadline = asyncio.timeout(self.plan.settings.limits.seconds)
+        deadline = asyncio.timeout(self.plan.seconds)
         try:
             async with deadline:
                 pending = await self._conversation.hold()
         except asyncio.CancelledError:
             return self._stopped()
+        except LeaseLostError:
+            self._reason = "lost"
+            return self._stopped()
         except Exception as error:  # noqa: BLE001  (every run ends with a terminal event)
+            if self.log.lost:
+                self._reason = "lost"
+                return self._stopped()
             if isinstance(error, TimeoutError) and deadline.expired():
                 return self._failed(_too_long(self.plan.settings.limits.seconds))
             mapped = map_model_error(error)
@@ -107,10 +122,8 @@ class LiveRun:
         if task is not None and task.cancelling():
             # The stop was ours to handle; what follows, the end of the run, must not be cut off by it.
             task.uncancel()
-        if self._reason == "asked":
-            asked = self.plan.asked
-            return "cancelled", None, agui.run_finished(asked.thread_id, asked.run_id, cancelled=True)
-        return "interrupted", INTERRUPTED.code, error_event(INTERRUPTED)
+        asked = self.plan.asked
+        return "cancelled", None, agui.run_finished(asked.thread_id, asked.run_id, cancelled=True)
 
     def _failed(self, error: AppError) -> tuple[Status, str | None, Event]:
         return "failed", error.code, error_event(error)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from pydantic_ai.messages import (
     AgentStreamEvent,
@@ -23,17 +26,25 @@ from agents import agui
 from agents.event_log import EventLog
 from db.ids import uuid7
 
+NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+
 
 class Narrator:
-    """One a run. What it opens (a text, a span of reasoning, a call's arguments) it closes, whatever happens."""
+    """One a run. What it opens (a text, a span of reasoning, a call's arguments) it closes, whatever happens.
 
-    def __init__(self, log: EventLog) -> None:
+    ``told``: how many results of each call the log has already, from before the run was taken over.
+    """
+
+    def __init__(self, log: EventLog, told: Mapping[str, int] = NOTHING) -> None:
         self._log = log
+        self._told = Counter(told)
         self._text: str | None = None
         self._reasoning: str | None = None
         self._call: str | None = None
         self._parent = str(uuid7())
         self._half: tuple[str, str, str] | None = None
+        self._answering = False
+        self._said: list[str] = []
 
     def tell(self, event: AgentStreamEvent) -> None:
         if isinstance(event, PartDeltaEvent):
@@ -44,7 +55,10 @@ class Narrator:
             self._end(event)
         elif isinstance(event, FunctionToolResultEvent):
             part = event.part
-            self._log.emit(agui.tool_result(str(uuid7()), part.tool_call_id, part.model_response_str()))
+            if self._told[part.tool_call_id] > 0:
+                self._told[part.tool_call_id] -= 1
+            else:
+                self._log.emit(agui.tool_result(str(uuid7()), part.tool_call_id, part.model_response_str()))
 
     def close(self) -> None:
         """Close what is open: before a terminal event, and when a model's answer breaks off."""
@@ -58,11 +72,17 @@ class Narrator:
             self._log.emit(agui.text_end(self._text))
         self._text = self._reasoning = self._call = None
 
+    def broken_off(self) -> str:
+        """The text that the model has said of an answer that it is still in the middle of."""
+        return "".join(self._said) if self._answering else ""
+
     def _start(self, event: PartStartEvent) -> None:
         part = event.part
         if event.previous_part_kind is None:
             self.close()
             self._parent = str(uuid7())
+            self._answering = True
+            self._said.clear()
         if isinstance(part, TextPart):
             if self._text is None:
                 self._text = self._parent = str(uuid7())
@@ -91,6 +111,7 @@ class Narrator:
     def _end(self, event: PartEndEvent) -> None:
         self._say_half()
         part, follows = event.part, event.next_part_kind
+        self._answering = follows is not None
         if isinstance(part, TextPart) and self._text is not None and follows != "text":
             self._log.emit(agui.text_end(self._text))
             self._text = None
@@ -106,6 +127,8 @@ class Narrator:
         """Say ``text`` but for half a surrogate pair at its end: the other half may be in the next piece."""
         if of is None or not text:
             return
+        if kind == "TEXT_MESSAGE_CONTENT":
+            self._said.append(text)
         if self._half is not None and self._half[:2] == (kind, of):
             text, self._half = self._half[2] + text, None
         if "\ud800" <= text[-1] <= "\udbff":

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar, cast
 from uuid import UUID
 
 from ag_ui.core import Context, Message, RunAgentInput, Tool
 from pydantic import ValidationError
 
 from db.errors import invalid
+from db.runs import OnBusy
 
 LONGEST_ID: Final = 255
 OUR_PROPS: Final = "innkeeper"
+Wish = TypeVar("Wish", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
     """``text`` is the JSON as it came, ``canonical`` the same for every spelling of the same JSON value.
 
-    ``project``: from ``forwardedProps.innkeeper.project``; ``on_disconnect``: from ``.onDisconnect``.
+    ``project``, ``on_disconnect`` and ``on_busy``: from ``project``, ``onDisconnect`` and ``onBusy`` in
+    ``forwardedProps.innkeeper``.
     """
 
     thread_id: str
@@ -37,6 +40,7 @@ class RunInput:
     canonical: str
     project: UUID | None
     on_disconnect: Literal["continue", "cancel"]
+    on_busy: OnBusy
 
     def digest_for(self, agent: str) -> bytes:
         """What decides whether a repeated run id asks for the same run."""
@@ -63,7 +67,7 @@ def parse(body: bytes) -> RunInput:
             raise invalid(f"{name} must have 1 to {LONGEST_ID} characters.", "Any text will do; a UUID is usual.")
     if asked.resume:
         raise invalid("There is no open interrupt to resume.", "Leave 'resume' out.", "interrupt_not_found")
-    project, on_disconnect = _ours(asked.forwarded_props)
+    ours = _ours(asked.forwarded_props)
     return RunInput(
         thread_id=asked.thread_id,
         run_id=asked.run_id,
@@ -72,23 +76,28 @@ def parse(body: bytes) -> RunInput:
         context=asked.context or (),
         text=text,
         canonical=json.dumps(value, sort_keys=True, separators=(",", ":")),
-        project=project,
-        on_disconnect=on_disconnect,
+        project=project_id(ours.get("project"), "forwardedProps.innkeeper.project"),
+        on_disconnect=_wish(ours, "onDisconnect", ("continue", "cancel")),
+        on_busy=_wish(ours, "onBusy", ("reject", "enqueue", "interrupt")),
     )
 
 
-def _ours(props: Any) -> tuple[UUID | None, Literal["continue", "cancel"]]:
+def _ours(props: Any) -> Mapping[str, Any]:
     ours = props.get(OUR_PROPS) if isinstance(props, dict) else None
     if ours is None:
-        return None, "continue"
+        return {}
     if not isinstance(ours, dict):
         raise invalid("forwardedProps.innkeeper must be an object.", 'Like {"onDisconnect": "cancel"}.')
-    wish = ours.get("onDisconnect", "continue")
-    if wish not in ("continue", "cancel"):
-        raise invalid(
-            "forwardedProps.innkeeper.onDisconnect is neither 'continue' nor 'cancel'.", "Leave it out to continue."
-        )
-    return project_id(ours.get("project"), "forwardedProps.innkeeper.project"), wish
+    return ours
+
+
+def _wish(ours: Mapping[str, Any], name: str, wishes: tuple[Wish, ...]) -> Wish:
+    """One of ``wishes``; the first where nothing is said."""
+    said = ours.get(name, wishes[0])
+    if said not in wishes:
+        listed = ", ".join(f"'{wish}'" for wish in wishes)
+        raise invalid(f"forwardedProps.innkeeper.{name} is none of {listed}.", f"Leave it out for '{wishes[0]}'.")
+    return cast(Wish, said)
 
 
 def project_id(given: object, place: str) -> UUID | None:

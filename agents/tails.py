@@ -27,9 +27,14 @@ Events: TypeAlias = list[tuple[int, bytes]]
 
 
 class Wakeups:
-    """Wakes the readers of a run when its process says that there is more."""
+    """Wakes the readers of a run when its process says that there is more. ``closed``: this process ends, and its
+    readers go elsewhere; ``alone`` is set while there are none."""
 
     def __init__(self) -> None:
+        self.closed = False
+        self.alone = asyncio.Event()
+        self.alone.set()
+        self._readers = 0
         self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     def told(self, payload: str) -> None:
@@ -39,6 +44,25 @@ class Wakeups:
         for run_id in payload.split(","):
             for event in self._waiting.get(UUID(run_id), ()):
                 event.set()
+
+    def close(self) -> None:
+        """Send every reader away."""
+        self.closed = True
+        for waiting in self._waiting.values():
+            for event in waiting:
+                event.set()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the whole time in which somebody reads a run."""
+        self._readers += 1
+        self.alone.clear()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self.alone.set()
 
     @contextmanager
     def listening(self, run_id: UUID) -> Iterator[asyncio.Event]:
@@ -54,7 +78,8 @@ class Wakeups:
 
 
 class Tail:
-    """A place in a run's events. ``next`` until ``ended``; then every event was given, the terminal one last."""
+    """A place in a run's events. ``next`` until ``over``: every event was given, the terminal one last (``ended``), or
+    this process ends before the run does, and the reader goes on elsewhere."""
 
     def __init__(
         self,
@@ -76,6 +101,10 @@ class Tail:
         self._after = after
         self.ended = False
 
+    @property
+    def over(self) -> bool:
+        return self.ended or (self._wakeups.closed and not self._lives_here())
+
     async def next(self, seconds: float) -> Events:
         """Wait at most ``seconds`` for what follows; empty when nothing came."""
         log = self._log = self._log or self._find()
@@ -86,6 +115,9 @@ class Tail:
             return found
         return await self._from_database(seconds)
 
+    def _lives_here(self) -> bool:
+        return self._log is not None and not self._log.lost
+
     async def _from_database(self, seconds: float) -> Events:
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
@@ -95,7 +127,7 @@ class Tail:
                 news.clear()
                 found = await self._read()
                 left = until - clock()
-                if found or self.ended or left <= 0:
+                if found or self.over or left <= 0:
                     return found
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, POLL_SECONDS)):

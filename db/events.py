@@ -21,13 +21,19 @@ PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive events of one run, from number ``first`` on, fenced by the epoch of its lease."""
+    """Consecutive events of one run, from number ``first`` on, and steps that ended with them, by name; fenced by the
+    epoch of its lease. Either may be empty."""
 
     project_id: UUID
     run_id: UUID
     epoch: int
     first: int
     events: Sequence[bytes]
+    steps: Sequence[tuple[str, bytes]] = ()
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.events) - 1
 
 
 @traced
@@ -40,30 +46,42 @@ async def append(
     batch was written before. ``tell`` names the runs to wake other processes' readers for. ``relaxed``: the commit
     does not wait for the disk; right for deltas only.
     """
-    projects: list[UUID] = []
-    runs: list[UUID] = []
-    epochs: list[int] = []
+    event_runs: list[UUID] = []
     seqs: list[int] = []
     events: list[bytes] = []
+    step_runs: list[UUID] = []
+    names: list[str] = []
+    values: list[bytes] = []
     for batch in batches:
-        count = len(batch.events)
-        projects += [batch.project_id] * count
-        runs += [batch.run_id] * count
-        epochs += [batch.epoch] * count
-        seqs += range(batch.first, batch.first + count)
+        event_runs += [batch.run_id] * len(batch.events)
+        seqs += range(batch.first, batch.last + 1)
         events += batch.events
+        for name, value in batch.steps:
+            step_runs.append(batch.run_id)
+            names.append(name)
+            values.append(value)
     rows = await connection.fetch(
-        "SELECT * FROM append_events($1, $2, $3, $4, $5, $6, $7, $8)",
+        "SELECT * FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         owner,
-        projects,
-        runs,
-        epochs,
-        seqs,
-        events,
+        [batch.project_id for batch in batches],
+        [batch.run_id for batch in batches],
+        [batch.epoch for batch in batches],
+        [batch.first for batch in batches],
+        [batch.last for batch in batches],
+        *(event_runs, seqs, events, step_runs, names, values),
         ",".join(str(run) for run in tell),
         relaxed,
     )
     return {row["run_id"]: row["last_seq"] for row in rows}
+
+
+@traced
+async def whole(connection: Connection, project_id: UUID, run_id: UUID) -> list[bytes]:
+    """Every event of a run, from the first on."""
+    rows = await connection.fetch(
+        "SELECT event FROM run_events WHERE project_id = $1 AND run_id = $2 ORDER BY seq", project_id, run_id
+    )
+    return [row["event"] for row in rows]
 
 
 @traced

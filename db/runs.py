@@ -1,4 +1,4 @@
-"""Runs: starting, ending, leases and cancelling. The SQL itself is in the functions of migration 0002."""
+"""Runs: starting, ending, leases and cancelling. The SQL itself is in the functions of migration 0041."""
 
 from __future__ import annotations
 
@@ -6,55 +6,83 @@ import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
 
 from db.agents import RunSettings, settings_of
 from db.errors import AppError, not_found
+from db.principal import Principal
 from db.spans import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from db.database import Connection
 
 CANCEL_CHANNEL: Final = "innkeeper_cancel"
 """Payload: the id of one run that was asked to stop."""
 
-Outcome = Literal["started", "attached", "conflict", "busy"]
+WAITING_CHANNEL: Final = "innkeeper_waiting"
+"""No payload: somewhere a run waits for a process."""
+
+CLAIMED_CHANNEL: Final = "innkeeper_claimed"
+"""Payload: the id of a run that another process has taken over, and the epoch of the new lease."""
+
+MOST_WAITING: Final = 20
+"""Runs in the queue of one thread."""
+
+Outcome = Literal["started", "queued", "attached", "conflict", "busy", "queue_full"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
+OnBusy = Literal["reject", "enqueue", "interrupt"]
 LIVE: Final = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be started. ``thread`` and ``external_id`` are the client's own names, ``input`` is JSON text."""
+    """A run to be started by ``caller``. ``thread`` and ``external_id`` are the client's own names, ``input`` is JSON
+    text. ``parent_id``: the run that starts it, if one does."""
 
+    caller: Principal
     project_id: UUID
-    end_user_id: UUID | None
     thread_id: UUID
     thread: str
     id: UUID
     external_id: str
-    credential_id: UUID
-    user_id: UUID
-    scopes: Sequence[str]
     agent: str
     on_disconnect: str
+    on_busy: OnBusy
     input: str
     digest: bytes
     owner: UUID
     lease: timedelta
     started_event: bytes
 
+    @property
+    def depth(self) -> int:
+        return self.caller.run_depth + 1
+
+    @property
+    def rights(self) -> str:
+        """What of the caller has no column of its own, as JSON."""
+        who = self.caller
+        return json.dumps(
+            {
+                "project_id": str(who.project_id) if who.project_id else None,
+                "kind": who.kind,
+                "read_only": who.read_only,
+                "tools": None if who.tools is None else sorted(who.tools),
+            }
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """``run_id`` is the run of that name for "started", "attached" and "conflict", the thread's live one for "busy".
+    """``run_id`` is the run of that name; ``None`` for "busy" and "queue_full".
 
     ``history``: the thread's messages as one JSON array, for "started" only. ``settings``: as its agent has them now.
+    ``seconds``: how long the run may take.
     """
 
     outcome: Outcome
@@ -63,6 +91,7 @@ class Begun:
     on_disconnect: str
     history: str
     settings: RunSettings
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +105,11 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended and what it used."""
+    """How a run ended and what it used. ``outcome``: that of RUN_FINISHED, ``None`` after an error."""
 
     status: Status
     error_code: str | None = None
+    outcome: Mapping[str, Any] | None = None
     model: str | None = None
     requests: int = 0
     tool_calls: int = 0
@@ -96,6 +126,35 @@ class Lease:
     project_id: UUID
     run_id: UUID
     epoch: int
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this process has just taken: ids only. ``caller`` can read the rest of it, if its key still lives."""
+
+    project_id: UUID
+    run_id: UUID
+    epoch: int
+    caller: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """All there is of a run that another process began. ``steps``: what was finished; ``steps_until``: the number of
+    the last event when its model last finished an answer; ``seconds``: how long it may still take."""
+
+    caller: Principal
+    thread_id: UUID
+    thread: str
+    external_id: str
+    agent: str
+    input: str
+    settings: RunSettings
+    history: str
+    steps: Mapping[str, bytes]
+    steps_until: int
+    seconds: float
     cancel: bool
 
 
@@ -120,30 +179,21 @@ async def enter_first_project(connection: Connection) -> UUID | None:
 
 
 async def begin(connection: Connection, run: NewRun) -> Begun:
-    """Start ``run``, or find the one of that name, in the caller's transaction: one compare-and-set on the thread.
+    """Start ``run``, put it into its thread's queue, or find the one of that name, in the caller's transaction: one
+    compare-and-set on the thread.
 
     Raises AppError ``project_not_found`` when the caller cannot see the project, ``agent_not_found`` when that has no
     such agent, ``project_read_only`` when the caller may only read there.
     """
+    who = run.caller
     try:
         row = await connection.fetchrow(
-            "SELECT * FROM begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-            run.project_id,
-            run.end_user_id,
-            run.thread_id,
-            run.thread,
-            run.id,
-            run.external_id,
-            run.credential_id,
-            run.user_id,
-            list(run.scopes),
-            run.agent,
-            run.on_disconnect,
-            run.input,
-            run.digest,
-            run.owner,
-            run.lease,
-            run.started_event,
+            "SELECT * FROM begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
+            " $19, $20, $21)",
+            *(run.project_id, who.end_user_id, run.thread_id, run.thread, run.id, run.external_id),
+            *(who.credential_id, who.user_id, sorted(who.scopes), run.rights, run.depth, who.run_id),
+            *(run.agent, run.on_disconnect, run.on_busy, MOST_WAITING, run.input, run.digest),
+            *(run.owner, run.lease, run.started_event),
         )
     except asyncpg.InsufficientPrivilegeError as error:
         raise AppError(
@@ -157,23 +207,33 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
         raise not_found("project")
     if row["outcome"] == "unknown_agent":
         raise not_found("agent")
-    settings = settings_of(json.loads(row["settings"]), json.loads(row["agent"] or "null"))
-    outcome, on_disconnect, history = row["outcome"], row["on_disconnect"] or "", row["history"] or "[]"
-    return Begun(outcome, row["run_id"], row["thread_id"], on_disconnect, history, settings)
+    return Begun(
+        row["outcome"],
+        row["run_id"],
+        row["thread_id"],
+        row["on_disconnect"] or "",
+        row["history"] or "[]",
+        settings_of(json.loads(row["settings"]), json.loads(row["agent"] or "null")),
+        row["seconds"] or 0.0,
+    )
 
 
 @traced
-async def add_messages(connection: Connection, run: NewRun, thread_id: UUID, messages: Sequence[StoredMessage]) -> None:
-    """Append to the thread what the client said, in the transaction that began the run and holds the thread's row."""
+async def add_messages(
+    connection: Connection,
+    project_id: UUID,
+    thread_id: UUID,
+    run_id: UUID,
+    end_user_id: UUID | None,
+    messages: Sequence[StoredMessage],
+) -> None:
+    """Append to the thread what the client said, in a transaction that begins or goes on with the thread's one run."""
     await connection.execute(
         "INSERT INTO messages (project_id, id, thread_id, run_id, end_user_id, position, role, content)"
         " SELECT $1, m.id, $2, $3, $4, b.base + m.n, m.role, m.content::jsonb"
         " FROM (SELECT coalesce(max(position), 0) AS base FROM messages WHERE project_id = $1 AND thread_id = $2) b,"
         " unnest($5::uuid[], $6::text[], $7::text[]) WITH ORDINALITY AS m (id, role, content, n)",
-        run.project_id,
-        thread_id,
-        run.id,
-        run.end_user_id,
+        *(project_id, thread_id, run_id, end_user_id),
         [message.id for message in messages],
         [message.role for message in messages],
         [message.content for message in messages],
@@ -189,29 +249,23 @@ async def finish(
     epoch: int,
     first: int,
     events: Sequence[bytes],
+    steps: Sequence[tuple[str, bytes]],
     ending: Ending,
 ) -> int | None:
-    """End a run in one transaction: events from ``first`` on, messages, usage, status, lease.
+    """End a run in one transaction: events from ``first`` on, steps, messages, usage, status, lease.
 
     None: done. -1: the lease is gone and nothing was written. Else the log's last seq, which ``first`` must follow.
     Doing it twice is the same as doing it once.
     """
     answer = await connection.fetchval(
-        "SELECT finish_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        owner,
-        project_id,
-        run_id,
-        epoch,
-        first,
-        list(events),
-        ending.status,
-        ending.error_code,
-        ending.model,
-        ending.requests,
-        ending.tool_calls,
-        ending.input_tokens,
-        ending.output_tokens,
-        ending.cost_usd,
+        "SELECT finish_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        *(owner, project_id, run_id, epoch, first, list(events)),
+        [name for name, _value in steps],
+        [value for _name, value in steps],
+        *(ending.status, ending.error_code),
+        None if ending.outcome is None else json.dumps(ending.outcome),
+        *(ending.model, ending.requests, ending.tool_calls),
+        *(ending.input_tokens, ending.output_tokens, ending.cost_usd),
         [message.id for message in ending.messages],
         [message.role for message in ending.messages],
         [message.content for message in ending.messages],
@@ -228,8 +282,61 @@ async def find(connection: Connection, project_id: UUID, run_id: UUID) -> Known 
 
 
 @traced
+async def keep(connection: Connection, claim: Claim) -> Kept | None:
+    """What is needed to go on with a claimed run, as its caller sees it; ``None`` when that sees nothing any more."""
+    row = await connection.fetchrow(
+        "SELECT r.credential_id, r.user_id, r.end_user_id, r.scopes, r.rights, r.parent_id, r.depth, r.thread_id,"
+        " r.external_id, r.agent, r.cancel_requested_at, r.input::text AS asked, t.external_id AS thread,"
+        " to_jsonb(p)::text AS project, to_jsonb(a)::text AS agent_row,"
+        " extract(epoch FROM r.deadline_at - clock_timestamp())::float8 AS seconds_left,"
+        " (SELECT coalesce(jsonb_agg(m.content ORDER BY m.position), '[]')::text FROM messages m"
+        "  WHERE m.project_id = r.project_id AND m.thread_id = r.thread_id) AS history"
+        " FROM runs r JOIN threads t ON t.project_id = r.project_id AND t.id = r.thread_id"
+        " JOIN projects p ON p.id = r.project_id"
+        " LEFT JOIN agents a ON a.project_id = r.project_id AND a.id = r.agent_id"
+        " WHERE r.project_id = $1 AND r.id = $2",
+        *(claim.project_id, claim.run_id),
+    )
+    if row is None:
+        return None
+    steps = await connection.fetch(
+        "SELECT name, value, seq FROM run_steps WHERE project_id = $1 AND run_id = $2",
+        *(claim.project_id, claim.run_id),
+    )
+    rights = row["rights"]
+    bound, tools = rights.get("project_id"), rights.get("tools")
+    caller = Principal(
+        credential_id=row["credential_id"],
+        user_id=row["user_id"],
+        project_id=UUID(bound) if bound else None,
+        end_user_id=row["end_user_id"],
+        scopes=frozenset(row["scopes"]),
+        kind=rights.get("kind", "secret"),
+        read_only=rights.get("read_only", False),
+        run_id=row["parent_id"],
+        run_depth=row["depth"] - 1,
+        tools=None if tools is None else frozenset(tools),
+    )
+    return Kept(
+        caller,
+        row["thread_id"],
+        row["thread"],
+        row["external_id"],
+        row["agent"],
+        row["asked"],
+        settings_of(json.loads(row["project"]), json.loads(row["agent_row"] or "null")),
+        row["history"],
+        {step["name"]: step["value"] for step in steps},
+        max((step["seq"] for step in steps if step["name"].startswith("model:")), default=0),
+        max(row["seconds_left"], 0.0),
+        row["cancel_requested_at"] is not None,
+    )
+
+
+@traced
 async def request_cancel(connection: Connection, project_id: UUID, run_id: UUID) -> bool:
-    """Ask whichever process holds the run to end it; False when there is no such live run for the caller."""
+    """Ask whichever process holds the run to end it, or end it where nobody does; False when there is no such live run
+    for the caller."""
     return bool(await connection.fetchval("SELECT request_cancel($1, $2)", project_id, run_id))
 
 
@@ -241,10 +348,24 @@ async def renew_leases(connection: Connection, owner: UUID, run_ids: Sequence[UU
 
 
 @traced
-async def end_expired(connection: Connection, event: bytes, code: str, limit: int = 100) -> list[UUID]:
-    """Ops. End runs whose process is dead, with ``event`` as their terminal one; returns their ids."""
-    rows = await connection.fetch("SELECT * FROM end_expired_runs($1, $2, $3)", event, code, limit)
-    return [row["run_id"] for row in rows]
+async def claim(connection: Connection, owner: UUID, lease: timedelta, limit: int) -> list[Claim]:
+    """Ops. Take up to ``limit`` runs that a process left, and as many that wait for their turn."""
+    rows = await connection.fetch("SELECT * FROM claim_runs($1, $2, $3)", owner, lease, limit)
+    return [
+        Claim(
+            row["project_id"],
+            row["run_id"],
+            row["epoch"],
+            Principal(row["credential_id"], row["user_id"], None, row["end_user_id"], frozenset()),
+        )
+        for row in rows
+    ]
+
+
+@traced
+async def hand_over(connection: Connection, owner: UUID) -> int:
+    """Ops. Offer every run of ``owner`` to other processes; returns how many there are."""
+    return int(await connection.fetchval("SELECT hand_over_runs($1)", owner))
 
 
 @traced

@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -317,7 +318,11 @@ class Thread(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    """One answer of an agent in a thread: its principal, its state, its lease and what it used."""
+    """One answer of an agent in a thread: its principal, its state, its lease and what it used.
+
+    ``scopes`` and ``rights`` (binding, kind, read-only, tools) are its caller's: a process that goes on with the run
+    makes its grant from them. ``outcome``: as in RUN_FINISHED. ``seconds``: how long it may take once it started.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -332,11 +337,16 @@ class Run(SQLModel, table=True):
         _one_of("status", "queued", "running", "succeeded", "failed", "cancelled", "interrupted"),
         _one_of("on_disconnect", "continue", "cancel"),
         Index(
-            "runs_one_live_per_thread",
+            "runs_one_running_per_thread",
             "project_id",
             "thread_id",
             unique=True,
-            postgresql_where=text("status IN ('queued', 'running')"),
+            postgresql_where=text("status = 'running'"),
+        ),
+        Index(
+            "runs_waiting_idx",
+            *("project_id", "thread_id", "created_at", "id"),
+            postgresql_where=text("status = 'queued'"),
         ),
         Index("runs_thread_idx", "project_id", "thread_id", "id"),
         Index("runs_lease_idx", "lease_expires_at", postgresql_where=text("status IN ('queued', 'running')")),
@@ -350,6 +360,9 @@ class Run(SQLModel, table=True):
     credential_id: UUID
     user_id: UUID
     scopes: list[str] = Field(sa_column=_texts())
+    rights: dict[str, Any] = Field(sa_column=_json())
+    depth: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("1")))
+    parent_id: UUID | None = None
     agent: str = Field(sa_column=_text())
     agent_id: UUID | None = None
     model: str | None = Field(default=None, sa_column=Column(Text))
@@ -358,6 +371,7 @@ class Run(SQLModel, table=True):
     input: dict[str, Any] = Field(sa_column=_json())
     input_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     error_code: str | None = Field(default=None, sa_column=Column(Text))
+    outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
     requests: int = Field(sa_column=_count())
     tool_calls: int = Field(sa_column=_count())
     input_tokens: int = Field(sa_column=_count(BigInteger))
@@ -368,8 +382,10 @@ class Run(SQLModel, table=True):
     lease_epoch: int = Field(sa_column=_count())
     lease_expires_at: datetime | None = Field(default=None, sa_column=_moment())
     cancel_requested_at: datetime | None = Field(default=None, sa_column=_moment())
+    seconds: float = Field(sa_column=Column(Float, nullable=False, server_default=text("600")))
     created_at: datetime = Field(sa_column=_now())
     started_at: datetime | None = Field(default=None, sa_column=_moment())
+    deadline_at: datetime | None = Field(default=None, sa_column=_moment())
     ended_at: datetime | None = Field(default=None, sa_column=_moment())
 
 
@@ -410,6 +426,27 @@ class RunEvent(SQLModel, table=True):
     seq: int = Field(sa_column=Column(BigInteger, nullable=False, autoincrement=False))
     end_user_id: UUID | None = None
     event: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = Field(sa_column=_now())
+
+
+class RunStep(SQLModel, table=True):
+    """One step that a run has finished: an answer of its model, or what one call of a tool came to, as JSON.
+
+    ``seq``: the run's last event when it ended. Written by the run's own process only, under its lease.
+    """
+
+    __tablename__ = "run_steps"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "run_id", "name"),
+        _parent("runs", "run_id"),
+    )
+
+    project_id: UUID
+    run_id: UUID
+    name: str = Field(sa_column=_text())
+    end_user_id: UUID | None = None
+    seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+    value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = Field(sa_column=_now())
 
 

@@ -107,26 +107,27 @@ class RunStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pumping = asyncio.create_task(self._pump(send))
         gone = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
-            if pumping.done():
-                await pumping
-            else:
-                await self._engine.hung_up(self._handle)
-        finally:
-            for task in (pumping, gone):
-                task.cancel()
-            if self._lent:
-                self._places.give_back()
-            await asyncio.wait([pumping, gone])
+        with self._engine.reading():
+            try:
+                await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
+                if pumping.done():
+                    await pumping
+                else:
+                    await self._engine.hung_up(self._handle)
+            finally:
+                for task in (pumping, gone):
+                    task.cancel()
+                if self._lent:
+                    self._places.give_back()
+                await asyncio.wait([pumping, gone])
 
     async def _pump(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         tail = self._handle.tail
-        while not tail.ended:
+        while not tail.over:
             # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
             found = await tail.next(KEEP_ALIVE_SECONDS)
-            if found or not tail.ended:
+            if found or not tail.over:
                 body = b"".join(sse(seq, event) for seq, event in found) or KEEP_ALIVE
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from server.http.front_door import FrontDoor
 from server.keyring import Keyring
 from server.mcp import endpoint
 from server.metrics import Metrics
-from tests.conftest import DatabaseUrls, opened
+from tests.conftest import DatabaseUrls, Owner, opened
 from tests.fakes.outside import reaching_loopback
 from tests.fakes.sockets import on_socket
 from tools.catalog import CATALOG, Catalog
@@ -175,6 +176,23 @@ async def until(stream: Stream, response: AsyncIterator[bytes], kind: str) -> Ev
     while kind not in stream.types:
         stream.feed(await anext(response))
     return next(event for event in stream.events if event["type"] == kind)
+
+
+async def rest(stream: Stream, chunks: AsyncIterator[bytes]) -> Stream:
+    """Read on to the end."""
+    async for data in chunks:
+        stream.feed(data)
+    return stream
+
+
+async def ended(owner: Owner, run_id: str, seconds: float = 10) -> str:
+    """Wait for the end of a run and give its status."""
+    async with asyncio.timeout(seconds):
+        while True:
+            status = await owner.fetchval("SELECT status FROM runs WHERE external_id = $1", run_id)
+            if status not in ("queued", "running"):
+                return str(status)
+            await asyncio.sleep(0.02)
 
 
 def tools_seen(requests: Sequence[Any]) -> list[str]:

@@ -54,7 +54,7 @@ def test_a_text_that_utf8_cannot_hold_is_sent_as_one_that_it_can() -> None:
 
 
 def a_log() -> EventLog:
-    return EventLog(UUID(int=1), UUID(int=2), 1, b"{}", lambda _log, _due: None)
+    return EventLog(UUID(int=1), UUID(int=2), 1, [b"{}"], lambda _log, _due: None)
 
 
 def test_deltas_of_one_message_are_joined_and_nothing_is_seen_before_it_is_confirmed() -> None:

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
-from agents.leases import LEASE
 from db.ids import uuid7
-from tests.agents.inn import Inn, Stream, body, inn, run, running, speaking, until, user
+from tests.agents.inn import Inn, Stream, body, ended, inn, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
-from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, Reset, ToolCall, Turn
-
-
-@pytest_asyncio.fixture
-async def model() -> AsyncIterator[ScriptedModel]:
-    async with scripted_model() as model:
-        yield model
-
-
-@pytest_asyncio.fixture
-async def house_open(urls: DatabaseUrls, model: ScriptedModel) -> AsyncIterator[Inn]:
-    async with inn(urls, model_url=model.base_url) as opened:
-        yield opened
-
-
-async def ended(owner: Owner, run_id: str, seconds: float = 10) -> str:
-    """Wait for the end of a run and give its status."""
-    async with asyncio.timeout(seconds):
-        while True:
-            status = await owner.fetchval("SELECT status FROM runs WHERE external_id = $1", run_id)
-            if status not in ("queued", "running"):
-                return str(status)
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.promise("HOME-21")
@@ -350,51 +324,6 @@ async def test_a_model_that_breaks_off_leaves_one_terminal_event_and_its_partial
     assert again.last["type"] == "RUN_FINISHED"
 
 
-@pytest.mark.promise("HOME-21")
-async def test_runs_of_a_dead_process_are_ended_with_one_terminal_event(
-    urls: DatabaseUrls, house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
-) -> None:
-    model.script(Turn("Last words", Hang()))
-    async with running(house_open, tenant.token, body(user("Hello"), thread="t", run="r")) as (stream, response):
-        chunks = response.aiter_raw()
-        await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
-        # What a kill -9 leaves: a lease that nobody renews. The zombie itself must find out and keep quiet.
-        await owner.execute("UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second'", uuid4())
-        async with inn(urls, model_url=model.base_url) as other, asyncio.timeout(LEASE.total_seconds() + 5):
-            assert await ended(owner, "r") == "interrupted"
-            async for data in chunks:
-                stream.feed(data)
-            assert stream.last["code"] == "run_interrupted"
-            assert stream.types.count("RUN_ERROR") == 1
-            assert stream.ids == list(range(1, len(stream.ids) + 1))
-            again = await run(other, tenant.token, body(user("Still there?"), thread="t"))
-            assert again.last["type"] == "RUN_FINISHED"
-
-
-async def test_shutdown_lets_streams_end_and_gives_the_others_a_terminal_event(
-    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, owner: Owner
-) -> None:
-    gate = Gate()
-    model.script(Turn("Soon", gate, " done."), Turn("Never", Hang()))
-    async with (
-        inn(urls, model_url=model.base_url) as house,
-        speaking(house, tenant.token, body(user("Hello"), run="soon")) as (soon, chunks),
-        speaking(house, tenant.token, body(user("Hello"), run="never")) as (never, other_chunks),
-    ):
-        closing = asyncio.create_task(house.engine.shutdown(1.0))
-        await asyncio.sleep(0)
-        late = await run(house, tenant.token, body(user("Too late")))
-        assert late.status == 503
-        gate.open()
-        async for data in chunks:
-            soon.feed(data)
-        async for data in other_chunks:
-            never.feed(data)
-        await closing
-    assert soon.last["outcome"] == {"type": "success"}
-    assert never.last["code"] == "run_interrupted"
-
-
 @pytest.mark.promise("HOME-20")
 async def test_concurrent_runs_of_two_tenants_act_each_as_itself(
     house_open: Inn, house: House, tenant: Tenant, stranger: Tenant, model: ScriptedModel, owner: Owner
@@ -472,6 +401,38 @@ async def test_open_calls_of_the_client_may_be_passed_over_with_a_new_message(
     assert calls[1].id in missing.problem["detail"]
     onward = await run(house_open, tenant.token, body(user("Never mind"), thread="t", tools=[FRONT]))
     assert onward.last["outcome"] == {"type": "success"}
+
+
+@pytest.mark.promise("RUN-03", "RUN-06")
+async def test_results_are_taken_for_exactly_the_calls_that_wait(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    calls = [ToolCall("pick_colour", {"of": of}) for of in ("door", "wall")]
+    server = ToolCall("list_projects", {})
+    model.script(Turn(*calls, server))
+    question = user("Paint it")
+    first = await run(house_open, tenant.token, body(question, thread="t", tools=[FRONT]))
+    assert first.last["outcome"]["pendingToolCallIds"] == [call.id for call in calls]
+
+    def result(call_id: str, number: int = 0) -> dict[str, Any]:
+        return {"id": f"{call_id} {number}", "role": "tool", "toolCallId": call_id, "content": "red"}
+
+    echo = {**result(server.id), "id": "echo of ours"}
+    both = [result(call.id) for call in calls]
+    for messages, code in (
+        ([both[0]], "tool_results_missing"),
+        ([both[0], user("And so on")], "tool_results_missing"),
+        ([*both, result(calls[0].id, 1)], "tool_result_duplicate"),
+        ([*both, result("no such call")], "tool_result_unexpected"),
+    ):
+        refused = await run(house_open, tenant.token, body(question, *messages, thread="t", tools=[FRONT]))
+        assert refused.problem["type"] == f"urn:innkeeper:error:{code}"
+    assert await owner.fetchval("SELECT count(*) FROM runs") == 1
+    racing = [body(question, echo, *both, thread="t", tools=[FRONT]) for _ in range(2)]
+    streams = await asyncio.gather(*(run(house_open, tenant.token, asked) for asked in racing))
+    assert sorted(stream.status for stream in streams) in ([200, 400], [200, 409])
+    late = await run(house_open, tenant.token, body(result(calls[0].id, 2), thread="t", tools=[FRONT]))
+    assert late.problem["type"] == "urn:innkeeper:error:no_new_message"
 
 
 async def test_a_clients_tool_may_not_take_the_name_of_one_of_ours(house_open: Inn, tenant: Tenant) -> None:

@@ -1,0 +1,70 @@
+"""Which run a caller may start: in which project, with which rights, and what keeps it from being started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from db.agents import RunSettings
+from db.errors import AppError, Details, conflict, invalid, not_found
+from db.principal import Principal
+from db.runs import MOST_WAITING, Begun
+from db.scopes import LENT_TO_END_USERS
+
+if TYPE_CHECKING:
+    from agents.run_input import RunInput
+
+ELSEWHERE: Final[Details] = {"ask": {"project": "any"}}
+
+
+def granted(caller: Principal, settings: RunSettings, run_id: UUID, epoch: int) -> Principal:
+    """What the run's tool calls act as: its caller's rights, as its agent lends them."""
+    scopes = settings.scopes
+    if scopes is None and caller.end_user_id is not None:
+        scopes = LENT_TO_END_USERS
+    return caller.for_run(run_id, depth=caller.run_depth + 1, epoch=epoch, scopes=scopes, tools=settings.tools)
+
+
+def named_project(caller: Principal, named: UUID | None) -> UUID | None:
+    """The key's own project, else the named one. None: the caller's first, which an account always starts with."""
+    if caller.project_id is not None and named not in (None, caller.project_id):
+        raise not_found("project", "This key is bound to another project; do not name one.", ELSEWHERE)
+    return caller.project_id or named
+
+
+def no_project() -> AppError:
+    return invalid(
+        "This key reaches no project.",
+        "Create one with create_project, or use a key of an account that has one.",
+        "project_required",
+        {"next_tool": "create_project"},
+    )
+
+
+def refuse(begun: Begun, asked: RunInput) -> None:
+    """Raise what keeps the run from being started, put in line, or attached to."""
+    if begun.outcome == "busy":
+        raise AppError(
+            "thread_busy",
+            409,
+            f"Thread '{asked.thread_id}' has a run that is not done yet.",
+            "Wait for its terminal event, use another thread, or send forwardedProps.innkeeper.onBusy: 'enqueue' or"
+            " 'interrupt'.",
+            True,
+            1,
+        )
+    if begun.outcome == "queue_full":
+        raise AppError(
+            "thread_queue_full",
+            429,
+            f"{MOST_WAITING} runs wait in thread '{asked.thread_id}' already.",
+            "Wait until some of them have ended, cancel some, or use another thread.",
+            True,
+            5,
+        )
+    if begun.outcome == "conflict":
+        raise conflict(
+            "run_id_conflict",
+            f"Run '{asked.run_id}' exists with another input.",
+            "Use a new runId, or send exactly the same input to attach to that run.",
+        )

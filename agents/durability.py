@@ -1,0 +1,101 @@
+"""pydantic-ai's durability on our own journal: which of its operations are steps, and who hears the model live.
+
+A model's answer is streamed inside its step, to the run's narrator; a step that comes from the journal says nothing,
+since its events are in the log already. What the run itself says between steps (what tools returned) is told by the
+narrator as well, which knows what the log has. Outside a run that has a journal all of this is transparent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+
+from pydantic_ai import RunContext
+from pydantic_ai.durable_exec import (
+    BaseDurabilityCapability,
+    DurabilityEngineSpec,
+    DurableOperationId,
+    JournalCallableOperationBackend,
+    ModelRequestId,
+    RoleBasedOperationConfig,
+    ToolsetCallToolId,
+)
+from pydantic_ai.durable_exec._codec import JSON_CODEC
+from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent, PartDeltaEvent, PartEndEvent, PartStartEvent
+
+from agents import journal
+from agents.deps import RunDeps
+
+_TOLD_LIVE = (PartStartEvent, PartDeltaEvent, PartEndEvent, FinalResultEvent)
+
+
+class JournalBackend(JournalCallableOperationBackend[None]):
+    """Carries an operation out as a step of the run's journal, or, when nothing can depend on its record, as it is."""
+
+    def __init__(self, agent_name: str) -> None:
+        nothing = RoleBasedOperationConfig[None](model=None, event=None, capability=None, tool=None)
+        super().__init__(agent_name=agent_name, config=nothing)
+
+    async def execute(
+        self,
+        *,
+        operation_id: DurableOperationId,
+        name: str,
+        body: Callable[[], Awaitable[object]],
+        cache_key: tuple[object, ...],
+        config: None,
+    ) -> object:
+        held = journal.held.get()
+        # What the key of such an operation holds is pinned by a test: the context is its only one.
+        context = next((part for part in cache_key if isinstance(part, RunContext)), None)
+        if held is None or context is None:
+            return await body()
+        if isinstance(operation_id, ModelRequestId):
+            return await held.step(journal.MODEL, context.run_step, "", body)
+        if isinstance(operation_id, ToolsetCallToolId):
+            return await held.step(journal.TOOL, context.run_step, context.tool_call_id or name, body)
+        return await body()
+
+
+class Durability(BaseDurabilityCapability[RunDeps]):
+    """Attached to the one agent of a process. A run is durable while :data:`agents.journal.held` has its journal."""
+
+    engine_spec = DurabilityEngineSpec(
+        engine_name="Innkeeper",
+        durable_unit_noun="step",
+        durable_container_noun="run",
+        codec=JSON_CODEC,
+        wrapped_toolset_kinds=frozenset({"mcp"}),
+        # The house's own tools are behind no connection.
+        toolset_lifecycles={"mcp": "enter-never"},
+        # What a run may call follows from its rights and its agent, which its next process reads again.
+        journal_discovery=False,
+        unsupported_runtime_toolset_kinds=frozenset({"function", "mcp", "dynamic"}),
+    )
+
+    def __init__(self) -> None:
+        super().__init__(event_stream_handler=_narrate)
+        self._backend: JournalBackend | None = None
+
+    @property
+    def in_durable_context(self) -> bool:
+        return journal.held.get() is not None
+
+    def get_durable_operation_backend(self) -> JournalBackend:
+        if self._backend is None:
+            self._backend = JournalBackend(self.name)
+        return self._backend
+
+    async def wrap_run_event_stream(
+        self, ctx: RunContext[RunDeps], *, stream: AsyncIterable[AgentStreamEvent]
+    ) -> AsyncIterable[AgentStreamEvent]:
+        live = not self.in_durable_context
+        async for event in stream:
+            if live or not isinstance(event, _TOLD_LIVE):
+                ctx.deps.narrator.tell(event)
+            yield event
+
+
+async def _narrate(ctx: RunContext[RunDeps], events: AsyncIterable[AgentStreamEvent]) -> None:
+    tell = ctx.deps.narrator.tell
+    async for event in events:
+        tell(event)

@@ -1,0 +1,60 @@
+"""What a process needs to know of a run that another one began, from the run's own events."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from agents import agui
+from agents.agui import Event
+
+OPENS: Final = {"TEXT_MESSAGE_START": "messageId", "REASONING_START": "messageId", "TOOL_CALL_START": "toolCallId"}
+"""Events that open something, and the field that says what."""
+CLOSES: Final = {
+    "TEXT_MESSAGE_END": "TEXT_MESSAGE_START",
+    "REASONING_END": "REASONING_START",
+    "TOOL_CALL_END": "TOOL_CALL_START",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """``closing``: events that close what the broken step left open, and say which of its messages and calls count no
+    more. ``told``: how many results of each call are in the log: models may use an id again."""
+
+    closing: list[Event]
+    told: Mapping[str, int]
+
+
+def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
+    """``frames``: all events of the run; ``steps_until``: the number of the last one before which its model had
+    finished an answer. Everything a model said after that belongs to a step that will be made again."""
+    told: Counter[str] = Counter()
+    opened: dict[tuple[str, str], None] = {}
+    dropped: dict[str, list[str]] = {"messageId": [], "toolCallId": []}
+    for number, frame in enumerate(frames, 1):
+        event = json.loads(frame)
+        kind = event["type"]
+        if kind in OPENS:
+            name = OPENS[kind]
+            opened[kind, event[name]] = None
+            if number > steps_until:
+                dropped[name].append(event[name])
+        elif kind in CLOSES:
+            opening = CLOSES[kind]
+            opened.pop((opening, event[OPENS[opening]]), None)
+        elif kind == "TOOL_CALL_RESULT":
+            told[event["toolCallId"]] += 1
+    closing = [event for kind, of in opened for event in _closed(kind, of)]
+    if any(dropped.values()):
+        closing.append(agui.superseded(dropped["messageId"], dropped["toolCallId"]))
+    return Legacy(closing, told)
+
+
+def _closed(kind: str, of: str) -> list[Event]:
+    if kind == "REASONING_START":
+        return agui.reasoning_end(of)
+    return [agui.text_end(of) if kind == "TEXT_MESSAGE_START" else agui.tool_end(of)]
