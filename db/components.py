@@ -197,6 +197,16 @@ async def page(connection: Connection, after: str, limit: int) -> list[str]:
 
 
 @traced
+async def hashes(connection: Connection) -> dict[str, bytes]:
+    """Of every component's newest version, by its name."""
+    rows = await connection.fetch(
+        "SELECT c.name, v.hash FROM components c JOIN component_versions v"
+        " ON v.project_id = c.project_id AND v.id = c.latest_id WHERE c.project_id = (SELECT readable_project())"
+    )
+    return {row["name"]: row["hash"] for row in rows}
+
+
+@traced
 async def set_status(connection: Connection, version_id: UUID, component_id: UUID, status: str, reason: str) -> None:
     await connection.execute(
         "UPDATE component_versions SET status = $2, reason = $3, status_at = now()"

@@ -606,3 +606,90 @@ class ComponentBlob(SQLModel, table=True):
     sha256: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     size: int = Field(sa_column=Column(BigInteger, nullable=False))
     created_at: datetime = Field(sa_column=_now())
+
+
+class RegistrySource(SQLModel, table=True):
+    """Where components of a project come from by themselves: a built ``manifest`` (registry.json, its items beside it),
+    or the ``files`` of a repository under a forge's raw address. ``secret``: of its webhooks, sealed; without one they
+    are refused."""
+
+    __tablename__ = "registry_sources"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "url"),
+        _of_project(),
+        _one_of("kind", "manifest", "files"),
+        Index(None, "id"),
+    )
+
+    project_id: UUID
+    id: UUID
+    url: str = Field(sa_column=_text())
+    kind: str = Field(sa_column=_text())
+    secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    secret_at: datetime | None = Field(default=None, sa_column=_moment())
+    created_by: UUID
+    credential_id: UUID
+    created_at: datetime = Field(sa_column=_now())
+
+
+class RegistrySync(SQLModel, table=True):
+    """One time that a source was looked at, and what came of it. ``delivery``: the webhook's own name for itself, so
+    that one that comes again is the same sync; null when somebody asked. ``superseded``: a later one took its place.
+
+    ``changes`` and ``faults``: lists of small objects, the first of many.
+    """
+
+    __tablename__ = "registry_syncs"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "source_id", "delivery"),
+        _parent("registry_sources", "source_id"),
+        _one_of("state", "queued", "running", "succeeded", "failed", "superseded"),
+        Index(None, "project_id", "source_id", "id"),
+    )
+
+    project_id: UUID
+    id: UUID
+    source_id: UUID
+    delivery: str | None = Field(default=None, sa_column=Column(Text))
+    state: str = Field(sa_column=_text("queued"))
+    done: int = Field(sa_column=_count())
+    total: int | None = Field(default=None, sa_column=Column(Integer))
+    published: int = Field(sa_column=_count())
+    unchanged: int = Field(sa_column=_count())
+    changes: list[Any] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb")))
+    faults: list[Any] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb")))
+    error_code: str | None = Field(default=None, sa_column=Column(Text))
+    error_message: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=_now())
+    started_at: datetime | None = Field(default=None, sa_column=_moment())
+    ended_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class RegistryStaged(SQLModel, table=True):
+    """An item that a sync has fetched and checked and not yet published; its contents are in the store. ``own``: what
+    it needs of its registry. Here and not in memory, because there may be thousands."""
+
+    __tablename__ = "registry_staged"
+    __table_args__ = (PrimaryKeyConstraint("project_id", "sync_id", "name"), _parent("registry_syncs", "sync_id"))
+
+    project_id: UUID
+    sync_id: UUID
+    name: str = Field(sa_column=_text())
+    version_id: UUID
+    component_id: UUID
+    version: str | None = Field(default=None, sa_column=Column(Text))
+    precedence: str | None = Field(default=None, sa_column=Column(Text))
+    hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    type: str = Field(sa_column=_text())
+    title: str = Field(sa_column=_text())
+    description: str = Field(sa_column=_text())
+    words: str = Field(sa_column=_text())
+    item: str = Field(sa_column=_text())
+    props: str | None = Field(default=None, sa_column=Column(Text))
+    state: str | None = Field(default=None, sa_column=Column(Text))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    sums: list[bytes] = Field(sa_column=Column(ARRAY(LargeBinary), nullable=False))
+    sizes: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
+    own: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))

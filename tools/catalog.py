@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from db.errors import invalid
 from db.principal import Principal
-from tools import agents, contacts, emails, files, mistakes, projects, registry, runs, templates, workflows
+from tools import agents, contacts, emails, files, mistakes, projects, registry, runs, sync, templates, workflows
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
 
@@ -173,8 +173,14 @@ CATALOG = Catalog(
         templates.list_templates,
         templates.get_template,
         templates.delete_template,
+        sync.list_registry_sources,
+        sync.create_registry_source,
+        sync.delete_registry_source,
+        sync.sync_registry_source,
+        sync.list_registry_syncs,
+        sync.get_registry_sync,
     ),
     resources=(projects.project, files.file, files.file_at_path, emails.email),
     prompts=workflows.PROMPTS,
-    on_request=("agents", "contacts", "templates"),
+    on_request=("agents", "contacts", "sync", "templates"),
 )

@@ -4,7 +4,7 @@ transaction. Contents that no version came to need are found and removed by a jo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -48,38 +48,49 @@ async def writable_registry(connection: Connection, project_id: UUID) -> compone
     return found
 
 
-async def store_contents(services: Services, principal: Principal, project_id: UUID, items: Sequence[Item]) -> None:
+async def store_contents(services: Services, principal: Principal, project_id: UUID, item: Item) -> None:
     """Put what the project does not have yet into the store, outside any transaction. Raises ``quota_exceeded`` before
     anything is sent that the project has no room for."""
-    contents = {content.sha256: content.data for item in items for content in item.contents}
+    contents = {content.sha256: content.data for content in item.contents}
     if not contents:
         return
     async with services.database.transaction(principal, project_id) as connection:
-        absent = await components.absent_blobs(connection, contents)
-        used, quota = await components.room(connection, project_id, services.storage.quota_bytes)
-    size = sum(len(contents[one]) for one in absent)
+        absent = await absent_contents(connection, services, project_id, contents)
+    await put_contents(services, project_id, absent)
+
+
+async def absent_contents(
+    connection: Connection, services: Services, project_id: UUID, contents: Mapping[bytes, bytes]
+) -> dict[bytes, bytes]:
+    """Those of the contents, by their sums, that the project does not have and has room for. Raises ``AppError``
+    ``quota_exceeded``."""
+    absent = {one: contents[one] for one in await components.absent_blobs(connection, contents)}
+    used, quota = await components.room(connection, project_id, services.storage.quota_bytes)
+    size = sum(map(len, absent.values()))
     if used + size > quota:
         raise quota_exceeded(used, quota, size)
+    return absent
+
+
+async def put_contents(services: Services, project_id: UUID, contents: Mapping[bytes, bytes]) -> None:
+    """Into the store, a few at a time."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def put(sha256: bytes) -> None:
+    async def put(sha256: bytes, data: bytes) -> None:
         async with gate:
-            await services.store.put(components.blob_key(project_id, sha256), contents[sha256], CONTENT_TYPE)
+            await services.store.put(components.blob_key(project_id, sha256), data, CONTENT_TYPE)
 
-    for outcome in await asyncio.gather(*(put(one) for one in absent), return_exceptions=True):
+    for outcome in await asyncio.gather(*(put(*one) for one in contents.items()), return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def publish(
-    connection: Connection, principal: Principal, project_id: UUID, item: Item, default_quota: int
-) -> components.Published:
-    """One version, in the transaction of its caller. Raises ``AppError`` for what must not be."""
-    precedence = versions.precedence(versions.parsed(item.version)) if item.version is not None else None
-    release = components.Release(
+def release(item: Item) -> components.Release:
+    """The item as the database takes it."""
+    return components.Release(
         item.name,
         item.version,
-        precedence,
+        versions.precedence(versions.parsed(item.version)) if item.version is not None else None,
         item.hash,
         item.type,
         item.title,
@@ -92,7 +103,13 @@ async def publish(
         [content.sha256 for content in item.contents],
         [len(content.data) for content in item.contents],
     )
-    done = await components.publish(connection, principal, project_id, release, default_quota=default_quota)
+
+
+async def publish(
+    connection: Connection, principal: Principal, project_id: UUID, item: Item, default_quota: int
+) -> components.Published:
+    """One version, in the transaction of its caller. Raises ``AppError`` for what must not be."""
+    done = await components.publish(connection, principal, project_id, release(item), default_quota=default_quota)
     match done.outcome:
         case "project_not_found":
             raise not_found("project")

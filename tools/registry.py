@@ -157,7 +157,7 @@ async def _prepared(
         registry = await publishing.writable_registry(connection, project_id)
     own = publishing.own_addresses(project_id, registry.namespace, call.services.pages.base())
     made = checked(item, version=version, props=props, state=state, own=own)
-    await publishing.store_contents(call.services, call.principal, project_id, [made])
+    await publishing.store_contents(call.services, call.principal, project_id, made)
     return made
 
 

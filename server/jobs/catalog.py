@@ -9,6 +9,7 @@ from server.jobs.cleaning import clean_up
 from server.jobs.files import delete_files, expire_files, file_arrived, file_removed
 from server.jobs.files_check import CHECK, check_files, check_store
 from server.jobs.job import Job, exponential
+from server.jobs.registry_sync import registry_sync_job
 from server.mail.delivery import deliver_email
 from server.mail.house_delivery import deliver_house_mail, join_audience
 
@@ -27,4 +28,5 @@ JOBS: Final = (
     Job("deliver_email", deliver_email, retries=FOR_HOURS, timeout=300.0),
     Job("deliver_house_mail", deliver_house_mail, retries=FOR_HOURS, timeout=300.0),
     Job("join_audience", join_audience),
+    registry_sync_job(),
 )
