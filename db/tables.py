@@ -591,7 +591,7 @@ class ComponentVersion(SQLModel, table=True):
 
 
 class ComponentBlob(SQLModel, table=True):
-    """The content of a file of components: the object ``{project_id}/registry/{sha256}`` in the store, once a project
+    """The content of a file of components: the object ``registry/{project_id}/{sha256}`` in the store, once a project
     however many versions have it. Its size counts against the project's quota."""
 
     __tablename__ = "component_blobs"

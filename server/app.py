@@ -15,7 +15,17 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
-from server.http import calls, health, presign, preview, registry_feed, resend_webhooks, runs, storage_events
+from server.http import (
+    calls,
+    health,
+    presign,
+    preview,
+    registry_feed,
+    registry_webhook,
+    resend_webhooks,
+    runs,
+    storage_events,
+)
 from server.http.address import MCP_PATH
 from server.http.body_limit import BodyLimit
 from server.http.files import ROUTE as FILES_ROUTE
@@ -57,6 +67,7 @@ def create_app(services: Services) -> Starlette:
         *calls.routes(services, mcp_app.resource),
         *runs.routes(services),
         *registry_feed.routes(services),
+        *registry_webhook.routes(services),
         *presign.routes(services),
         *storage_events.routes(services),
         style_route(),

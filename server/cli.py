@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_processes(add)
     _add_keys(add)
+    _add_sources(add)
     _add_backups(add)
     opening = add("open", "print a link that opens the pages in a browser, once, for ten minutes")
     opening.add_argument(
@@ -115,6 +116,20 @@ def _add_jobs(add: _Add) -> None:
     for name, action in (("list", listing), ("retry", retry)):
         action.set_defaults(action=name)
         action.add_argument("--kind", metavar="KIND", help="only jobs of this kind")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        _add_data(action)
+
+
+def _add_sources(add: _Add) -> None:
+    sources = add("sources", "list what registries are synced from, and make the secrets of their webhooks")
+    actions = sources.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="print the sources")
+    listing.add_argument("--project", type=UUID, metavar="ID", help="only those of this project")
+    secret = actions.add_parser("secret", help="make the secret of a source's webhooks and print it once")
+    secret.add_argument("id", type=UUID, help="the id that 'sources list' prints")
+    secret.add_argument("--enter", action="store_true", help="take a secret of one's own from stdin instead")
+    for name, action in (("list", listing), ("secret", secret)):
+        action.set_defaults(action=name)
         action.add_argument("--json", action="store_true", help="print JSON")
         _add_data(action)
 

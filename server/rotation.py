@@ -13,6 +13,7 @@ from uuid import UUID
 
 from db.errors import AppError
 from db.provider_keys import SEALED as PROVIDER_KEYS
+from db.registry_sync import SECRET as SOURCE_SECRETS
 from server.terminal import Progress
 from server.vault import Vault, key_id_of
 
@@ -27,7 +28,7 @@ FIRST: Final = (UUID(int=0), UUID(int=0))
 
 class SealedColumn(NamedTuple):
     """A column of a tenant table that holds sealed secrets. ``row``: the column that tells its rows apart to the vault,
-    empty when there is none."""
+    as text; empty when there is none."""
 
     place: str
     row: str = ""
@@ -41,7 +42,7 @@ class SealedColumn(NamedTuple):
         return self.place.partition(".")[2]
 
 
-SEALED_COLUMNS: Final = (SealedColumn(PROVIDER_KEYS, "provider"),)
+SEALED_COLUMNS: Final = (SealedColumn(PROVIDER_KEYS, "provider"), SealedColumn(SOURCE_SECRETS, "id::text"))
 """All of them: a test asks that no column of bytes is forgotten, and that ``sealed_under()`` counts each."""
 
 
@@ -61,7 +62,7 @@ async def under_other_roots(owner: Connection, current: str) -> Counter[str]:
     for sealed in SEALED_COLUMNS:
         rows = await owner.fetch(
             f"SELECT encode(substr({sealed.column}, 2, 4), 'hex') AS key_id, count(*) AS secrets"  # noqa: S608  ours
-            f" FROM {sealed.table} GROUP BY 1"
+            f" FROM {sealed.table} WHERE {sealed.column} IS NOT NULL GROUP BY 1"
         )
         found.update({row["key_id"]: row["secrets"] for row in rows if row["key_id"] != current})
     return found

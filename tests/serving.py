@@ -83,8 +83,8 @@ async def house_on_socket(
             bound=bound,
             stop=stop,
             announce=ready.set,
-            files=files,
             work=work,
+            files=files,
         )
         return 0
 

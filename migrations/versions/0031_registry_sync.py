@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from migrations import rls
 
 revision = "0031"
-down_revision = "0035"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 
@@ -49,6 +49,13 @@ RETURNS TABLE (name text, outcome text, version text) LANGUAGE sql VOLATILE {FIX
       NULL, p_quota) d
 $$"""
 
+# As in 0010, where the first line is from.
+KEYS_SEALED = """
+  SELECT 'provider_keys.sealed', encode(substr(k.sealed, 2, 4), 'hex'), count(*) FROM provider_keys k GROUP BY 2"""
+SOURCES_SEALED = """
+  SELECT 'registry_sources.secret', encode(substr(s.secret, 2, 4), 'hex'), count(*) FROM registry_sources s
+  WHERE s.secret IS NOT NULL GROUP BY 2"""
+
 APP_FUNCTIONS = {"publish_staged(uuid, uuid, uuid, uuid, bigint)": PUBLISH_STAGED}
 OPS_FUNCTIONS = {
     "registry_webhook(uuid)": REGISTRY_WEBHOOK,
@@ -73,6 +80,14 @@ def upgrade() -> None:
     for signature, body in OPS_FUNCTIONS.items():
         op.execute(body)
         rls.allow(signature, ops=True)
+    op.execute(_sealed_under(KEYS_SEALED, SOURCES_SEALED))
+
+
+def _sealed_under(*counts: str) -> str:
+    return (
+        "CREATE OR REPLACE FUNCTION sealed_under() RETURNS TABLE (place text, key_id text, secrets bigint)"
+        f" LANGUAGE sql STABLE {SECURED} AS $$ {' UNION ALL '.join(counts)} $$"
+    )
 
 
 def _create_tables() -> None:
@@ -165,6 +180,7 @@ def _create_tables() -> None:
 
 
 def downgrade() -> None:
+    op.execute(_sealed_under(KEYS_SEALED))
     for signature in (*OPS_FUNCTIONS, *APP_FUNCTIONS):
         op.execute(f"DROP FUNCTION {signature}")
     for table in ("registry_staged", "registry_syncs", "registry_sources"):

@@ -22,6 +22,7 @@ from db.database import Database
 from db.errors import AppError
 from db.registry_sync import SECRET
 from server.http.problem import problem_response
+from server.keyring import Keyring
 from server.vault import Vault
 from tools.sync import JOB
 
@@ -35,7 +36,7 @@ class WebhookServices(Protocol):
     def database(self) -> Database: ...
 
     @property
-    def vault(self) -> Vault: ...
+    def keyring(self) -> Keyring: ...
 
 
 def routes(services: WebhookServices) -> list[BaseRoute]:
@@ -57,7 +58,7 @@ async def _received(services: WebhookServices, request: Request) -> Response:
         webhook = await registry_sync.webhook(connection, source_id)
     if webhook is None:
         raise _unsigned()
-    secret = services.vault.open(webhook.project_id, SECRET, webhook.secret, str(source_id))
+    secret = Vault(services.keyring).open(webhook.project_id, SECRET, webhook.secret, str(source_id))
     delivery = _verified(request, body, secret)
     if request.headers.get("x-github-event") == "ping":
         return JSONResponse({"pong": True})

@@ -43,6 +43,8 @@ SECURITY_DEFINERS = {
     "public_components",
     "public_registry",
     "readable_project",
+    "registry_webhook",
+    "request_registry_sync",
     "search_components",
     "redeem_code",
     "refresh_grant",

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 import pytest_asyncio
 
 from db.errors import AppError
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
+from server.integrations.local_files import LocalFiles
+from server.integrations.local_tickets import TicketSigner
 from server.jobs.registry_sync import registry_sync_job
 from server.jobs.worker import WorkerRules, working
 from tests.conftest import Owner, Tenant, eventually
 from tests.fakes.forge import Forge, forge
 from tests.fakes.outside import reaching_loopback
+from tests.storage.places import KEYS
 from tests.tools.test_registry import PROPS, Shelf, item
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
@@ -265,3 +271,44 @@ async def test_what_a_source_published_stays_when_the_source_goes(syncing: Synci
     with pytest.raises(AppError) as gone:
         await syncing.sync_call("get_registry_sync", sync_id=report["id"])
     assert gone.value.code == "sync_not_found"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_two_thousand_items_take_bounded_memory(
+    services: Services, tenant: Tenant, upstream: Forge, outside: Outgoing, unasked: None, tmp_path: Path
+) -> None:
+    """128 MB of contents go through a process that may grow by a quarter of that."""
+    size, count = 64 << 10, 2_000
+    names = [f"item-{number}" for number in range(count)]
+
+    def made(path: str) -> bytes | None:
+        name = path.rpartition("/")[2].removesuffix(".json")
+        code = f"// {name}\n".ljust(size, "x")
+        return json.dumps(item(name, code, registryDependencies=["item-0"] if name != "item-0" else [])).encode()
+
+    bare = [{"name": name, "type": "registry:ui", "files": [{"path": "x", "type": "registry:ui"}]} for name in names]
+    upstream.serve("r/registry.json", {"items": bare})
+    upstream.made = made
+    process, most = psutil.Process(), 0
+    store = LocalFiles(tmp_path / "files", TicketSigner(KEYS), "")
+    await store.open()
+    async with (
+        aclosing(store),
+        syncing_in(replace(services, outside=outside, store=store), tenant, upstream) as syncing,
+    ):
+        source_id = await syncing.source()
+        before = process.memory_info().rss
+        sync = await syncing.sync_call("sync_registry_source", source_id=source_id)
+        while True:
+            most = max(most, process.memory_info().rss)
+            report = await syncing.sync_call("get_registry_sync", sync_id=sync["id"])
+            if report["state"] not in ("queued", "running"):
+                break
+        grown = (most - before) >> 20
+        print(f"grew by {grown} MB; {report['started_at']} to {report['ended_at']}")
+        assert (report["state"], report["published"], report["done"]) == ("succeeded", count, count)
+        assert grown < 32
+        assert upstream.most <= 8
+        again = await syncing.sync(source_id)
+        assert (again["published"], again["unchanged"]) == (0, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -28,8 +28,14 @@ TENANT_TABLES = (
     *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
     *("files", "project_storage", "components", "component_versions", "component_blobs"),
     *("emails", "email_events", "contacts", "suppressions", "email_templates"),
+    *("registry_sources", "registry_syncs"),
 )
-FAMILY_IDS = {"file_id": "files", "email_id": "emails"}
+FAMILY_IDS = {
+    "file_id": "files",
+    "email_id": "emails",
+    "source_id": "registry_sources",
+    "sync_id": "registry_syncs",
+}
 """Parameters that name a row, and the table it is in."""
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
 WITH_PROJECT = [spec for spec in CATALOG.tools if spec.in_project]
@@ -80,10 +86,32 @@ async def made_email(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> 
     return UUID(made.structured["id"])
 
 
-MAKERS = {"files": made_file, "emails": made_email}
+async def made_source(dispatch: Dispatch, _store: MemoryStore, tenant: Tenant) -> UUID:
+    """A source of the tenant's registry."""
+    given = {"project_id": str(tenant.project_id), "url": "https://registry.example/r/registry.json"}
+    made = await dispatch.call(tenant.principal, "create_registry_source", given, narrowing=EVERY_FAMILY)
+    return UUID(made.structured["id"])
+
+
+async def made_sync(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> UUID:
+    """A sync of a source of the tenant's, that waits."""
+    source_id = await made_source(dispatch, store, tenant)
+    given = {"project_id": str(tenant.project_id), "source_id": str(source_id)}
+    made = await dispatch.call(tenant.principal, "sync_registry_source", given, narrowing=EVERY_FAMILY)
+    return UUID(made.structured["id"])
+
+
+MAKERS: dict[str, Callable[[Dispatch, MemoryStore, Tenant], Awaitable[UUID]]] = {
+    "files": made_file,
+    "emails": made_email,
+    "registry_sources": made_source,
+    "registry_syncs": made_sync,
+}
 DELETIONS = {
     "files": "UPDATE files SET status = 'deleting' WHERE id = $1",
     "emails": "DELETE FROM emails WHERE id = $1",
+    "registry_sources": "DELETE FROM registry_sources WHERE id = $1",
+    "registry_syncs": "DELETE FROM registry_syncs WHERE id = $1",
 }
 
 
@@ -190,7 +218,12 @@ async def test_a_tool_answers_the_same_to_a_foreign_row_a_deleted_and_a_random_o
     before = await rows_of(owner, tenant)
 
     answers = [
-        await answer(dispatch.call(stranger.principal, spec.name, arguments_for(spec, stranger.project_id, row_id)))
+        await answer(
+            dispatch.call(
+                *(stranger.principal, spec.name, arguments_for(spec, stranger.project_id, row_id)),
+                narrowing=EVERY_FAMILY,
+            )
+        )
         for row_id in (theirs, deleted, uuid7())
     ]
 
