@@ -43,6 +43,8 @@ LOST: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    # What a statement gets that is sent at the very moment the server closes the connection.
+    asyncpg.InternalClientError,
     asyncio.TimeoutError,
 )
 _tracer = trace.get_tracer("innkeeper.db")
@@ -182,7 +184,12 @@ class Database:
             if self._ops_pool is None:
                 try:
                     self._ops_pool = await asyncpg.create_pool(
-                        self._ops_url, min_size=0, max_size=OPS_SIZE, command_timeout=STATEMENT_SECONDS, init=_prepare
+                        self._ops_url,
+                        min_size=0,
+                        max_size=OPS_SIZE,
+                        command_timeout=STATEMENT_SECONDS,
+                        init=_prepare,
+                        reset=_keep,
                     )
                 except LOST as error:
                     raise unavailable() from error

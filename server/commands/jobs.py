@@ -55,13 +55,10 @@ async def _retry(arguments: Namespace) -> int:
         retried = await job_queue.retry(connection, jobs=arguments.ids, kind=arguments.kind)
     if arguments.json:
         put(json.dumps(retried))
-    elif not arguments.ids:
-        put(f"{len(retried)} jobs begin anew.")
-    unknown = sorted(set(arguments.ids) - set(retried))
-    if unknown:
-        raise Refusal(f"Not dead and not waiting: {', '.join(map(str, unknown))}. See 'innkeeper jobs list'.")
-    if arguments.ids and not arguments.json:
-        put(f"Job {', '.join(map(str, retried))} begins anew.")
+    else:
+        put(f"Begun anew: {', '.join(map(str, retried)) or 'none'}.")
+    if others := sorted(set(arguments.ids) - set(retried)):
+        raise Refusal(f"Neither dead nor waiting: {', '.join(map(str, others))}. See 'innkeeper jobs list'.")
     return 0
 
 

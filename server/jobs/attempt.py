@@ -48,7 +48,7 @@ BACK: Final = Verdict("back")
 
 
 class Attempts(AbstractEntrypointExecutor):
-    """pgqueuer's executor for one kind of job. It settles every job itself and raises nothing.
+    """pgqueuer's executor for one kind of job. It settles every job itself, whatever its handler does.
 
     ``tasks``: those at work, by job, until the job is settled. ``contexts``: the jobs that pgqueuer believes to have;
     one that comes again is ignored until it is out of there.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("innkeeper.jobs")
 
+FOREVER: Final = timedelta(days=1)
+
 # Every name is said, because pgqueuer takes those that are not from the environment.
 NAMES: Final = DBSettings(
     prefix="",
@@ -105,7 +107,10 @@ class Queue(Queries):
         self._places = places
         self._lease = lease
         self._after: UUID | None = None
+        self._clock = asyncio.get_running_loop().time
         self._unreachable = False
+        self._takes_over_from = 0.0
+        self._unrenewed: set[JobId] = set()
         self.running: Callable[[], Collection[int]] = tuple
         self.at_work: Callable[[], Mapping[JobId, Context]] = dict
 
@@ -126,12 +131,12 @@ class Queue(Queries):
                     self._attempts,
                     limit=min(batch_size, self._places - len(running)),
                     share=max(1, self._places // 2),
-                    lease=self._lease,
+                    lease=self._lease if self._clock() >= self._takes_over_from else FOREVER,
                     running=running,
                     after=self._after,
                 )
         except AppError as error:
-            self._say_unreachable(error)
+            self._lose_sight(error)
             return []
         self._unreachable = False
         picked: list[Job] = [PickedJob.model_validate(dict(row)) for row in rows]
@@ -139,16 +144,24 @@ class Queue(Queries):
             self._after = rows[-1]["lane"]
         return picked
 
-    def _say_unreachable(self, error: AppError) -> None:
+    def _lose_sight(self, error: AppError) -> None:
+        """When the database comes back, living workers must have the time to renew before anyone takes over."""
         if not self._unreachable:
             _log.warning("no job can be picked: %s", error.message)
         self._unreachable = True
+        self._takes_over_from = self._clock() + self._lease.total_seconds()
 
     async def update_heartbeat(self, job_ids: list[JobId]) -> None:
         """Also ends the work on those that are another's by now."""
         at_work = self.at_work()
-        async with self._database.ops_statements() as connection:
-            lost = await job_queue.renew(connection, self._worker, job_ids)
+        self._unrenewed.update(job_ids)
+        try:
+            async with self._database.ops_statements() as connection:
+                lost = await job_queue.renew(connection, self._worker, list(self._unrenewed))
+        except AppError as error:
+            self._lose_sight(error)
+            return
+        self._unrenewed.clear()
         for job in lost:
             if (context := at_work.get(JobId(job))) is not None:
                 _log.warning("job %d is not this worker's any more", job)

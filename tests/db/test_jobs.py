@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from db.database import Database
 from db.ids import uuid7
 from db.jobs import enqueue, enqueue_for
 from server.jobs.queue import NAMES
-from tests.conftest import House, Owner, Tenant
+from tests.conftest import House, Owner, Tenant, eventually
 from tests.working import all_jobs
 
 if TYPE_CHECKING:
@@ -292,6 +293,25 @@ async def test_a_deleted_project_takes_its_jobs_along(
             pass
     assert await job_queue.renew(ops, WORKER, [job, theirs]) == [job]
     assert await enqueue_for(ops, tenant.project_id, "work", {}) is None
+
+
+async def test_a_project_is_deleted_after_what_its_jobs_have_begun_to_write(
+    database: Database, tenant: Tenant, ops: Connection, owner: Owner
+) -> None:
+    job = await add(database, tenant)
+    await pick(ops)
+    async with database.working(job, WORKER, tenant.project_id) as connection:
+        deleting = asyncio.create_task(owner.execute("DELETE FROM projects WHERE id = $1", tenant.project_id))
+
+        async def waits() -> bool:
+            return bool(await ops.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        await eventually(waits)
+        await connection.execute(
+            "INSERT INTO threads (project_id, id, external_id) VALUES ($1, $2, 'x')", tenant.project_id, uuid7()
+        )
+    assert await deleting == "DELETE 1"
+    assert await owner.fetchval("SELECT count(*) FROM threads") == 0
 
 
 async def test_a_job_without_a_sign_of_life_is_picked_by_another_worker_and_fenced(

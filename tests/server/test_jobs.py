@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
@@ -78,6 +80,31 @@ async def test_a_failed_attempt_is_repeated_until_it_succeeds(database: Database
         await until_states(database)
     assert attempts == [1, 2, 3]
     assert await owner.fetchval("SELECT count(*) FROM threads") == 1
+
+
+async def test_an_attempt_that_comes_before_the_one_before_is_put_away_is_not_overlooked(
+    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, attempts = job_queue.settle, list[int]()
+
+    async def handler(job: JobCall) -> None:
+        attempts.append(job.attempt)
+        if job.attempt == 1:
+            raise AppError("away", 503, "Away.", "Wait.", retryable=True)
+
+    async def settle_and_linger(*arguments: Any, **named: Any) -> None:
+        await settle(*arguments, **named)
+
+        async def comes_again() -> bool:
+            return [job.attempts for job in await all_jobs(database)] != [1]
+
+        await eventually(comes_again)
+
+    monkeypatch.setattr(job_queue, "settle", settle_and_linger)
+    async with at_work(database, Job("work", handler, retries=AT_ONCE)):
+        await add(database, tenant)
+        await until_states(database)
+    assert attempts == [1, 2]
 
 
 async def test_waits_between_attempts_grow_and_are_spread(database: Database, tenant: Tenant) -> None:
@@ -198,6 +225,44 @@ async def test_a_job_comes_at_its_time(database: Database, tenant: Tenant) -> No
     assert came[0] >= due
 
 
+async def test_a_database_that_drops_every_connection_costs_no_job_and_repeats_no_effect(
+    database: Database, tenant: Tenant, urls: DatabaseUrls, owner: Owner
+) -> None:
+    begun = 0
+
+    async def handler(job: JobCall) -> None:
+        nonlocal begun
+        begun += 1
+        async with job.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO threads (project_id, id, external_id, name) VALUES ($1, $2, $3, $4)",
+                *(job.project_id, uuid7(), str(uuid7()), str(job.id)),
+            )
+            await job.finish(connection)
+
+    async def half_way() -> bool:
+        return begun >= 20
+
+    superuser = await asyncpg.connect(urls.superuser)
+    numbers = [await add(database, tenant) for _ in range(40)]
+    try:
+        async with at_work(database, Job("work", handler, retries=AT_ONCE), lease=1.0):
+            await eventually(half_way)
+            await superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND usename IN ('innkeeper_app', 'innkeeper_ops')"
+            )
+
+            async def over() -> bool:
+                return not await owner.fetchval("SELECT count(*) FROM ops.pgqueuer")
+
+            await eventually(over)
+    finally:
+        await superuser.close()
+    effects = await owner.fetch("SELECT name FROM threads")
+    assert sorted(int(row["name"]) for row in effects) == numbers
+
+
 async def test_two_workers_share_and_no_job_is_worked_on_twice(
     database: Database, tenant: Tenant, urls: DatabaseUrls
 ) -> None:
@@ -247,6 +312,23 @@ async def test_a_flood_of_one_tenant_leaves_places_for_another(
         let_go.set()
         await until_states(database)
     assert len(stuck) == 30
+
+
+async def test_a_worker_with_one_place_works_for_projects_in_turns(
+    database: Database, tenant: Tenant, stranger: Tenant
+) -> None:
+    worked: list[UUID | None] = []
+
+    async def handler(job: JobCall) -> None:
+        worked.append(job.project_id)
+
+    for each in (tenant, stranger):
+        for _ in range(3):
+            await add(database, each)
+    async with at_work(database, Job("work", handler), places=1):
+        await until_states(database)
+    assert worked == worked[:2] * 3
+    assert set(worked) == {tenant.project_id, stranger.project_id}
 
 
 async def test_jobs_of_a_deleted_project_end_without_an_effect(

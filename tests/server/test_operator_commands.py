@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import UUID
 
 import asyncpg
 import httpx2
 import pytest
 
 from db import job_queue
+from server.data_directory import DatabaseUrls as Urls
 from server.data_directory import DataDirectory
 from tests.conftest import DatabaseUrls, eventually
 from tests.server.command import Running, run, up
 from tests.server.test_serve import environ_of
-from tests.storage.desk import Desk
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +23,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("operator") / "data"
 
 
-@pytest.mark.promise("HOME-07", "HOME-32")
-async def test_keys_are_made_listed_and_revoked_beside_a_running_server(data: Path, tmp_path: Path) -> None:
+@pytest.mark.promise("HOME-07", "HOME-32", "GND-02")
+async def test_keys_and_jobs_are_seen_to_beside_a_running_server_which_works_jobs_off(
+    data: Path, tmp_path: Path
+) -> None:
     async with up(data, cwd=tmp_path) as running:
         made = await run("keys", "create", "reader", "--read-only", "--json", "--data", data, cwd=tmp_path)
         assert made.code == 0, made.err
@@ -46,59 +45,26 @@ async def test_keys_are_made_listed_and_revoked_beside_a_running_server(data: Pa
         await eventually(is_refused)
         lines = (await run("keys", "list", "--data", data, cwd=tmp_path)).out.splitlines()
         assert [line.split()[2] for line in lines] == ["live", "revoked"]
+        await _a_job_is_done(DataDirectory(data).running_urls())
+        assert (await run("jobs", "list", "--data", data, cwd=tmp_path)).out == ""
         healthy = await run("doctor", "--data", data, cwd=tmp_path)
         assert healthy.code == 0, healthy.out
+        assert "1 workers, 0 jobs queued" in healthy.out
         assert {line.split()[0] for line in healthy.out.splitlines()} <= {"ok", "note"}
 
 
-@contextlib.asynccontextmanager
-async def desk_of(running: Running) -> AsyncIterator[Desk]:
-    """A client of the first project."""
-    ready = running.ready
-    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
-        yield Desk(client, ready["url"], ready["api_key"], UUID(ready["project_id"]))
+async def _a_job_is_done(urls: Urls | None) -> None:
+    assert urls is not None
+    ops = await asyncpg.connect(urls.ops)
+    try:
+        assert await ops.fetchval("SELECT ops.enqueue_for(NULL, 'clean_up', '{}', NULL, NULL, NULL)")
 
+        async def done() -> bool:
+            return not await job_queue.page(ops)
 
-@pytest.mark.promise("STO-02")
-async def test_the_signed_addresses_of_files_stay_out_of_logs_and_metrics(data: Path, tmp_path: Path) -> None:
-    token = "a metrics token of tests"
-    environ = {"INNKEEPER_METRICS_TOKEN": token, "INNKEEPER_LOG_LEVEL": "debug", "INNKEEPER_LOG_FORMAT": "json"}
-    async with up(data, cwd=tmp_path, environ=environ) as running, desk_of(running) as desk:
-        made = await desk.sent("logged.txt", b"May.", content_type="text/plain")
-        await desk.call("confirm_upload", file_id=made["id"])
-        got = (await desk.call("get_file", file_id=made["id"]))["ticket"]["url"]
-        assert (await desk.client.get(got)).content == b"May."
-        for wrong in (got.replace("signature=", "signature=0"), f"{got}&x=y", made["ticket"]["url"]):
-            refused = await desk.client.get(wrong)
-            assert refused.status_code == 403
-            assert "signature=" not in refused.text
-        metrics = await desk.client.get(f"{desk.url}/metrics", headers={"authorization": f"Bearer {token}"})
-        assert 'route="/files/{key}"' in metrics.text
-        assert made["id"] not in metrics.text
-        stopped = await running.end()
-    for secret in (got.rpartition("=")[2], made["ticket"]["url"].rpartition("=")[2], "expires=", "signature="):
-        assert secret not in stopped.err + stopped.out
-    assert f"/files/files/{desk.project_id}/{made['id']}" in stopped.err
-
-
-@pytest.mark.promise("GND-02")
-async def test_up_works_off_jobs_in_its_own_process(data: Path, tmp_path: Path) -> None:
-    async with up(data, cwd=tmp_path):
-        urls = DataDirectory(data).running_urls()
-        assert urls is not None
-        ops = await asyncpg.connect(urls.ops)
-        try:
-            job = await ops.fetchval("SELECT ops.enqueue_for(NULL, 'clean_up', '{}', NULL, NULL, NULL)")
-
-            async def done() -> bool:
-                return not await job_queue.page(ops)
-
-            await eventually(done)
-            assert job is not None
-        finally:
-            await ops.close()
-        assert (await run("jobs", "list", "--data", data, cwd=tmp_path)).out == ""
-        assert "1 workers, 0 jobs queued" in (await run("doctor", "--data", data, cwd=tmp_path)).out
+        await eventually(done)
+    finally:
+        await ops.close()
 
 
 async def _status(running: Running, key: str) -> int:
@@ -108,13 +74,11 @@ async def _status(running: Running, key: str) -> int:
 
 
 @pytest.mark.promise("HOME-07")
-async def test_a_backup_holds_database_secrets_keys_and_files_and_restores_into_an_empty_directory(
+async def test_a_backup_holds_database_secrets_and_keys_and_restores_into_an_empty_directory(
     data: Path, tmp_path: Path
 ) -> None:
-    async with up(data, cwd=tmp_path) as running, desk_of(running) as desk:
+    async with up(data, cwd=tmp_path) as running:
         await running.call("create_project", {"name": "Kept in the backup"})
-        file_id = await desk.file("kept.txt", b"kept", content_type="text/plain")
-        pending = await desk.sent("pending.txt", b"soon", content_type="text/plain")
         archive = tmp_path / "inn.backup"
         written = await run("backup", archive, "--data", data, cwd=tmp_path)
         assert written.code == 0, written.err
@@ -128,9 +92,6 @@ async def test_a_backup_holds_database_secrets_keys_and_files_and_restores_into_
         answer = await running.call("list_projects", key=(data / "api_key").read_text().strip())
         names = [project["name"] for project in answer["result"]["structuredContent"]["projects"]]
         assert "Kept in the backup" in names
-        async with desk_of(running) as desk:
-            assert (await desk.use((await desk.call("get_file", file_id=file_id))["ticket"])).content == b"kept"
-            assert (await desk.call("confirm_upload", file_id=pending["id"]))["status"] == "ready"
     again = await run("restore", archive, "--data", restored, cwd=tmp_path)
     assert again.code == 2
     assert "Traceback" not in again.err
@@ -147,6 +108,7 @@ async def test_a_managed_database_is_backed_up_with_its_root_secret_and_restored
     await owner.execute("INSERT INTO users (id, email, name) VALUES (gen_random_uuid(), 'a@example.test', 'A')")
     made = await run("keys", "create", "first", "--user", "a@example.test", cwd=tmp_path, environ=environ)
     assert made.out.startswith("ik_sk_")
+    await owner.execute("SELECT ops.enqueue_for(NULL, 'later', '{}', NULL, now() + interval '1 day', NULL)")
     written = await run("backup", "inn.backup", cwd=tmp_path, environ=environ)
     assert written.code == 0, written.err
     # As an administrator of a managed database does, who alone may create it.
@@ -160,6 +122,11 @@ async def test_a_managed_database_is_backed_up_with_its_root_secret_and_restored
     assert secret == environ["INNKEEPER_ROOT_SECRET"]
     listed = await run("keys", "list", cwd=tmp_path, environ=target)
     assert listed.out.rstrip().endswith("first")
+    ops = await asyncpg.connect(empty_urls.ops)
+    try:
+        assert [(job.kind, job.state) for job in await job_queue.page(ops)] == [("later", "scheduled")]
+    finally:
+        await ops.close()
 
 
 @pytest.mark.promise("HOME-07", "GND-01")
