@@ -9,7 +9,20 @@ from typing import Any, Final
 
 from db.errors import invalid
 from db.principal import Principal
-from tools import agents, contacts, emails, files, mistakes, projects, registry, runs, sync, templates, workflows
+from tools import (
+    agents,
+    contacts,
+    emails,
+    files,
+    mistakes,
+    projects,
+    registry,
+    registry_resources,
+    runs,
+    sync,
+    templates,
+    workflows,
+)
 from tools.contract import ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
 
@@ -180,7 +193,16 @@ CATALOG = Catalog(
         sync.list_registry_syncs,
         sync.get_registry_sync,
     ),
-    resources=(projects.project, files.file, files.file_at_path, emails.email),
+    resources=(
+        projects.project,
+        files.file,
+        files.file_at_path,
+        emails.email,
+        registry_resources.component_list,
+        registry_resources.component,
+        registry_resources.component_version,
+        registry_resources.component_file,
+    ),
     prompts=workflows.PROMPTS,
     on_request=("agents", "contacts", "sync", "templates"),
 )

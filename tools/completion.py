@@ -77,7 +77,7 @@ async def complete_template(
     project_id = caller.project_id or _uuid(known.get(contract.PROJECT, ""))
     if project_id is None or caller.project_id not in (None, project_id) or len(typed) > LONGEST or "\x00" in typed:
         return Completion([])
-    values = await completes(services, caller, project_id, typed, MOST + 1)
+    values = await completes(services, caller, project_id, typed, MOST + 1, known)
     return Completion(values[:MOST], len(values) > MOST)
 
 

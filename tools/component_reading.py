@@ -13,7 +13,7 @@ from db.errors import AppError
 from tools.component_item import META
 from tools.pages import part
 from tools.result import NOTE_BYTES
-from tools.trust import Trusted, Untrusted
+from tools.trust import SAID, WORDS, Trusted, Untrusted, UntrustedSchema
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WHOLE: Final = "item.json"
 """The name under which the whole item, with its schemas and without the contents of its files, is read in parts."""
 MOST_VERSIONS: Final = 20
+SCHEMAS: Final = ("props", "state")
 FENCES: Final = 50
 """What the marks around one text of others add."""
 
@@ -40,19 +41,20 @@ class ComponentRelease(BaseModel):
 
 
 class Component(BaseModel):
-    """``omitted``: what did not fit; item.json has it."""
+    """``omitted``: what did not fit; item.json has it. A name has letters, digits and . _ - alone, so it is marked as
+    nobody's words: it is for programs, and for calls."""
 
-    name: Untrusted[str]
+    name: Trusted[str]
     version: Trusted[str]
     status: Literal["published", "deprecated", "yanked"]
     reason: Untrusted[str]
-    type: Untrusted[str]
+    type: Trusted[str]
     title: Untrusted[str]
     description: Untrusted[str]
     hash: Trusted[str]
     published_at: datetime
-    props: Untrusted[dict[str, Any]] | None = Field(default=None, description="JSON Schema of what it renders.")
-    state: Untrusted[dict[str, Any]] | None = Field(default=None, description="JSON Schema of what it keeps.")
+    props: UntrustedSchema | None = Field(default=None, description="JSON Schema of what it renders.")
+    state: UntrustedSchema | None = Field(default=None, description="JSON Schema of what it keeps.")
     files: list[ComponentFile] = []
     dependencies: Untrusted[list[str]] = []
     registry_dependencies: Untrusted[list[str]] = []
@@ -95,7 +97,8 @@ def described(row: asyncpg.Record, name: str, others: list[asyncpg.Record], max_
         if not value:
             continue
         one = Component.model_construct(**{field: value})
-        size = len(one.model_dump_json(exclude_unset=True).encode()) + FENCES * _texts(value)
+        json_length = len(one.model_dump_json(exclude_unset=True).encode())
+        size = json_length + FENCES * (_said(value) if field in SCHEMAS else _texts(value))
         if size <= room:
             setattr(shown, field, value)
             room -= size
@@ -141,6 +144,15 @@ def _head(row: asyncpg.Record, name: str) -> Component:
 def _frame(head: Component) -> int:
     """The length of an answer that says nothing more, with the names of all that it may yet leave out."""
     return len(head.model_dump_json().encode()) + FENCES * len(Component.model_fields)
+
+
+def _said(schema: Any) -> int:
+    """How many texts of a schema get marks around them, at most: those people read, and those too long for names."""
+    if isinstance(schema, dict):
+        return sum((name in SAID and isinstance(one, str)) or _said(one) for name, one in schema.items())
+    if isinstance(schema, list):
+        return sum(_said(one) for one in schema)
+    return isinstance(schema, str) and len(schema.split()) > WORDS
 
 
 def _texts(value: Any) -> int:

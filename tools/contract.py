@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias, TypeVar, get_type_hints
@@ -164,7 +164,8 @@ class Member(NamedTuple):
 
 
 Lister: TypeAlias = Callable[[Services, Principal, UUID, str | None, int], Awaitable[list[Member]]]
-Completer: TypeAlias = Callable[[Services, Principal, UUID, str, int], Awaitable[list[str]]]
+Holder: TypeAlias = "Callable[[Connection, Sequence[UUID]], Awaitable[frozenset[UUID]]]"
+Completer: TypeAlias = Callable[[Services, Principal, UUID, str, int, Mapping[str, str]], Awaitable[list[str]]]
 _VARIABLE: Final = re.compile(r"\{(\+?)(\w+)\}")
 
 
@@ -173,8 +174,9 @@ class ResourceSpec:
     """A resource template (RFC 6570: ``{project_id}``, further ids, and ``{+path}``) and the function that reads it.
 
     ``mime_type``: empty where each has its own. ``listed``: ``resources/list`` shows one of it for each project of the
-    caller. ``members``: shows those that a project has, up to a number of them, after a cursor. ``completes``: for a
-    variable, what may stand there in a project, of what was typed, up to a number.
+    caller. ``members``: shows those that a project has, up to a number of them, after a cursor; ``held_by``: which of
+    some projects have any. ``completes``: for a variable, what may stand there in a project, of what was typed, up to a
+    number; the other variables that are known already come last.
     """
 
     uri_template: str
@@ -189,6 +191,7 @@ class ResourceSpec:
     rest_from: str = ""
     listed: bool = False
     members: Lister | None = None
+    held_by: Holder | None = None
     completes: Mapping[str, Completer] = field(default_factory=dict)
     pattern: re.Pattern[str] = re.compile("")
 
@@ -305,6 +308,7 @@ def resource(
     title: str | None = None,
     mime_type: str = "application/json",
     members: Lister | None = None,
+    held_by: Holder | None = None,
     completes: Mapping[str, Completer] | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], ResourceSpec]:
     """Make a resource of ``async (call, project_id, ...) -> model``; what it reads is the model as JSON, or the
@@ -334,6 +338,7 @@ def resource(
             rest_from=rest_from,
             listed=listed,
             members=members,
+            held_by=held_by,
             completes=completes or {},
             pattern=_pattern(uri_template),
         )

@@ -26,6 +26,8 @@ from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import asyncpg
 
     from db.principal import Principal
@@ -234,7 +236,9 @@ async def cancel_email(call: Caller, project_id: ProjectId, email_id: UUID) -> E
     return EmailState(id=email_id, status="cancelled", scheduled_at=None)
 
 
-async def _ids(services: Services, caller: Principal, project_id: UUID, typed: str, limit: int) -> list[str]:
+async def _ids(
+    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int, _known: Mapping[str, str]
+) -> list[str]:
     """Of the latest mails, those whose id begins with what was typed."""
     async with services.database.transaction(caller, project_id) as connection:
         rows = await emails.page(connection, status=None, before=None, limit=limit)

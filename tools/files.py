@@ -33,6 +33,8 @@ from tools.serving import served_as
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from db.database import Connection
     from db.principal import Principal
     from tools import store
@@ -326,17 +328,27 @@ async def _beginning(
     return await files.page(services.database, caller, project_id, prefix=typed, after=None, limit=limit)
 
 
-async def _ids(services: Services, caller: Principal, project_id: UUID, typed: str, limit: int) -> list[str]:
+async def _ids(
+    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int, _known: Mapping[str, str]
+) -> list[str]:
     return [str(row["id"]) for row in await _beginning(services, caller, project_id, typed, limit)]
 
 
-async def _paths(services: Services, caller: Principal, project_id: UUID, typed: str, limit: int) -> list[str]:
+async def _paths(
+    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int, _known: Mapping[str, str]
+) -> list[str]:
     rows = await _beginning(services, caller, project_id, typed, limit)
     return list(dict.fromkeys(row["path"] for row in rows))
 
 
 @resource(
-    FILE_TEMPLATE, Scope.storage_read, mime_type="", rest_from="get_file", members=_shelved, completes={"file_id": _ids}
+    FILE_TEMPLATE,
+    Scope.storage_read,
+    mime_type="",
+    rest_from="get_file",
+    members=_shelved,
+    held_by=files.holding,
+    completes={"file_id": _ids},
 )
 async def file(call: Caller, project_id: ProjectId, file_id: FileId) -> FileContent:
     """A file: its text or bytes when they are short, else what get_file says of it."""

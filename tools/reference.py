@@ -7,6 +7,7 @@ from typing import Any, Final
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Hints, ResourceSpec, ToolSpec
 from tools.prompts import PromptSpec
+from tools.trust import AS_SCHEMA
 
 INTRODUCTION: Final = (
     "Generated from the registry in `tools/catalog.py`; do not edit. A caller sees only what its key's scopes allow."
@@ -65,10 +66,14 @@ def _tool(spec: ToolSpec) -> str:
     fields = ", ".join(f"`{name}`" for name in spec.output_schema.get("properties", {}))
     lines += ["", f"Answers with {fields}. Scope `{spec.scope}`; {_hints(spec.hints)}."]
     if spec.untrusted:
-        lines += ["", f"Written by others, and fenced for models: {', '.join(f'`{path}`' for path in spec.untrusted)}."]
+        lines += ["", f"Written by others, and fenced for models: {_pointers(spec.untrusted)}."]
     if spec.aliases:
         lines += ["", f"Also answers to {', '.join(f'`{name}`' for name in spec.aliases)}."]
     return "\n".join(lines)
+
+
+def _pointers(paths: tuple[str, ...]) -> str:
+    return ", ".join(f"`{path.removesuffix(AS_SCHEMA)}`" for path in paths)
 
 
 def _resource(spec: ResourceSpec) -> str:

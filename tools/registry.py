@@ -64,8 +64,8 @@ Reason: TypeAlias = Annotated[str, _short(500)]
 
 class ComponentSummary(BaseModel):
     id: UUID
-    name: Untrusted[str]
-    type: Untrusted[str]
+    name: Trusted[str]
+    type: Trusted[str]
     title: Untrusted[str]
     description: Untrusted[str]
     version: Trusted[str]
@@ -79,7 +79,7 @@ class ComponentPage(BaseModel):
 
 class PublishedComponent(BaseModel):
     id: UUID
-    name: Untrusted[str]
+    name: Trusted[str]
     version: Trusted[str]
     outcome: Literal["published", "unchanged"] = Field(description="unchanged: the same was there already.")
     hash: Trusted[str]
@@ -88,7 +88,7 @@ class PublishedComponent(BaseModel):
 
 class ComponentStatus(BaseModel):
     id: UUID
-    name: Untrusted[str]
+    name: Trusted[str]
     version: Trusted[str]
     status: Status
     reason: Untrusted[str]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from db import files, projects
+from db import projects
 from db.principal import Principal
 from tools.catalog import Catalog
 from tools.contract import PROJECT, ResourceSpec
@@ -51,12 +51,13 @@ async def shelved(
             return shown, cursor
     async with services.database.transaction(caller) as connection:
         rows = await projects.page(connection, caller.user_id, only=bound, before=before, limit=PAGE + 1)
-        holding = await files.holding(connection, [row["id"] for row in rows]) if several else frozenset()
+        ids = [row["id"] for row in rows]
+        holding = [await spec.held_by(connection, ids) for spec in several if spec.held_by is not None]
     for number, row in enumerate(rows):
         if len(shown) >= PAGE:
             return shown, to_cursor(rows[number - 1]["id"] if number else before or row["id"])
         shown += [_single(spec, row["id"], row["name"], f"{spec.name}-{row['id']}") for spec in singles]
-        if row["id"] in holding:
+        if any(row["id"] in held for held in holding):
             cursor = await _put_members(services, several, caller, row["id"], 0, None, shown)
             if cursor is not None:
                 return shown, cursor

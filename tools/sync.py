@@ -45,7 +45,7 @@ class RegistrySource(BaseModel):
     url: Untrusted[str]
     kind: Literal["manifest", "files"]
     webhook: Trusted[str] = Field(description="Where a forge sends its webhooks to.")
-    has_secret: bool = Field(description="Webhooks are refused until a person made one: innkeeper sources secret ID.")
+    has_secret: bool = Field(description="Webhooks are refused until a person has made one.")
     last_sync: State | None = None
     created_at: datetime
 

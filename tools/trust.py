@@ -1,14 +1,17 @@
 """Who wrote a text: us, or somebody whose words must not steer a model. Output models say it field by field.
 
-``Untrusted[str]`` was written by tenants or third parties, ``Trusted[str]`` by this house. What nobody declared counts
-as untrusted; a test over the catalogue refuses such fields. UUIDs, dates, enums, numbers and literals need no mark.
+``Untrusted[str]`` was written by tenants or third parties, ``Trusted[str]`` by this house; ``UntrustedSchema`` is a
+JSON Schema of theirs, whose words of the language itself programs need. What nobody declared counts as untrusted; a
+test over the catalogue refuses such fields. UUIDs, dates, enums, numbers and literals need no mark.
 From the marks come the label a result carries and the fences in the text that models read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
@@ -18,6 +21,12 @@ from pydantic_core import CoreSchema, from_json, to_json
 MARK: Final = "x-innkeeper-trust"
 EACH: Final = "*"
 Written = TypeVar("Written")
+AS_SCHEMA: Final = "/~schema"
+"""Behind a pointer to a JSON Schema, where no pointer can have it (RFC 6901: '~' stands before 0 or 1 alone)."""
+SAID: Final = frozenset({"title", "description", "$comment"})
+WORDS: Final = 5
+"""Longer texts in a schema are taken for sentences wherever they stand; shorter ones may be values to be used."""
+_NAME: Final = re.compile(r"[\w$@.:/~#-]{1,80}")
 _boundaries: list[str] = []
 
 
@@ -33,6 +42,7 @@ class Origin:
 
 Trusted: TypeAlias = Annotated[Written, Origin("trusted")]
 Untrusted: TypeAlias = Annotated[Written, Origin("untrusted")]
+UntrustedSchema: TypeAlias = Annotated[dict[str, Any], Origin("schema")]
 
 
 def untrusted_paths(schema: dict[str, Any], *, undeclared_only: bool = False) -> tuple[str, ...]:
@@ -40,8 +50,8 @@ def untrusted_paths(schema: dict[str, Any], *, undeclared_only: bool = False) ->
     (marked) JSON schema. A pointer names everything under it. ``undeclared_only``: those that no mark speaks of."""
     found: dict[str, None] = {}
     for path, origin in _texts(schema, schema.get("$defs", {}), "", ()):
-        if origin is None or (origin == "untrusted" and not undeclared_only):
-            found[path] = None
+        if origin is None or (origin != "trusted" and not undeclared_only):
+            found[path + (AS_SCHEMA if origin == "schema" else "")] = None
     return tuple(found)
 
 
@@ -59,9 +69,29 @@ def fenced(json: bytes, paths: tuple[str, ...]) -> str:
         return json.decode()
     opening, closing = _marks()
     value = from_json(json)
+
+    def mark(text: str) -> str:
+        return text and f"{opening}{text}{closing}"
+
     for path in paths:
-        value = _changed(value, path.split("/")[1:], lambda text: text and f"{opening}{text}{closing}")
+        pointer = path.removesuffix(AS_SCHEMA)
+        change = mark if pointer == path else partial(_in_schema, mark=mark)
+        value = _changed(value, pointer.split("/")[1:], change, whole=pointer != path)
     return to_json(value).decode()
+
+
+def _in_schema(value: Any, mark: Callable[[str], str]) -> Any:
+    """A JSON Schema with what people say in it marked, and its language, names and values as they are."""
+    if isinstance(value, dict):
+        return {
+            name if _NAME.fullmatch(name) else mark(name): mark(one)
+            if name in SAID and isinstance(one, str)
+            else _in_schema(one, mark)
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_in_schema(one, mark) for one in value]
+    return mark(value) if isinstance(value, str) and len(value.split()) > WORDS else value
 
 
 def marked(text: str) -> str:
@@ -83,20 +113,23 @@ def _boundary() -> str:
     return _boundaries.pop()
 
 
-def _changed(value: Any, path: list[str], change: Callable[[str], str]) -> Any:
+def _changed(value: Any, path: list[str], change: Callable[[Any], Any], *, whole: bool = False) -> Any:
+    """``whole``: what the path leads to is changed as it is, not each text in it."""
+    if whole and not path:
+        return change(value)
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
         rest = path[1:] if path else path
-        return [_changed(item, rest, change) for item in value]
+        return [_changed(item, rest, change, whole=whole) for item in value]
     if not isinstance(value, dict):
         return value
     if not path:
-        return {change(name): _changed(item, path, change) for name, item in value.items()}
+        return {change(name): _changed(item, path, change, whole=whole) for name, item in value.items()}
     if path[0] == EACH:
-        return {change(name): _changed(item, path[1:], change) for name, item in value.items()}
+        return {change(name): _changed(item, path[1:], change, whole=whole) for name, item in value.items()}
     if path[0] in value:
-        return {**value, path[0]: _changed(value[path[0]], path[1:], change)}
+        return {**value, path[0]: _changed(value[path[0]], path[1:], change, whole=whole)}
     return value
 
 

@@ -13,6 +13,7 @@ from db.errors import AppError
 from tools.approval import ApprovalRequiredError
 from tools.dispatch import Outcome
 from tools.result import NEXT, how_to_go_on
+from tools.trust import AS_SCHEMA
 
 log = logging.getLogger("innkeeper.error")
 
@@ -79,7 +80,7 @@ def _label(untrusted: tuple[str, ...]) -> bytes:
 
 def trust_label(untrusted: Sequence[str]) -> dict[str, Any]:
     """The ``_meta`` of what holds words of others at these JSON pointers (``*``: every element)."""
-    return {TRUST_META: {"untrusted": list(untrusted)}}
+    return {TRUST_META: {"untrusted": [path.removesuffix(AS_SCHEMA) for path in untrusted]}}
 
 
 def refusal(error: AppError) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
 from tests.fences import unfenced
 from tests.server.test_mcp_house import ERAS, address, app, connected
+from tools.catalog import CATALOG
 
 __all__ = ["address", "app"]
 pytestmark = pytest.mark.promise("MCP-07")
@@ -71,7 +72,8 @@ async def test_a_listed_resource_reads_and_its_template_expands_to_it(address: s
     async with connected(address, tenant.token, mode) as client:
         templates = (await client.list_resource_templates()).resource_templates
         assert (templates[0].uri_template, templates[0].title) == (TEMPLATE, "Project")
-        assert [one.uri_template for one in templates[1:]] == [FILE_TEMPLATE, PATH_TEMPLATE, EMAIL_TEMPLATE]
+        assert [one.uri_template for one in templates] == [spec.uri_template for spec in CATALOG.resources]
+        assert {FILE_TEMPLATE, PATH_TEMPLATE, EMAIL_TEMPLATE} <= {one.uri_template for one in templates}
         [resource] = await listed(client)
         assert resource.uri == TEMPLATE.replace("{project_id}", str(tenant.project_id))
         [content] = (await client.read_resource(resource.uri)).contents

@@ -171,6 +171,10 @@ async def test_a_resource_answers_the_same_to_a_foreign_a_deleted_and_a_random_i
     dispatch = Dispatch(services, verify_project=verify_project)
     theirs = {"file_id": await made_file(dispatch, store, tenant), "path": "theirs.txt"}
     theirs["email_id"] = await made_email(dispatch, store, tenant)
+    theirs |= {"name": "card", "version": "1.0.0", "file": "ui/card.tsx"}
+    file = {"path": theirs["file"], "type": "registry:ui", "content": "x"}
+    item = {"name": theirs["name"], "type": "registry:ui", "files": [file]}
+    await dispatch.call(tenant.principal, "publish_component", {"project_id": str(tenant.project_id), "item": item})
     further = {name: theirs[name] for name in spec.variables if name != "project_id"}
     ids = await foreign_ids(house, dispatch, stranger, tenant)
     uris = [spec.uri(project_id, **further) for project_id in (*ids, stranger.project_id if further else ids[0])]
