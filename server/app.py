@@ -43,6 +43,7 @@ from server.oauth.known_clients import KnownClients
 from server.site import approvals, apps, authorize, device, sign_in
 from server.site.pages import Site
 from server.site.rendering import style_route
+from tools.ports import NOTHING_OUTSIDE
 
 if TYPE_CHECKING:
     from db.database import Database
@@ -58,7 +59,8 @@ def create_app(services: Services) -> Starlette:
     metrics = Metrics()
     mcp_app = endpoint.build(services)
     site = Site(services)
-    clients = KnownClients(services.database)
+    outside = services.dispatch.services.outside if services.client_documents else NOTHING_OUTSIDE
+    clients = KnownClients(services.database, outside)
     routes: list[BaseRoute] = [
         Route(MCP_PATH, mcp_app),
         Route(MCP_PATH + "/", mcp_app),

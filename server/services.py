@@ -50,6 +50,7 @@ class Services:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     metrics_token: str | None = None
+    client_documents: bool = True
 
 
 @asynccontextmanager
@@ -120,6 +121,7 @@ async def build(
             allowed_hosts=settings.house.allowed_hosts,
             allowed_origins=settings.house.allowed_origins,
             metrics_token=token.get_secret_value() if token else None,
+            client_documents=settings.sign_in.client_documents,
         )
     finally:
         await engine.shutdown(0)

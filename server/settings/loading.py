@@ -17,6 +17,7 @@ from server.settings.mail import MailSettings
 from server.settings.models import PROVIDER_ENVIRONMENT, ModelSettings
 from server.settings.outgoing import OutgoingSettings
 from server.settings.section import Section, variable_names
+from server.settings.sign_in import SignInSettings
 from server.settings.vendors import (
     AwsSettings,
     LangfuseSettings,
@@ -57,6 +58,7 @@ class Settings(Section):
     files: FileSettings = Field(default_factory=FileSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
+    sign_in: SignInSettings = Field(default_factory=SignInSettings)
     oauth: OAuthSettings = Field(default_factory=OAuthSettings)
     sentry: SentrySettings = Field(default_factory=SentrySettings)
     posthog: PostHogSettings = Field(default_factory=PostHogSettings)

@@ -63,6 +63,24 @@ def scored(revision: str) -> tuple[str, ...]:
     return tuple(line.removeprefix("  - ") for line in required[1].splitlines())
 
 
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    """``conformance ARGUMENTS``, to be read while it runs: some of its scenarios wait for a person."""
+    modules = await asyncio.to_thread(install, HERE)
+    program = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    return await asyncio.create_subprocess_exec(
+        node(), str(program), *arguments, stdout=PIPE, stderr=STDOUT, env=environment()
+    )
+
+
+def checks(results: Path) -> list[Check]:
+    """Everything that was checked, whatever the scenario."""
+    return [
+        Check(check["id"], check["status"], check.get("errorMessage") or "")
+        for file in sorted(results.rglob("checks.json"))
+        for check in json.loads(file.read_text(encoding="utf-8"))
+    ]
+
+
 async def run(url: str, token: str | None, results: Path, *arguments: str) -> Run:
     """``conformance server --url URL ARGUMENTS``. Its results land in ``results``, a folder of its own for each run."""
     modules = await asyncio.to_thread(install, HERE)

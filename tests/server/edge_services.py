@@ -108,6 +108,7 @@ class EdgeServices:
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
     metrics_token: str | None = None
+    client_documents: bool = True
 
 
 def post_of(environ: Mapping[str, str], public_url: str = "https://inn.example.test") -> Post:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID
 
+import httpx2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from db.scopes import ALL_SCOPES
 from db.tokens import is_wellformed
 from server.oauth import redirects, requests
 from server.oauth.descriptions import LONGEST_NAME, shown_name
+from server.oauth.known_clients import LONGEST_LIFE, SHORTEST_LIFE, is_document_address, life
 from server.oauth.requests import Parameters, RequestError
 from server.oauth.scopes import words
 from server.site.pages import HOME, within
@@ -176,3 +178,41 @@ def test_the_successor_of_a_token_is_one_token_and_needs_the_salt(token: str, sa
 
 def test_every_scope_has_words() -> None:
     assert all(words(scope)[0].isupper() for scope in ALL_SCOPES)
+
+
+addresses = st.sampled_from(["https://app.example/client.json", "https://app.example:8443/a?b=c"]).flatmap(
+    lambda uri: st.builds(lambda at, put: uri[:at] + put + uri[at:], st.integers(0, len(uri)), st.text(max_size=8))
+)
+
+
+@given(addresses)
+@example("https://app.example")
+@example("https://app.example/")
+@example("https://app.example/a/../client.json")
+@example("https://app.example/a/%2e%2e/client.json")
+@example("https://app.example/./client.json")
+@example("https://user@app.example/client.json")
+@example("https://app.example/client.json#x")
+@example("https://app.example\\@evil.example/client.json")
+@example("HTTPS://app.example/client.json")
+@example("https://app.example/cli ent.json")
+def test_only_plain_addresses_of_documents_are_looked_at(uri: str) -> None:
+    if not is_document_address(uri):
+        return
+    parts = httpx2.URL(uri)
+    assert parts.scheme == "https"
+    assert uri.startswith("https://")
+    assert parts.userinfo == b""
+    assert not parts.fragment
+    assert parts.path not in ("", "/")
+    assert not {".", ".."} & set(parts.path.lower().replace("%2e", ".").split("/"))
+    assert uri.isascii()
+    assert uri.isprintable()
+
+
+@given(st.one_of(st.none(), st.text(max_size=40), st.integers(0, 10**12).map("max-age={}".format)))
+@example("no-store")
+@example("public, max-age=0")
+def test_a_document_is_believed_for_minutes_at_least_and_a_day_at_most(control: str | None) -> None:
+    headers = {} if control is None else {"cache-control": control}
+    assert SHORTEST_LIFE <= life(headers) <= LONGEST_LIFE
