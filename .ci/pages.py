@@ -11,6 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 
+from server.jobs import page as jobs
 from server.settings.table import markdown
 from tools import reference
 
@@ -22,6 +23,7 @@ def pages() -> dict[str, str]:
     """File -> what it should be."""
     found = {"docs/settings.md": markdown().rstrip("\n") + "\n", "docs/tools.md": reference.page()}
     found |= {f"docs/tools/{family}.md": text for family, text in reference.family_pages().items()}
+    found["docs/jobs.md"] = jobs.markdown()
     found["docs/errors.md"] = runpy.run_path(str(ROOT / ".ci/errors.py"))["page"](ROOT)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = f"{reference.table()}\n"

@@ -128,6 +128,7 @@ class Attempts(AbstractEntrypointExecutor):
             id=job.id,
             kind=job.entrypoint,
             attempt=job.attempts,
+            attempts=self._job.attempts,
             payload=_ids(job.payload or b"{}"),
             project_id=job.project_id,
             end_user_id=job.end_user_id,

@@ -11,7 +11,10 @@ BATCH: Final = 1000
 
 
 async def clean_up(job: JobCall) -> None:
-    """Remove all that is due, a batch a transaction, so that no locks are held for long."""
+    """Remove what has had its time: answers of writes, links, sessions, approvals, dead jobs, workers that are gone.
+
+    A batch a transaction, so that no locks are held for long.
+    """
     removed = 0
     for function in ("clean_up", "clean_up_oauth", "ops.clean_jobs", "clean_mail"):
         while True:

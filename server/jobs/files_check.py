@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from db import files, storekeeping
-from db.jobs import enqueue_for
+from db.jobs import enqueue, enqueue_for
 from db.storekeeping import DELETE
 from server.jobs.files import BATCH, longest_ticket, rules_of
 from server.jobs.job import JobCall
@@ -59,10 +59,8 @@ async def check_files(job: JobCall) -> None:
         findings = _Findings(job, job.project_id, temporary)
         await findings.compare()
     async with job.transaction() as connection:
-        left = await storekeeping.being_deleted(connection, 1)
-    if left:
-        async with job.services.database.ops() as connection:
-            await enqueue_for(connection, job.project_id, DELETE, {}, dedupe=DELETE)
+        if await storekeeping.being_deleted(connection, 1):
+            await enqueue(connection, DELETE, {}, dedupe=DELETE)
 
 
 @dataclass

@@ -62,8 +62,8 @@ class RetryLater(Exception):  # noqa: N818  (a wish, not a defect)
 class JobCall:
     """One attempt at a job.
 
-    ``attempt`` counts from 1. The ids are those of the transaction that added it, ``None`` where it had none: a job
-    without ``project_id`` is the user's, one without either is the house's.
+    ``attempt`` counts from 1 to ``attempts``, after which the job is dead. The ids are those of the transaction that
+    added it, ``None`` where it had none: a job without ``project_id`` is the user's, one without either the house's.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class JobCall:
         id: int,
         kind: str,
         attempt: int,
+        attempts: int,
         payload: Mapping[str, UUID | int],
         project_id: UUID | None,
         end_user_id: UUID | None,
@@ -84,6 +85,7 @@ class JobCall:
         self.id = id
         self.kind = kind
         self.attempt = attempt
+        self.attempts = attempts
         self.payload = payload
         self.project_id = project_id
         self.end_user_id = end_user_id

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -39,10 +38,10 @@ SECONDS: Final = 900.0
 
 def registry_sync_job(retries: tuple[float, ...] = RETRIES) -> Job:
     """The kind of job. A source that cannot be reached is tried again after ``retries``; then the sync has failed."""
-    return Job(JOB, partial(sync_registry, attempts=1 + len(retries)), retries=retries, timeout=SECONDS)
+    return Job(JOB, sync_registry, retries=retries, timeout=SECONDS)
 
 
-async def sync_registry(job: JobCall, *, attempts: int) -> None:
+async def sync_registry(job: JobCall) -> None:
     """The last sync of a source that waits, if one does."""
     source_id = job.uuid("source_id")
     async with job.transaction() as connection:
@@ -55,7 +54,7 @@ async def sync_registry(job: JobCall, *, attempts: int) -> None:
     except FaultsError as error:
         await _failed(job, sync_id, error, [{"at": fault.pointer, "says": fault.says} for fault in error.faults])
     except AppError as error:
-        if error.retryable and job.attempt < attempts:
+        if error.retryable and job.attempt < job.attempts:
             raise
         await _failed(job, sync_id, error, ())
 
