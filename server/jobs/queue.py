@@ -111,6 +111,7 @@ class Queue(Queries):
         self._unreachable = False
         self._takes_over_from = 0.0
         self._unrenewed: set[JobId] = set()
+        self.stopping: Callable[[], bool] = lambda: False
         self.running: Callable[[], Collection[int]] = tuple
         self.at_work: Callable[[], Mapping[JobId, Context]] = dict
 
@@ -135,6 +136,13 @@ class Queue(Queries):
                     running=running,
                     after=self._after,
                 )
+                if self.stopping():
+                    # Asked to stop while this was on its way: nothing more is begun.
+                    for row in rows:
+                        await job_queue.settle(
+                            connection, self._worker, row["id"], row["entrypoint"], "back", seconds=0.0
+                        )
+                    return []
         except AppError as error:
             self._lose_sight(error)
             return []

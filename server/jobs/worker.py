@@ -99,6 +99,7 @@ class Worker:
         queue = Queue(self._services.database, self._wakes, worker_id, attempts, self._rules.places, lease)
         manager = QueueManager(queue, Channel(job_queue.CHANNEL))
         manager.queue_manager_id = QueueManagerId(worker_id)
+        queue.stopping = manager.shutdown.is_set
         queue.running = lambda: self._tasks.keys() | manager.job_context.keys()
         queue.at_work = lambda: dict(manager.job_context)
         for job in self._jobs:
