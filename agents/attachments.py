@@ -7,21 +7,19 @@ its place when the messages go to a model, and are stored nowhere else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
-from uuid import UUID
 
 from pydantic_ai.messages import BinaryContent, FileUrl, ModelMessage, ModelRequest, UserContent, UserPromptPart
 
+from agents import attachment_address
 from agents.house_mcp import CallRefusedError, HouseMCP
 from db.errors import AppError, invalid
 from db.principal import Principal
 
 LARGEST: Final = 20 << 20
 """Bytes of one attachment, and of all of one run together."""
-_ADDRESS: Final = re.compile(r"innkeeper://projects/([0-9a-f-]{36})/files/([0-9a-f-]{36})", re.ASCII)
 
 
 class Fetch(Protocol):
@@ -39,15 +37,6 @@ class Attachment:
     name: str
 
 
-def address(project_id: UUID, file_id: UUID) -> str:
-    """What a message calls a file by; also the address of its MCP resource."""
-    return f"innkeeper://projects/{project_id}/files/{file_id}"
-
-
-def is_address(url: str) -> bool:
-    return _ADDRESS.fullmatch(url) is not None
-
-
 class Attachments:
     """Reads attachments for every run of a process: each as the grant it is asked with."""
 
@@ -56,15 +45,15 @@ class Attachments:
         self._fetch = fetch
 
     async def read(self, grant: Principal, url: str, most: int = LARGEST) -> Attachment:
-        """The file at an :func:`address`. One that was sent and never confirmed is confirmed first.
+        """The file at an :mod:`agents.attachment_address`. One that was sent and never confirmed is confirmed first.
 
         Raises ``AppError``: ``attachment_unreadable`` for what this caller cannot read or what has not arrived,
         ``content_too_large`` over ``most`` bytes.
         """
-        found = _ADDRESS.fullmatch(url)
+        found = attachment_address.ids(url)
         if found is None:
             raise _unreadable(f"{url[:100]!r} is no address of a file.")
-        where = {"project_id": found[1], "file_id": found[2]}
+        where = {"project_id": found[0], "file_id": found[1]}
         file = await self._call(grant, "get_file", where)
         if file["status"] == "pending":
             await self._call(grant, "confirm_upload", where)
@@ -77,7 +66,7 @@ class Attachments:
                 "Attach less, or let the agent read the file in parts with get_file.",
             )
         if file["ticket"] is None:
-            raise _unreadable(f"File {found[2]} has not arrived: its status is {file['status']}.")
+            raise _unreadable(f"File {found[1]} has not arrived: its status is {file['status']}.")
         data = await self._fetch(file["ticket"]["url"], most)
         return Attachment(data, file["content_type"], file["path"])
 
@@ -90,7 +79,7 @@ class Attachments:
             for prompt in message.parts
             if isinstance(prompt, UserPromptPart) and not isinstance(prompt.content, str)
             for part in prompt.content
-            if isinstance(part, FileUrl) and is_address(part.url)
+            if isinstance(part, FileUrl) and attachment_address.ids(part.url)
         }
         if not wanted:
             return list(messages)

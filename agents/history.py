@@ -33,8 +33,8 @@ from pydantic_ai.messages import (
     repair_messages,
 )
 
+from agents import attachment_address
 from agents.agui import without_surrogates
-from agents.attachments import is_address
 from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
@@ -208,7 +208,7 @@ def _text_of(part: Any) -> str:
 def _attached(part: Any) -> BinaryContent | Link:
     """What a part of a message holds: its bytes, or the address of a file of the house, which is read when needed."""
     source = part.source
-    if source.type == "url" and is_address(source.value):
+    if source.type == "url" and attachment_address.ids(source.value):
         return LINKS[part.type](url=source.value, media_type=source.mime_type)
     if source.type != "data":
         raise invalid(

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from agents.attachments import address
+from agents.attachment_address import address
 from db import files, runs
 from db.errors import AppError, invalid, unauthenticated
 from db.ids import uuid7

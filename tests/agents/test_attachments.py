@@ -14,7 +14,8 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from agents.attachments import LARGEST, address
+from agents.attachment_address import address
+from agents.attachments import LARGEST
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Turn
