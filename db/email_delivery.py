@@ -33,12 +33,6 @@ async def begin(connection: Connection, email_id: UUID) -> asyncpg.Record | None
 
 
 @traced
-async def account(connection: Connection) -> asyncpg.Record | None:
-    """The project's own account with the provider, sealed as it is."""
-    return await connection.fetchrow("SELECT * FROM email_accounts WHERE project_id = (SELECT readable_project())")
-
-
-@traced
 async def subscribed(connection: Connection, contact_id: UUID) -> bool:
     found = await connection.fetchval(
         "SELECT subscribed FROM contacts WHERE id = $1 AND project_id = (SELECT readable_project())", contact_id
@@ -116,7 +110,8 @@ async def settle(
 async def start_again(connection: Connection, email_id: UUID) -> bool:
     """Send a mail that was kept, failed or is unconfirmed after all, because a person says so. False: it is none."""
     again = await connection.fetchval(
-        "UPDATE emails SET status = 'queued', attempts = 0, route = NULL, error = NULL, updated_at = now()"
+        "UPDATE emails SET status = 'queued', attempts_before = attempts, route = NULL, error = NULL,"
+        " updated_at = now()"
         " WHERE id = $1 AND project_id = (SELECT writable_project())"
         " AND status IN ('kept', 'failed', 'unconfirmed') RETURNING true",
         email_id,

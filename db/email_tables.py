@@ -42,6 +42,7 @@ class Email(SQLModel, table=True):
     ``route``: by what, as which account, it was handed over at ``handed_over_at`` without being refused since. A mail
     that may be on its way by one route is never sent by another. ``contact_id``: whom it is to, when it is mail that
     one may unsubscribe from. ``withheld``: addresses among the recipients that it does not go to.
+    ``attempts_before``: of these, those before a person had it sent again.
     """
 
     __tablename__ = "emails"
@@ -75,6 +76,7 @@ class Email(SQLModel, table=True):
     tags: dict[str, Any] = Field(sa_column=json())
     scheduled_at: datetime | None = Field(default=None, sa_column=moment())
     attempts: int = Field(sa_column=count())
+    attempts_before: int = Field(sa_column=count())
     handed_over_at: datetime | None = Field(default=None, sa_column=moment())
     route: str | None = Field(default=None, sa_column=Column(Text))
     provider_id: str | None = Field(default=None, sa_column=Column(Text))
@@ -170,8 +172,7 @@ class EmailTemplate(SQLModel, table=True):
 class EmailAccount(SQLModel, table=True):
     """A project's own account with the mail provider; without one its mail goes by the house's.
 
-    ``domains``: those it may send from, as the provider told when the key was entered. Key and webhook secret are
-    sealed. ``account``: tells one key from the next, and nothing of either.
+    ``domains``: those it may send from, as the provider told when the key was entered.
     """
 
     __tablename__ = "email_accounts"
@@ -180,11 +181,29 @@ class EmailAccount(SQLModel, table=True):
     project_id: UUID
     sender: str = Field(sa_column=words())
     domains: list[str] = Field(sa_column=texts())
-    account: str = Field(sa_column=words())
-    api_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    webhook_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     created_at: datetime = Field(sa_column=now())
     updated_at: datetime = Field(sa_column=now())
+
+
+class EmailSecret(SQLModel, table=True):
+    """What that account's key is, and with what its webhooks are signed; sealed. ``hint``: the last characters."""
+
+    __tablename__ = "email_secrets"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint("project_id", "kind"),
+        of_project(),
+        one_of("kind", "api_key", "webhook_secret"),
+        CheckConstraint("length(hint) <= 4", name="hint_short"),
+    )
+
+    project_id: UUID
+    id: UUID
+    kind: str = Field(sa_column=words())
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    hint: str = Field(sa_column=words(""))
+    created_by: UUID
+    created_at: datetime = Field(sa_column=now())
 
 
 class ReceivedWebhook(SQLModel, table=True):

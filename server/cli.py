@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--ops-role", default="innkeeper_ops", help="default: %(default)s")
     doctor = add("doctor", "check settings, database, roles, row-level security and model; exit code 1 on a fault")
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    doctor.add_argument("--fix", action="store_true", help="give the bucket of files the CORS and lifecycle it lacks")
     _add_data(doctor)
     settings = add("settings", "list every setting")
     settings.add_argument("--markdown", action="store_true", help="print docs/settings.md")

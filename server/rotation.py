@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
+from db.email_accounts import SEALED as EMAIL_SECRETS
 from db.errors import AppError
 from db.provider_keys import SEALED as PROVIDER_KEYS
 from db.registry_sync import SECRET as SOURCE_SECRETS
@@ -42,7 +43,11 @@ class SealedColumn(NamedTuple):
         return self.place.partition(".")[2]
 
 
-SEALED_COLUMNS: Final = (SealedColumn(PROVIDER_KEYS, "provider"), SealedColumn(SOURCE_SECRETS, "id::text"))
+SEALED_COLUMNS: Final = (
+    SealedColumn(PROVIDER_KEYS, "provider"),
+    SealedColumn(SOURCE_SECRETS, "id::text"),
+    SealedColumn(EMAIL_SECRETS, "kind"),
+)
 """All of them: a test asks that no column of bytes is forgotten, and that ``sealed_under()`` counts each."""
 
 

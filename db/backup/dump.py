@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -123,13 +124,18 @@ def add_secret(writer: Writer, name: str, path: Path) -> None:
 
 
 def add_files(writer: Writer, folder: Path) -> None:
-    """Add every regular file below the folder; links are not followed, and what vanishes meanwhile is left out."""
+    """Add every regular file below the folder, once if it has several names. Links are not followed; what vanishes
+    meanwhile is left out, and so is what is hidden: that is still being written."""
+    added: set[int] = set()
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if path.is_file() and not path.is_symlink():
-                try:
+            try:
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode) and not name.startswith(".") and found.st_ino not in added:
                     writer.add(FILES + path.relative_to(folder).as_posix(), path)
-                except FileNotFoundError:
-                    continue
+                    if found.st_nlink > 1:
+                        added.add(found.st_ino)
+            except FileNotFoundError:
+                continue

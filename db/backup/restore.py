@@ -84,7 +84,7 @@ def check_targets(manifest: Manifest, secrets: Mapping[str, Path], files_dir: Pa
         )
     if force:
         return
-    if files_dir is not None and files_dir.is_dir() and any(files_dir.iterdir()):
+    if files_dir is not None and files_dir.is_dir() and any(path.is_file() for path in files_dir.rglob("*")):
         raise conflict("files_exist", f"The folder {files_dir} is not empty.", FORCE_HINT)
 
 

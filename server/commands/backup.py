@@ -14,6 +14,7 @@ from server.data_directory import DataDirectory, data_directory
 from server.keyring import write_once
 from server.owner import owned_database
 from server.settings import Settings
+from server.stores import files_directory
 from server.terminal import progress
 
 ROOT_SECRET = "root_secret"  # noqa: S105  (a name)
@@ -38,6 +39,7 @@ async def _backup(arguments: Namespace) -> int:
     settings = read_settings(environment="development")
     say = progress()
     data = own_directory(settings, arguments.data)
+    files = files_directory(settings, data.files if data is not None else None)
     async with owned_database(settings, arguments.data, say) as urls:
         with (
             nullcontext() if data is None else data.lock_roots(),
@@ -47,7 +49,7 @@ async def _backup(arguments: Namespace) -> int:
                 urls.owner or urls.app,
                 arguments.file.absolute(),
                 secret_files=_secrets(settings, data, Path(scratch)),
-                files_dir=data.files if data is not None and data.files.is_dir() else None,
+                files_dir=files if files is not None and files.is_dir() else None,
                 progress=say,
             )
     return 0

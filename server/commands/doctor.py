@@ -23,6 +23,7 @@ from server.roots import known_keyring
 from server.schema import SchemaState, revisions, schema_state
 from server.settings import Settings, SettingsError, load
 from server.settings.replaced import REPLACED
+from server.store_findings import store_findings
 from server.stored_secrets import secret_findings
 from server.terminal import note, put
 
@@ -63,6 +64,10 @@ async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
     async for finding in _database(settings, arguments.data):
         yield finding
     directory = data_directory(arguments.data or settings.house.data, os.environ).root
+    default = data_directory(arguments.data or settings.house.data, os.environ).files
+    own = default if settings.database.url is None or arguments.data is not None else None
+    async for finding in store_findings(settings, own, fix=arguments.fix):
+        yield finding
     choice = await choose_model(settings.models, detect=settings.database.url is None, data=directory, progress=note)
     yield Finding("model", "ok" if choice.default else "note", choice.said)
 

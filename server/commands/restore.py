@@ -15,6 +15,7 @@ from server.databases import APP_ROLE, OPS_ROLE, bring_up_to_date, embedded, mak
 from server.refusal import Refusal
 from server.roles import role_of
 from server.settings import Settings
+from server.stores import files_directory
 from server.terminal import Progress, progress
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def _restore(arguments: Namespace) -> int:
             archive,
             owner,
             secret_targets=_targets(manifest, folder),
-            files_dir=data.files if data is not None else None,
+            files_dir=files_directory(settings, data.files if data is not None else None),
             progress=say,
             force=arguments.force,
             roles=roles,

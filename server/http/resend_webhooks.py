@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from db import email_webhooks
+from db.email_accounts import SEALED
 from db.email_webhooks import HOUSE, Told
 from db.errors import invalid
 from server.http.signed_webhook import verified
@@ -47,7 +48,18 @@ def routes(database: Database, post: Post) -> list[BaseRoute]:
         message_id = verified(await request.body(), request.headers, post.webhook_secret)
         return await _take(database, request, "resend", message_id, None)
 
-    return [Route(PATH, of_house, methods=["POST"])]
+    async def of_project(request: Request) -> Response:
+        project_id: UUID = request.path_params["project_id"]
+        async with database.ops() as connection:
+            sealed = await email_webhooks.webhook_secret(connection, project_id)
+        secret = post.vault.open(project_id, SEALED, sealed, "webhook_secret") if sealed is not None else None
+        message_id = verified(await request.body(), request.headers, secret)
+        return await _take(database, request, f"resend/{project_id}", message_id, project_id)
+
+    return [
+        Route(PATH, of_house, methods=["POST"]),
+        Route(f"{PATH}/{{project_id:uuid}}", of_project, methods=["POST"]),
+    ]
 
 
 async def _take(

@@ -4,7 +4,7 @@
     registry/{project}/{first 2 digits of the sum}/{sum}           what the house itself put there
     incoming/{the same again}                                      what upload tickets brought
     parts/{upload}/{number}                                        what tickets of parts brought
-    drafts/                                                        what is being written
+    .drafts/                                                       what is being written; backups leave it out
 
 Beside an object stands ``{file}.sha256`` as ``sha256sum`` writes it: known without reading the object, and no loss
 when it is missing. Ids begin with the time, so the directories in between keep each one short, and in order. A draft
@@ -71,7 +71,7 @@ class LocalDisk:
         self.root = root
 
     def make(self) -> None:
-        for name in ("drafts", "parts", "incoming"):
+        for name in (".drafts", "parts", "incoming"):
             (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, key: str, *, incoming: bool = False) -> Path:
@@ -83,7 +83,7 @@ class LocalDisk:
         return (self.root / "incoming" if incoming else self.root) / kind / project / file[: DIGITS[kind]] / file
 
     def draft(self) -> Draft:
-        return Draft(self.root / "drafts")
+        return Draft(self.root / ".drafts")
 
     def has_come(self, key: str) -> bool:
         """Whether an upload ticket of the key was used, or is sealed."""
@@ -203,9 +203,9 @@ class LocalDisk:
                     yield StoredObject(prefix + name, stat.st_size, _moment(stat))
 
     def sweep(self, before: datetime) -> int:
-        """Remove what lies in ``incoming``, ``parts`` and ``drafts`` since ``before``, and directories left empty."""
+        """Remove what lies in ``incoming``, ``parts`` and ``.drafts`` since ``before``, and directories left empty."""
         removed, limit = 0, before.timestamp()
-        for top in ("incoming", "parts", "drafts", *DIGITS):
+        for top in ("incoming", "parts", ".drafts", *DIGITS):
             for folder, _folders, names in os.walk(self.root / top, topdown=False):
                 if top not in DIGITS:
                     removed += sum(_remove_older(Path(folder, name), limit) for name in names)

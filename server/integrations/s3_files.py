@@ -53,23 +53,9 @@ class S3Files:
             raise RuntimeError("called with a bucket")
         self.bucket = settings.bucket
         self.credentials = credentials
-        endpoint = settings.endpoint_url
-        by_path = settings.path_style if settings.path_style is not None else endpoint is not None
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if by_path else "virtual"},
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            # Checksums that nobody asked for are not known to every store.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        self.client: Any = credentials.client("s3", endpoint_url=endpoint, config=config)
-        self._signer: Any = (
-            credentials.client("s3", endpoint_url=public_url, config=config) if public_url else self.client
-        )
-        self._objects = _objects(self.bucket, endpoint, by_path, credentials)
+        self.client = bucket_client(settings, credentials)
+        self._signer = bucket_client(settings, credentials, public_url) if public_url else self.client
+        self._objects = _objects(settings, credentials)
         self._base = self._sign("get_object", 60, Key="x").partition("/x?")[0] + "/"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
         self._http = httpx2.AsyncClient(trust_env=False, timeout=60)
@@ -266,9 +252,32 @@ class S3Files:
         return aborted
 
 
-def _objects(bucket: str, endpoint: str | None, by_path: bool, credentials: S3Credentials) -> S3Store:
+def bucket_client(settings: AwsSettings, credentials: S3Credentials, endpoint_url: str | None = None) -> Any:
+    """``boto3``'s way to the store, at another endpoint than the settings' if one is given."""
+    config = Config(
+        signature_version="s3v4",
+        s3={
+            "addressing_style": "path" if _by_path(settings) else "virtual",
+            "us_east_1_regional_endpoint": "regional",
+        },
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        # Checksums that nobody asked for are not known to every store.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return credentials.client("s3", endpoint_url=endpoint_url or settings.endpoint_url, config=config)
+
+
+def _by_path(settings: AwsSettings) -> bool:
+    return settings.path_style if settings.path_style is not None else settings.endpoint_url is not None
+
+
+def _objects(settings: AwsSettings, credentials: S3Credentials) -> S3Store:
     """``obstore``'s way to the bucket, which wants the bucket in the endpoint when it does not stand in the path."""
     options: dict[str, Any] = {}
+    bucket, endpoint, by_path = settings.bucket or "", settings.endpoint_url, _by_path(settings)
     if endpoint is not None:
         scheme, _, host = endpoint.partition("://")
         options["endpoint"] = endpoint if by_path else f"{scheme}://{bucket}.{host}"

@@ -66,11 +66,12 @@ async def attempt(
     except UnconfirmedError as error:
         return Verdict("unconfirmed", str(error))
     except DeferredError as error:
-        return _deferred(error, number, perhaps=before or (error.perhaps and left))
+        return put_off(error, number, perhaps=before or (error.perhaps and left))
     return Verdict("sent", provider_id=carried.provider_id, refused=carried.refused)
 
 
-def _deferred(error: DeferredError, number: int, *, perhaps: bool) -> Verdict:
+def put_off(error: DeferredError, number: int, *, perhaps: bool) -> Verdict:
+    """The verdict on attempt ``number``, which may have sent the mail or not. The last one ends it."""
     if number > len(WAITS):
         words = f"given up after {number} attempts: {error}"
         return Verdict("unconfirmed" if perhaps else "failed", words, not_on_its_way=not perhaps)

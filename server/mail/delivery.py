@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from db import email_delivery, emails
+from db import email_accounts, email_delivery, emails
+from db.errors import AppError
 from server.jobs.job import JobCall
-from server.mail.attempt import OvertakenError, Verdict, attempt, kept_back
-from server.mail.carrier import Carrier
+from server.mail.attempt import OvertakenError, Verdict, attempt, kept_back, put_off
+from server.mail.carrier import Carrier, DeferredError
 from server.mail.composing import compose, read_attachments
 from server.mail.message import Message
 from tools.mailboxes import Mailbox
@@ -32,20 +33,37 @@ async def deliver_email(job: JobCall) -> None:
         if row is None:
             await job.finish(connection)
             return
+        key = await email_accounts.sealed_key(connection)
         withheld = await _withheld(connection, row)
         verdict = await _unwanted(connection, row)
-    carrier = job.services.post.house
-    verdict = verdict or kept_back(carrier, row["route"], row["handed_over_at"])
-    if verdict is None and carrier is not None:
-        delivery = _Delivery(job, row, carrier, withheld)
-        try:
-            verdict = await attempt(
-                carrier, delivery.message, delivery.leaving, number=row["attempts"], before=row["route"] is not None
-            )
-        except OvertakenError:
-            return
+    verdict = verdict or await _attempt(job, row, key, withheld)
     if verdict is not None:
         await _settle(job, row, verdict)
+
+
+async def _attempt(
+    job: JobCall, row: asyncpg.Record, sealed_key: bytes | None, withheld: frozenset[str]
+) -> Verdict | None:
+    """``None``: another attempt has begun, which will say."""
+    try:
+        carrier = job.services.post.carrier_of(row["project_id"], sealed_key)
+    except AppError as error:
+        closed = DeferredError(f"the project's account cannot be used: {error.message}")
+        return put_off(closed, _number(row), perhaps=row["route"] is not None)
+    verdict = kept_back(carrier, row["route"], row["handed_over_at"])
+    if verdict is not None or carrier is None:
+        return verdict
+    delivery = _Delivery(job, row, carrier, withheld)
+    try:
+        return await attempt(
+            carrier, delivery.message, delivery.leaving, number=_number(row), before=row["route"] is not None
+        )
+    except OvertakenError:
+        return None
+
+
+def _number(row: asyncpg.Record) -> int:
+    return int(row["attempts"] - row["attempts_before"])
 
 
 class _Delivery:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from db.errors import AppError
+from server.vault import Vault
 from tools.mailboxes import LONGEST_NAME, one_line
 
 if TYPE_CHECKING:
@@ -22,8 +19,8 @@ if TYPE_CHECKING:
     from server.keyring import Keyring
 
 FOLDER: Final = Path(__file__).parent / "designs"
-LABEL: Final = "house-mail"
-NONCE_BYTES: Final = 12
+NO_PROJECT: Final = UUID(int=0)
+SECRET_COLUMN: Final = "house_mails.secret"  # noqa: S105  a name
 SUBJECTS: Final = {
     "welcome": "Welcome to Innkeeper",
     "first_message": "Your agent got its first message",
@@ -43,23 +40,13 @@ class Rendered:
 
 
 def sealed(keyring: Keyring, link: str) -> bytes:
-    """An address that opens something, as it may be written down until its mail has left (AES-256-GCM)."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(keyring.derive(LABEL)).encrypt(nonce, link.encode(), None)
+    """An address that opens something, as it may be written down until its mail has left."""
+    return Vault(keyring).seal(NO_PROJECT, SECRET_COLUMN, link)
 
 
 def opened(keyring: Keyring, secret: bytes) -> str:
-    """Raises ``AppError`` when the root secret has changed since."""
-    try:
-        nonce, rest = secret[:NONCE_BYTES], secret[NONCE_BYTES:]
-        return AESGCM(keyring.derive(LABEL)).decrypt(nonce, rest, None).decode()
-    except InvalidTag:
-        raise AppError(
-            "mail_unreadable",
-            500,
-            "What this mail opens was sealed under another root secret.",
-            "Ask for a new link; nothing else is lost.",
-        ) from None
+    """Raises ``AppError`` when it was sealed under a root secret that is gone."""
+    return Vault(keyring).open(NO_PROJECT, SECRET_COLUMN, secret)
 
 
 def render(

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
+from db import email_accounts
 from server.mail.carrier import Carrier
 from server.mail.unsubscribe import UnsubscribeLinks
+from server.vault import Vault
 from tools.mailboxes import Mailbox
 from tools.ports import MailRules
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from server.integrations.resend_platform import PlatformResend
+    from server.integrations.resend_project import ProjectResend
     from server.keyring import Keyring
     from server.settings.mail import MailSettings
 
@@ -30,6 +34,7 @@ class Post:
     def __init__(self, settings: MailSettings, keyring: Keyring, public_url: str) -> None:
         self._settings = settings
         self.keyring = keyring
+        self.vault = Vault(keyring)
         self.public_url = public_url
         self.sender = Mailbox.written(settings.sender or NOBODY)
         self.links = UnsubscribeLinks(keyring, public_url)
@@ -48,6 +53,18 @@ class Post:
     def house(self) -> Carrier | None:
         """What carries the house's mail, and that of projects without an account of their own."""
         return self.platform or self._smtp
+
+    def carrier_of(self, project_id: UUID, sealed_key: bytes | None) -> Carrier | None:
+        """What carries the mail of a project that has this key, or none. Raises ``AppError`` for one that nobody can
+        open any more."""
+        if sealed_key is None:
+            return self.house
+        return self.account(self.vault.open(project_id, email_accounts.SEALED, sealed_key, "api_key"))
+
+    def account(self, api_key: str) -> ProjectResend:
+        from server.integrations.resend_project import BASE_URL, ProjectResend
+
+        return ProjectResend(api_key, self._client, self._settings.resend.api_url or BASE_URL)
 
     @cached_property
     def platform(self) -> PlatformResend | None:

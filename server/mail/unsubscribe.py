@@ -1,6 +1,7 @@
 """Links that end mail for an audience. Whoever has one needs no account; it says for whom, and nobody can make one up.
 
-A link lasts as long as the root secret: mail is read years later. It identifies a contact by ids alone (RFC 8058, 7).
+A link lasts as long as the root secret does, or is accepted after it: mail is read years later. It identifies a contact
+by ids alone (RFC 8058, 7).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class UnsubscribeLinks:
     """Makes links under a public address, and reads the tokens in them."""
 
     def __init__(self, keyring: Keyring, public_url: str) -> None:
-        self._key = keyring.derive(LABEL)
+        self._keyring = keyring
         self._base = f"{public_url.rstrip('/')}{PATH}"
 
     def of_contact(self, project_id: UUID, contact_id: UUID, email_id: UUID) -> str:
@@ -50,14 +51,17 @@ class UnsubscribeLinks:
         except (binascii.Error, ValueError):
             return None
         said, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(said)):
+        keys = self._keyring.signing_keys(LABEL)
+        if not any(hmac.compare_digest(mac, _mac(key, said)) for _id, key in keys):
             return None
         ids = [UUID(bytes=said[at : at + 16]) for at in range(1, len(said), 16)]
         return Reader(ids[2], ids[0], ids[1]) if said[:1] == _CONTACT else Reader(ids[0])
 
     def _link(self, said: bytes) -> str:
-        token = urlsafe_b64encode(said + self._mac(said)).decode().rstrip("=")
+        _id, key = self._keyring.signing_keys(LABEL)[0]
+        token = urlsafe_b64encode(said + _mac(key, said)).decode().rstrip("=")
         return f"{self._base}/{token}"
 
-    def _mac(self, said: bytes) -> bytes:
-        return hmac.digest(self._key, said, "sha256")[:_MAC_BYTES]
+
+def _mac(key: bytes, said: bytes) -> bytes:
+    return hmac.digest(key, said, "sha256")[:_MAC_BYTES]

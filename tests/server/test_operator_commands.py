@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -15,6 +18,7 @@ from server.data_directory import DataDirectory
 from tests.conftest import DatabaseUrls, eventually
 from tests.server.command import Running, run, up
 from tests.server.test_serve import environ_of
+from tests.storage.desk import Desk
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,36 @@ async def test_keys_and_jobs_are_seen_to_beside_a_running_server_which_works_job
         assert {line.split()[0] for line in healthy.out.splitlines()} <= {"ok", "note"}
 
 
+@contextlib.asynccontextmanager
+async def desk_of(running: Running) -> AsyncIterator[Desk]:
+    """A client of the first project."""
+    ready = running.ready
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
+        yield Desk(client, ready["url"], ready["api_key"], UUID(ready["project_id"]))
+
+
+@pytest.mark.promise("STO-02")
+async def test_the_signed_addresses_of_files_stay_out_of_logs_and_metrics(data: Path, tmp_path: Path) -> None:
+    token = "a metrics token of tests"
+    environ = {"INNKEEPER_METRICS_TOKEN": token, "INNKEEPER_LOG_LEVEL": "debug", "INNKEEPER_LOG_FORMAT": "json"}
+    async with up(data, cwd=tmp_path, environ=environ) as running, desk_of(running) as desk:
+        made = await desk.sent("logged.txt", b"May.", content_type="text/plain")
+        await desk.call("confirm_upload", file_id=made["id"])
+        got = (await desk.call("get_file", file_id=made["id"]))["ticket"]["url"]
+        assert (await desk.client.get(got)).content == b"May."
+        for wrong in (got.replace("signature=", "signature=0"), f"{got}&x=y", made["ticket"]["url"]):
+            refused = await desk.client.get(wrong)
+            assert refused.status_code == 403
+            assert "signature=" not in refused.text
+        metrics = await desk.client.get(f"{desk.url}/metrics", headers={"authorization": f"Bearer {token}"})
+        assert 'route="/files/{key}"' in metrics.text
+        assert made["id"] not in metrics.text
+        stopped = await running.end()
+    for secret in (got.rpartition("=")[2], made["ticket"]["url"].rpartition("=")[2], "expires=", "signature="):
+        assert secret not in stopped.err + stopped.out
+    assert f"/files/files/{desk.project_id}/{made['id']}" in stopped.err
+
+
 async def _a_job_is_done(urls: Urls | None) -> None:
     assert urls is not None
     ops = await asyncpg.connect(urls.ops)
@@ -74,11 +108,13 @@ async def _status(running: Running, key: str) -> int:
 
 
 @pytest.mark.promise("HOME-07")
-async def test_a_backup_holds_database_secrets_and_keys_and_restores_into_an_empty_directory(
+async def test_a_backup_holds_database_secrets_keys_and_files_and_restores_into_an_empty_directory(
     data: Path, tmp_path: Path
 ) -> None:
-    async with up(data, cwd=tmp_path) as running:
+    async with up(data, cwd=tmp_path) as running, desk_of(running) as desk:
         await running.call("create_project", {"name": "Kept in the backup"})
+        file_id = await desk.file("kept.txt", b"kept", content_type="text/plain")
+        pending = await desk.sent("pending.txt", b"soon", content_type="text/plain")
         archive = tmp_path / "inn.backup"
         written = await run("backup", archive, "--data", data, cwd=tmp_path)
         assert written.code == 0, written.err
@@ -92,6 +128,9 @@ async def test_a_backup_holds_database_secrets_and_keys_and_restores_into_an_emp
         answer = await running.call("list_projects", key=(data / "api_key").read_text().strip())
         names = [project["name"] for project in answer["result"]["structuredContent"]["projects"]]
         assert "Kept in the backup" in names
+        async with desk_of(running) as desk:
+            assert (await desk.use((await desk.call("get_file", file_id=file_id))["ticket"])).content == b"kept"
+            assert (await desk.call("confirm_upload", file_id=pending["id"]))["status"] == "ready"
     again = await run("restore", archive, "--data", restored, cwd=tmp_path)
     assert again.code == 2
     assert "Traceback" not in again.err

@@ -31,9 +31,11 @@ OLD, NEW, LOST = (f"the {which} root 0123456789abcdefghij" for which in ("older"
 OLD_RING, NEW_RING = Keyring(OLD.encode()), Keyring(NEW.encode(), OLD.encode())
 
 
-NO_SECRETS = {"idempotency.answer", "oauth_refresh_tokens.salt", "run_events.event"}
+NO_SECRETS = {"idempotency.answer", "oauth_refresh_tokens.salt", "run_events.event", "run_steps.value"}
 """Columns of bytes that hold what their readers may see, or that is worth nothing alone. Whatever is neither that nor a
 hash is sealed."""
+SHORT_LIVED = {"house_mails.secret"}
+"""Sealed too, and gone before a root is: what a mail opens, until it has left or expired."""
 
 
 def silent(_line: str) -> None:
@@ -228,9 +230,9 @@ async def test_every_column_of_bytes_is_known_to_be_sealed_or_no_secret(owner: O
     )
     sealed = {column.place for column in SEALED_COLUMNS}
     places = {row["place"] for row in rows if not row["place"].endswith(("hash", "digest", "sha256"))}
-    assert places - NO_SECRETS == sealed
+    assert places - NO_SECRETS == sealed | SHORT_LIVED
     counted = await owner.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'sealed_under'")
-    assert all(f"'{place}'" in counted for place in sealed)
+    assert all(f"'{place}'" in counted for place in sealed | SHORT_LIVED)
 
 
 def test_roots_in_files_are_followed_and_never_lost(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ async def test_pages_of_any_origin_may_use_a_ticket_and_read_why_it_was_refused(
         "incoming/files/01a21429-cc72-763d-9c7b-ec4a809cfd07/01a21429-cc79-7b6b-9d95-2045cc2894f3",
         "files/01a21429-cc72-763d-9c7b-ec4a809cfd07/01a21429-cc79-7b6b-9d95-2045cc2894f3.sha256",
         "files//etc/passwd",
-        "drafts/x",
+        ".drafts/x",
         "files/" + "a" * 36 + "/" + "." * 36,
         "",
     ],
@@ -211,7 +211,7 @@ async def test_an_upload_that_breaks_off_or_differs_leaves_nothing(place: Place,
     assert tree(house) == before
     assert await place.store.accept(key) is None
     assert (await place.use(ticket, DATA)).status_code == 201
-    assert tree(house / "files" / "drafts") == []
+    assert tree(house / "files" / ".drafts") == []
 
 
 async def test_a_stream_without_a_length_is_taken_if_it_has_the_announced_one(place: Place) -> None:

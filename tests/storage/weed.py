@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import socket
 import subprocess
@@ -23,6 +25,28 @@ KEY_ID = "innkeeper"
 SECRET = "a secret that only tests have"
 REGION = "us-east-1"
 SECONDS = 30
+ROLE = "arn:aws:iam::000000000000:role/innkeeper"
+ANYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["*"], "Resource": ["*"]}]}
+ANYBODY = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
+IAM = {
+    "sts": {
+        "tokenDuration": "1h",
+        "maxSessionLength": "12h",
+        "issuer": "sts",
+        "signingKey": base64.b64encode(os.urandom(32)).decode(),
+    },
+    "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+    "policies": [{"name": "anything", "document": ANYTHING}],
+    "roles": [
+        {
+            "roleName": "innkeeper",
+            "roleArn": ROLE,
+            "trustPolicy": {"Version": "2012-10-17", "Statement": [ANYBODY]},
+            "attachedPolicies": ["anything"],
+        }
+    ],
+}
+"""A role of which its STS gives anybody temporary credentials."""
 PORTS = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc")]
 
 
@@ -50,10 +74,10 @@ class Weed:
             "AWS_S3_BUCKET": bucket,
         }
 
-    @property
-    def client(self) -> Any:
+    def client_of(self, service: str) -> Any:
+        """An administrator's client of ``boto3``."""
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             region_name=REGION,
             aws_access_key_id=KEY_ID,
@@ -61,11 +85,11 @@ class Weed:
         )
 
     def delete(self, bucket: str, key: str) -> None:
-        self.client.delete_object(Bucket=bucket, Key=key)
+        self.client_of("s3").delete_object(Bucket=bucket, Key=key)
 
     def make_bucket(self, name: str) -> None:
         """Make a bucket as soon as the server can."""
-        client = self.client
+        client = self.client_of("s3")
         end = time.monotonic() + SECONDS
         while True:
             try:
@@ -81,11 +105,13 @@ class Weed:
 def weed() -> Iterator[Weed]:
     """The server, until the end. It is ready when it makes a bucket."""
     with tempfile.TemporaryDirectory(prefix="weed-") as data, Path(data, "log").open("wb") as log:
+        Path(data, "iam.json").write_text(json.dumps(IAM))
         ports = dict(zip(PORTS, _free_ports(), strict=True))
         server = subprocess.Popen(
             [
                 _program(),
                 *("mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"),
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.iam.config={data}/iam.json"),
                 *(f"-{name}={port}" for name, port in ports.items()),
             ],
             env={"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": data, "PATH": os.defpath},
