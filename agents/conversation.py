@@ -80,7 +80,7 @@ class Conversation:
     async def hold(self) -> list[str]:
         """Let the agent answer. Returns the ids of calls that the client is to make; raises what went wrong."""
         plan = self._plan
-        spec = self._spec()
+        spec = await self._spec()
         self._model = spec.model
         deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator)
         theirs = await self._client_tools()
@@ -141,18 +141,17 @@ class Conversation:
             }
         ]
 
-    def _spec(self) -> ModelSpec:
+    async def _spec(self) -> ModelSpec:
         if self._plan.agent == DEMO:
             return ModelSpec(demo.MODEL_ID)
         settings = self._plan.settings
-        return self._factory.effective(
-            ModelSpec(
-                settings.model or "",
-                base_url=settings.base_url,
-                parameters=settings.model_parameters,
-                project_id=self._plan.project_id,
-            )
+        named = ModelSpec(
+            settings.model or "",
+            base_url=settings.base_url,
+            parameters=settings.model_parameters,
+            project_id=self._plan.project_id,
         )
+        return await self._factory.prepared(named, self._plan.grant)
 
     def _instructions(self) -> str:
         settings, asked = self._plan.settings, self._plan.asked

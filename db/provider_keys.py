@@ -10,7 +10,8 @@ from db.spans import traced
 if TYPE_CHECKING:
     import asyncpg
 
-    from db.database import Connection
+    from db.database import Connection, Database
+    from db.principal import Principal
 
 PROVIDERS: Final = ("openai", "anthropic", "google", "groq", "mistral", "compatible")
 """``compatible``: the OpenAI-compatible endpoint at the ``base_url`` that the key was entered for."""
@@ -29,11 +30,10 @@ async def latest(connection: Connection, project_id: UUID) -> list[asyncpg.Recor
 
 
 @traced
-async def sealed(connection: Connection, project_id: UUID, provider: str) -> asyncpg.Record | None:
-    """``base_url`` and ``sealed`` of one."""
-    return await connection.fetchrow(
-        "SELECT base_url, sealed FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
-    )
+async def read(database: Database, principal: Principal, project_id: UUID, provider: str) -> asyncpg.Record | None:
+    """``base_url`` and ``sealed`` of one, in one round trip, outside any transaction."""
+    rows = await database.read("read_provider_key", principal, project_id, provider)
+    return rows[0] if rows else None
 
 
 @traced

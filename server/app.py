@@ -40,9 +40,10 @@ from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
 from server.oauth.known_clients import KnownClients
-from server.site import approvals, apps, authorize, device, sign_in
+from server.site import approvals, apps, authorize, device, provider_keys, sign_in
 from server.site.pages import Site
 from server.site.rendering import style_route
+from server.vault import Vault
 from tools.ports import NOTHING_OUTSIDE
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def create_app(services: Services) -> Starlette:
         *authorize.routes(site, clients),
         *device.routes(site),
         *apps.routes(site),
+        *provider_keys.routes(site, Vault(services.keyring), services.provider_checks),
         *metadata.routes(site.address, documents=clients.documents),
         *endpoints.routes(services.database, site.address),
         *registration.routes(services.database),

@@ -16,14 +16,17 @@ from server.http.address import PublicAddress
 from server.http.storage_events import BucketEvents
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
+from server.integrations.provider_check import ProviderChecks
 from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.rules import rules_of
 from server.mail.post import Post
 from server.model_choice import ModelChoice
+from server.project_keys import ProjectKeys
 from server.roots import process_name
 from server.settings.loading import Settings
 from server.stores import bucket_events, close_store, open_store, storage_rules
+from server.vault import Vault
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
 from tools.ports import PagesAt
@@ -42,6 +45,7 @@ class Services:
     engine: RunEngine
     models: ModelFactory
     keyring: Keyring
+    provider_checks: ProviderChecks
     store: Store
     post: Post
     bucket_events: BucketEvents | None = None
@@ -76,6 +80,7 @@ async def build(
         max_size=settings.database.pool_max,
         name=process_name(keyring),
     )
+    vault = Vault(keyring)
     outside = Outgoing(Addresses(settings.outgoing.private))
     models = ModelFactory(
         default=choice.default,
@@ -83,6 +88,7 @@ async def build(
         endpoints=choice.endpoints,
         local=choice.local,
         tenants=outside,
+        keys=ProjectKeys(database, vault),
     )
     engine = RunEngine(database, models)
     limits = Limits(database, rules_of(settings))
@@ -113,6 +119,7 @@ async def build(
             engine=engine,
             models=models,
             keyring=keyring,
+            provider_checks=ProviderChecks(outside),
             store=store,
             bucket_events=bucket_events(settings),
             files_url=settings.files.url,

@@ -93,6 +93,9 @@ class ToolSpec:
     makes the answer that goes out, from the call, the one that was saved, ``replayed`` and the same parameters, each
     time it goes out: what must not be saved, such as a signed address, is only ever in the former.
 
+    ``opens``: the field of the answer that holds the address of a page for the person: a client that can is asked to
+    lead them there.
+
     ``link``: the template of the resource a call is about, made of its parameters.
     """
 
@@ -117,6 +120,7 @@ class ToolSpec:
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None
     before: Callable[..., Awaitable[Any]] | None = None
     after: Callable[..., Awaitable[Any]] | None = None
+    opens: str = ""
     link: str = ""
 
     @property
@@ -250,6 +254,7 @@ def tool(
     asks_when: Callable[[Mapping[str, Any]], bool] | None = None,
     before: Callable[..., Awaitable[Any]] | None = None,
     after: Callable[..., Awaitable[Any]] | None = None,
+    opens: str = "",
     link: str = "",
 ) -> Callable[[Callable[..., Awaitable[Any]]], ToolSpec]:
     """Make a tool of an async function whose first parameter is ``call: Caller``. All four hints are mandatory.
@@ -293,6 +298,7 @@ def tool(
             asks_when=asks_when,
             before=before,
             after=after,
+            opens=opens,
             link=link,
         )
 

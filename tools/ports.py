@@ -36,6 +36,10 @@ class Pages(Protocol):
         """The address of the page that shows what waits for a person. It identifies and opens nothing by itself."""
         ...
 
+    def provider_keys(self, project_id: UUID, provider: str = "") -> str:
+        """The address of the page on which a project's keys for model providers are entered."""
+        ...
+
     def base(self) -> str:
         """The address of the house, without a slash at its end; empty when it is not known."""
         ...
@@ -49,6 +53,10 @@ class PagesAt:
 
     def approval(self, approval_id: UUID) -> str:
         return f"{self.base()}/approvals/{approval_id}"
+
+    def provider_keys(self, project_id: UUID, provider: str = "") -> str:
+        page = f"{self.base()}/projects/{project_id}/provider-keys"
+        return f"{page}?provider={provider}" if provider else page
 
     def base(self) -> str:
         return self.base_url.rstrip("/")

@@ -24,6 +24,8 @@ from tools.approval import Answer, Asked
 AUDIENCE: Final = "innkeeper"
 KEY_LABEL: Final = "mcp-request-state"
 QUESTION: Final = "approval"
+LED: Final = "page"
+"""The state of a call that led a person to a page: there is nothing to remember of it."""
 ANSWERS: Final = {"accept": True, "decline": False, "cancel": None}
 
 Context = ServerRequestContext[Any, Inbound]
@@ -61,19 +63,25 @@ def _answer(params: Mapping[str, Any]) -> Answer | None:
     """What came back with a repeated call. Only together with the state we gave out for it is it an answer."""
     state, responses = params.get("requestState"), params.get("inputResponses") or {}
     given = responses.get(QUESTION)
-    if state is None or not isinstance(given, Mapping):
+    if state in (None, LED) or not isinstance(given, Mapping):
         return None
     return Answer(UUID(state), ANSWERS.get(str(given.get("action"))))
 
 
 def can_ask(ctx: Context, inbound: Inbound) -> bool:
     """Whether a person sits at this client: it is of the modern era, elicits by forms, and is not a run's."""
+    elicitation = elicits(ctx, inbound)
+    # A client that names no mode means forms, the only one there was (2025-06-18).
+    return elicitation is not None and ("form" in elicitation or "url" not in elicitation)
+
+
+def elicits(ctx: Context, inbound: Inbound) -> Mapping[str, Any] | None:
+    """What a client of the modern era says of its elicitation, ``None`` when there is none, or nobody at a client."""
     if inbound.principal.run_id is not None or ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-        return False
+        return None
     meta = (ctx.params or {}).get("_meta") or {}
     elicitation = (meta.get(CLIENT_CAPABILITIES_META_KEY) or {}).get("elicitation")
-    # A client that names no mode means forms, the only one there was (2025-06-18).
-    return isinstance(elicitation, Mapping) and ("form" in elicitation or "url" not in elicitation)
+    return elicitation if isinstance(elicitation, Mapping) else None
 
 
 def ask(asked: Asked) -> dict[str, Any]:

@@ -172,8 +172,12 @@ class FastLane:
 
 
 def answers(spec: ToolSpec) -> bool:
-    """Whether calls of a tool get one whole answer, ask nobody, and have no headers to compare with arguments."""
-    return not (spec.may_ask or spec.takes_long or x_mcp_header_map(spec.input_schema)) and spec.name.isascii()
+    """Whether calls of a tool get one whole answer, neither ask nor lead anybody, and have no headers to compare with
+    arguments."""
+    return (
+        not (spec.may_ask or spec.opens or spec.takes_long or x_mcp_header_map(spec.input_schema))
+        and spec.name.isascii()
+    )
 
 
 def understood(body: bytes) -> Asked | None:

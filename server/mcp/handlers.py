@@ -20,6 +20,7 @@ from db.errors import AppError
 from server.mcp.asking import Asking, ask, can_ask
 from server.mcp.calling import called, idempotency_key
 from server.mcp.context import Checked, Context, inbound_of, protocol_error, refuse_cursor
+from server.mcp.leading import lead
 from server.mcp.reading import Reading
 from server.mcp.results import COMPLETE, LINKS_SINCE, refusal, trust_label
 from server.telemetry import server_span
@@ -121,7 +122,7 @@ class Handlers:
         spec = self.catalog.tool(name)
         if spec is None:
             raise protocol_error(inbound, self.dispatch.unknown(name, inbound.principal, inbound.narrowing))
-        if spec.may_ask:
+        if spec.may_ask or spec.opens:
             return await self.asking.sealed(ctx, self._call)
         return await self._call(ctx)
 
@@ -129,7 +130,7 @@ class Handlers:
         inbound, params = inbound_of(ctx), ctx.params or {}
         key = idempotency_key(params.get("_meta"), inbound.headers.get("idempotency-key"))
         try:
-            return await called(
+            result = await called(
                 self.dispatch,
                 inbound,
                 params["name"],
@@ -143,6 +144,10 @@ class Handlers:
             inbound.notes["error"] = error.code
             closed = answer is not None and answer.accepted is None
             return ask(error.asked) if can_ask(ctx, inbound) and not closed else refusal(error)
+        spec = self.catalog.tool(params["name"])
+        if spec is not None and spec.opens and not result.get("isError"):
+            return lead(ctx, inbound, result, spec.opens)
+        return result
 
     async def list_templates(self, ctx: Context, _checked: Checked) -> dict[str, Any]:
         refuse_cursor(ctx)

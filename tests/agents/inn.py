@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx2
@@ -25,6 +25,8 @@ from server.http.front_door import FrontDoor
 from server.keyring import Keyring
 from server.mcp import endpoint
 from server.metrics import Metrics
+from server.project_keys import ProjectKeys
+from server.vault import Vault
 from tests.conftest import DatabaseUrls, Owner, opened
 from tests.fakes.outside import reaching_loopback
 from tests.fakes.sockets import on_socket
@@ -45,6 +47,9 @@ class Inn:
     client: httpx2.AsyncClient
 
 
+KEYRING: Final = Keyring(b"a root that only tests have")
+
+
 @dataclass(frozen=True)
 class HouseServices:
     """What the MCP endpoint and the runs edge are built over."""
@@ -53,7 +58,7 @@ class HouseServices:
     dispatch: Dispatch
     catalog: Catalog
     engine: RunEngine
-    keyring: Keyring = Keyring(b"a root that only tests have")  # noqa: RUF009  holds nothing that changes
+    keyring: Keyring = KEYRING
     public_url: str | None = None
 
 
@@ -64,6 +69,7 @@ async def inn(
     model_url: str | None = None,
     default: str = "openai-chat:scripted",
     tenants: TenantEndpoints | None = None,
+    keyring: Keyring = KEYRING,
 ) -> AsyncIterator[Inn]:
     """One process. ``model_url``: the scripted model's base URL; without it no model is configured. ``tenants``: the
     way to base URLs of projects, by default to this machine too."""
@@ -71,7 +77,8 @@ async def inn(
         authenticator = Authenticator(database)
         await authenticator.start()
         spec = ModelSpec(default, base_url=model_url) if model_url else None
-        models = ModelFactory(default=spec, tenants=tenants or reaching_loopback())
+        keys = ProjectKeys(database, Vault(keyring))
+        models = ModelFactory(default=spec, tenants=tenants or reaching_loopback(), keys=keys)
         engine = RunEngine(database, models)
         services = HouseServices(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
         mcp_app = endpoint.build(services)

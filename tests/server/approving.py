@@ -45,11 +45,12 @@ KEYRING = Keyring(b"a root that only tests have")
 
 
 def sending_app(
-    database: Database, authenticator: Authenticator, services: Services, keyring: Keyring = KEYRING
+    database: Database, authenticator: Authenticator, services: Services, keyring: Keyring = KEYRING, **more: Any
 ) -> Starlette:
-    """The whole application with ``send`` in its catalogue."""
+    """The whole application with ``send`` in its catalogue. ``more``: further parts of ``EdgeServices``."""
     dispatch = Dispatch(services, SENDING)
-    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database), keyring=keyring)
+    parts = {"keyring": keyring, **more}
+    edge = EdgeServices(SENDING, dispatch, cast("Any", authenticator), cast("Any", database), **parts)
     return create_app(cast("Any", edge))
 
 

@@ -24,12 +24,14 @@ from db.principal import Principal
 from db.scopes import ALL_SCOPES
 from server.app import create_app
 from server.http.storage_events import BucketEvents
+from server.integrations.provider_check import ProviderChecks
 from server.keyring import Keyring
 from server.mail.post import Post
 from server.settings.loading import load
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
+from tools.ports import NOTHING_OUTSIDE
 from tools.store import NO_STORE, Store
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class EdgeServices:
     engine: Any = field(default_factory=lambda: SimpleNamespace(states=lambda: {"live": 0}))
     keyring: Keyring = field(default_factory=lambda: Keyring(b"a root that only tests have"))
     post: Post = field(default_factory=lambda: post_of({}))
+    provider_checks: ProviderChecks = field(default_factory=lambda: ProviderChecks(NOTHING_OUTSIDE))
     store: Store = NO_STORE
     bucket_events: BucketEvents | None = None
     files_url: str | None = None

@@ -26,7 +26,7 @@ SAMPLES |= {"to": ["ada@example.org"], "text": "x", "subject": "x", "email": "ad
 SAMPLES |= {"item": {"name": "theirs", "type": "registry:ui"}, "version": "1.0.0"}
 TENANT_TABLES = (
     *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
-    *("files", "project_storage", "components", "component_versions", "component_blobs"),
+    *("provider_keys", "files", "project_storage", "components", "component_versions", "component_blobs"),
     *("emails", "email_events", "contacts", "suppressions", "email_templates"),
     *("registry_sources", "registry_syncs"),
 )
