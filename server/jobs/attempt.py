@@ -78,7 +78,7 @@ class Attempts(AbstractEntrypointExecutor):
         self._tasks[job.id] = task
         request_id.set(f"job-{job.id}")
         started = monotonic()
-        verdict: Verdict | None = None
+        verdict = BACK
         try:
             with consumer_span(f"job {job.entrypoint}", _carrier(job)) as span:
                 span.set_attributes({"job.id": job.id, "job.kind": job.entrypoint, "job.attempt": job.attempts})
@@ -88,23 +88,25 @@ class Attempts(AbstractEntrypointExecutor):
                 _mark(span, verdict)
         except asyncio.CancelledError:
             verdict = BACK
-        seconds = monotonic() - started
+        self._contexts.pop(job.id, None)
+        settling = asyncio.ensure_future(self._settle(job, verdict, monotonic() - started))
         try:
-            self._contexts.pop(job.id, None)
-            if verdict is not None:
-                await self._settle(job, verdict, seconds)
+            await asyncio.shield(settling)
+        except asyncio.CancelledError:
+            # The worker stops: what has become of the job is said all the same.
+            await settling
         finally:
             if self._tasks.get(job.id) is task:
                 del self._tasks[job.id]
 
-    async def _judge(self, job: PickedJob) -> Verdict | None:
-        """``None``: the job is another worker's by now, or nobody's."""
+    async def _judge(self, job: PickedJob) -> Verdict:
         deadline = asyncio.timeout(self._job.timeout)
         try:
             async with deadline:
                 await self._job.handler(self._call(job))
         except JobLost:
-            return None
+            # Over, another worker's, or nobody's: giving back what one does not have changes nothing.
+            return BACK
         except RetryLater as later:
             return Verdict("retry", later.error, later.seconds)
         except AppError as error:
@@ -186,9 +188,9 @@ def _carrier(job: PickedJob) -> Mapping[str, str]:
     return {name: str(value) for name, value in (job.headers or {}).items()}
 
 
-def _mark(span: Span, verdict: Verdict | None) -> None:
-    span.set_attribute("job.outcome", verdict.outcome if verdict else "lost")
-    if verdict is not None and verdict.error is not None:
+def _mark(span: Span, verdict: Verdict) -> None:
+    span.set_attribute("job.outcome", verdict.outcome)
+    if verdict.error is not None:
         span.set_attribute("error.type", verdict.error.code)
         span.set_status(StatusCode.ERROR)
 

@@ -374,6 +374,52 @@ async def test_what_is_not_done_when_a_worker_stops_is_given_back(database: Data
             assert (await job_queue.workers(ops)).alive == 0
 
 
+async def test_what_is_done_is_said_to_be_done_even_while_the_worker_stops(
+    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, settling, go_on = job_queue.settle, asyncio.Event(), asyncio.Event()
+
+    async def handler(job: JobCall) -> None:
+        """Done, without an end of its own."""
+
+    async def settle_later(*arguments: Any, **named: Any) -> None:
+        settling.set()
+        await go_on.wait()
+        await settle(*arguments, **named)
+
+    monkeypatch.setattr(job_queue, "settle", settle_later)
+    async with at_work(database, Job("work", handler)) as worker:
+        await add(database, tenant)
+        await settling.wait()
+        draining = asyncio.create_task(worker.drain(0))
+
+        async def asked_to_stop() -> bool:
+            return any(task.cancelling() for task in asyncio.all_tasks())
+
+        await eventually(asked_to_stop)
+        go_on.set()
+        await draining
+    assert await all_jobs(database) == []
+
+
+async def test_a_job_that_goes_on_after_its_end_is_over_at_once(
+    database: Database, tenant: Tenant, owner: Owner
+) -> None:
+    async def handler(job: JobCall) -> None:
+        async with job.transaction() as connection:
+            await job.finish(connection)
+        async with job.transaction():
+            raise AssertionError("there is no job any more")
+
+    async with at_work(database, Job("work", handler), lease=300.0):
+        await add(database, tenant)
+
+        async def gone() -> bool:
+            return not await owner.fetchval("SELECT count(*) FROM ops.pgqueuer")
+
+        await eventually(gone)
+
+
 async def test_a_stopping_worker_lets_what_runs_go_on_and_begins_nothing(database: Database, tenant: Tenant) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     attempts = 0
