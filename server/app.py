@@ -36,6 +36,7 @@ from server.http.problem import render_app_error, render_http_exception
 from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import PATH as FILES_PATH
 from server.jobs.figures import JobFigures
+from server.limits.newcomers import Newcomers
 from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
@@ -60,8 +61,9 @@ def create_app(services: Services) -> Starlette:
     metrics = Metrics()
     mcp_app = endpoint.build(services)
     site = Site(services)
+    newcomers = services.newcomers or Newcomers(services.database)
     outside = services.dispatch.services.outside if services.client_documents else NOTHING_OUTSIDE
-    clients = KnownClients(services.database, outside)
+    clients = KnownClients(services.database, outside, newcomers)
     routes: list[BaseRoute] = [
         Route(MCP_PATH, mcp_app),
         Route(MCP_PATH + "/", mcp_app),
@@ -77,12 +79,12 @@ def create_app(services: Services) -> Starlette:
         *sign_in.routes(site),
         *approvals.routes(site),
         *authorize.routes(site, clients),
-        *device.routes(site),
+        *device.routes(site, newcomers),
         *apps.routes(site),
         *provider_keys.routes(site, Vault(services.keyring), services.provider_checks),
         *metadata.routes(site.address, documents=clients.documents),
-        *endpoints.routes(services.database, site.address),
-        *registration.routes(services.database),
+        *endpoints.routes(services.database, site.address, newcomers),
+        *registration.routes(services.database, newcomers),
         *resend_webhooks.routes(services.database, services.post),
         *health.routes(services.database, metrics, services.metrics_token),
     ]

@@ -78,6 +78,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whom to believe is a setting: server/http/proxies.py
         timeout_graceful_shutdown=round(drain_seconds + LAST_WORDS_SECONDS),
     )
     server = _Server(config)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from server import process
 from server.app import create_app
 from server.data_directory import DatabaseUrls
+from server.http.proxies import TrustedProxies
 from server.keyring import Keyring
 from server.mcp import streaming
 from server.model_choice import ModelChoice
@@ -47,6 +48,7 @@ async def run_house(
     drain = settings.house.drain_seconds
     async with build(settings, urls, choice, keyring=keyring, public_url=public_url, files=files) as services:
         app = create_app(services)
+        trusted = settings.sign_in.trusted_proxies
         services.engine.use(app.state.mcp_app, services.store.fetch)
         warming: list[asyncio.Task[None]] = []
         workers: list[Worker] = []
@@ -65,7 +67,14 @@ async def run_house(
             await asyncio.gather(services.engine.shutdown(drain), streaming.finish(drain), *jobs)
 
         try:
-            await process.serve(app, bound, stop, drain_seconds=drain, on_ready=ready, on_stop=stopping)
+            await process.serve(
+                TrustedProxies(app, trusted) if trusted else app,
+                bound,
+                stop,
+                drain_seconds=drain,
+                on_ready=ready,
+                on_stop=stopping,
+            )
         finally:
             for task in warming:
                 task.cancel()

@@ -19,11 +19,13 @@ from server.integrations.guarded_http import Outgoing
 from server.integrations.provider_check import ProviderChecks
 from server.keyring import Keyring
 from server.limits.limits import Limits
+from server.limits.newcomers import Newcomers
 from server.limits.rules import rules_of
 from server.mail.post import Post
 from server.model_choice import ModelChoice
 from server.project_keys import ProjectKeys
 from server.roots import process_name
+from server.settings.limits import IN_DEVELOPMENT
 from server.settings.loading import Settings
 from server.stores import bucket_events, close_store, open_store, storage_rules
 from server.vault import Vault
@@ -55,6 +57,7 @@ class Services:
     allowed_origins: tuple[str, ...] = ()
     metrics_token: str | None = None
     client_documents: bool = True
+    newcomers: Newcomers | None = None
 
 
 @asynccontextmanager
@@ -129,6 +132,7 @@ async def build(
             allowed_origins=settings.house.allowed_origins,
             metrics_token=token.get_secret_value() if token else None,
             client_documents=settings.sign_in.client_documents,
+            newcomers=Newcomers(database, more=1 if settings.production else IN_DEVELOPMENT),
         )
     finally:
         await engine.shutdown(0)

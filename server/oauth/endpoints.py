@@ -20,6 +20,7 @@ from db.oauth.clients import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE
 from db.oauth.tokens import Issued
 from db.scopes import ALL_SCOPES
 from server.http.address import PublicAddress
+from server.limits.newcomers import GUESSES, Newcomers, address_of
 from server.oauth import metadata, scopes
 from server.oauth.answers import answer, form, route, wrong
 from server.oauth.client_auth import client_of, refused
@@ -27,12 +28,13 @@ from server.oauth.requests import Parameters, audience_of
 
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 4.1
 DEVICE_PAGE: Final = "/device"
+GUESSED: Final = frozenset({"invalid_client", "invalid_grant"})
 
 Grant = Callable[[Client, Parameters, str], Awaitable[Issued]]
 
 
-def routes(database: Database, address: PublicAddress) -> list[BaseRoute]:
-    endpoints = _Endpoints(database, address)
+def routes(database: Database, address: PublicAddress, newcomers: Newcomers) -> list[BaseRoute]:
+    endpoints = _Endpoints(database, address, newcomers)
     return [
         route(metadata.TOKEN, endpoints.token),
         route(metadata.REVOKE, endpoints.revoke),
@@ -42,8 +44,9 @@ def routes(database: Database, address: PublicAddress) -> list[BaseRoute]:
 
 
 class _Endpoints:
-    def __init__(self, database: Database, address: PublicAddress) -> None:
+    def __init__(self, database: Database, address: PublicAddress, newcomers: Newcomers) -> None:
         self._database = database
+        self._newcomers = newcomers
         self._address = address
         self._grants: dict[str, Grant] = {
             AUTHORIZATION_CODE: self._code,
@@ -53,6 +56,15 @@ class _Endpoints:
         }
 
     async def token(self, request: Request) -> Response:
+        """What is right is always answered; of what is wrong an address has only so many."""
+        try:
+            return await self._token(request)
+        except AppError as error:
+            if error.code in GUESSED:
+                await self._newcomers.count("guess", address_of(request), GUESSES)
+            raise
+
+    async def _token(self, request: Request) -> Response:
         parameters = await form(request)
         kind = parameters.get("grant_type")
         if kind is None:

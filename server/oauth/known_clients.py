@@ -17,6 +17,7 @@ from db.database import Database
 from db.errors import AppError
 from db.oauth import clients
 from db.oauth.clients import Client, Described
+from server.limits.newcomers import REGISTRATIONS, Newcomers
 from server.oauth.descriptions import described
 from tools.ports import NOTHING_OUTSIDE, Answered, Outside
 
@@ -37,14 +38,15 @@ _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=([0-9]{1,9})(?:$|[,\s])")
 class KnownClients:
     """Finds clients by what they call themselves."""
 
-    def __init__(self, database: Database, outside: Outside) -> None:
+    def __init__(self, database: Database, outside: Outside, newcomers: Newcomers) -> None:
         self._database = database
+        self._newcomers = newcomers
         self._outside = outside
         self.documents = outside is not NOTHING_OUTSIDE
 
-    async def find(self, client_id: str) -> Client | None:
-        """``None`` for a client nobody knows. Raises ``AppError`` ``client_document_wrong`` for one whose document
-        cannot be had or believed."""
+    async def find(self, client_id: str, came_from: str) -> Client | None:
+        """``came_from``: the address of who asks. ``None`` for a client nobody knows. Raises ``AppError``
+        ``client_document_wrong`` for one whose document cannot be had or believed."""
         if not client_id.startswith("https://"):
             return await clients.find(self._database, client_id)
         if not self.documents or not is_document_address(client_id):
@@ -52,6 +54,7 @@ class KnownClients:
         known = await clients.find(self._database, client_id)
         if known is not None and known.fresh:
             return known
+        await self._newcomers.count("document", came_from, REGISTRATIONS)
         try:
             found = await self._outside.request(
                 "GET", client_id, accept=TYPES, max_bytes=MOST_BYTES, seconds=SECONDS, redirects=0

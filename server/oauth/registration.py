@@ -15,14 +15,16 @@ from starlette.routing import BaseRoute
 from db.database import Database
 from db.errors import AppError
 from db.oauth import clients
+from server.limits.newcomers import REGISTRATIONS, Newcomers, address_of
 from server.oauth import metadata
 from server.oauth.answers import answer, body, route
 from server.oauth.descriptions import described
 
 
-def routes(database: Database) -> list[BaseRoute]:
+def routes(database: Database, newcomers: Newcomers) -> list[BaseRoute]:
     async def register(request: Request) -> Response:
         client = described(_object(await body(request)), default_method="client_secret_basic")
+        await newcomers.count("registration", address_of(request), REGISTRATIONS)
         client_id, secret, registered_at = await clients.register(database, client)
         told = {
             "client_id": client_id,

@@ -21,6 +21,7 @@ from db.oauth import apps, grants
 from db.oauth.clients import Client
 from db.oauth.grants import Asked, Consent
 from db.principal import Principal
+from server.limits.newcomers import address_of
 from server.oauth import metadata, redirects, requests
 from server.oauth.requests import AuthorizationRequest, Parameters, RequestError
 from server.site import choices
@@ -38,7 +39,7 @@ DENIED: Final = AppError("access_denied", 400, "The person did not allow it.", _
 class Clients(Protocol):
     """Who asks, by what it calls itself."""
 
-    def find(self, client_id: str) -> Awaitable[Client | None]: ...
+    def find(self, client_id: str, came_from: str) -> Awaitable[Client | None]: ...
 
 
 def routes(site: Site, clients: Clients) -> list[BaseRoute]:
@@ -104,7 +105,7 @@ class _Endpoint:
         parameters = Parameters(request.url.query)
         client = None
         if "client_id" in parameters and "client_id" not in parameters.repeated:
-            client = await self._clients.find(parameters["client_id"])
+            client = await self._clients.find(parameters["client_id"], address_of(request))
         if client is None:
             raise AppError(
                 "client_unknown",

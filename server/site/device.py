@@ -10,6 +10,7 @@ from db.errors import AppError
 from db.oauth import clients, devices
 from db.oauth.devices import Waiting
 from db.principal import Principal
+from server.limits.newcomers import DEVICE_CODES, Newcomers
 from server.oauth.endpoints import DEVICE_PAGE
 from server.site import choices
 from server.site.pages import Site
@@ -17,8 +18,8 @@ from server.site.rendering import html
 from server.site.session import Form, form_of
 
 
-def routes(site: Site) -> list[BaseRoute]:
-    page = _Page(site)
+def routes(site: Site, newcomers: Newcomers) -> list[BaseRoute]:
+    page = _Page(site, newcomers)
     return [
         site.signed_in(DEVICE_PAGE, page.type_code),
         site.signed_in(DEVICE_PAGE, page.decide, "POST"),
@@ -26,8 +27,9 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 class _Page:
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, newcomers: Newcomers) -> None:
         self._site = site
+        self._newcomers = newcomers
         self._database = site.services.database
 
     async def type_code(self, request: Request, person: Principal) -> Response:
@@ -41,6 +43,7 @@ class _Page:
         try:
             waiting = await devices.find(self._database, person, typed)
         except AppError as error:
+            await self._newcomers.count("device", str(person.user_id), DEVICE_CODES)
             return self._empty(person, typed, error)
         decision = form.get("decision")
         if decision == "deny":

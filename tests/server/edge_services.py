@@ -112,6 +112,7 @@ class EdgeServices:
     public_url: str | None = None
     metrics_token: str | None = None
     client_documents: bool = True
+    newcomers: Any = None
 
 
 def post_of(environ: Mapping[str, str], public_url: str = "https://inn.example.test") -> Post:
@@ -142,7 +143,7 @@ async def served(app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
     # With the protocol named, asyncio turns Nagle's algorithm off; else each answer waits 40 ms for an ACK.
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False)
+    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, proxy_headers=False)
     server = Uvicorn(config)
     running = asyncio.create_task(server.serve(sockets=[bound]))
     try:
