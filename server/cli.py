@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_processes(add)
     _add_keys(add)
+    _add_clients(add)
     _add_sources(add)
     _add_backups(add)
     opening = add("open", "print a link that opens the pages in a browser, once, for ten minutes")
@@ -160,6 +161,29 @@ def _add_keys(add: _Add) -> None:
     rotate.add_argument("--json", action="store_true", help="print JSON")
     rotate.set_defaults(action="rotate")
     _add_data(rotate)
+
+
+def _add_clients(add: _Add) -> None:
+    clients = add("clients", "create, list and delete OAuth clients and service accounts")
+    actions = clients.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a client and print its id and secret once")
+    create.add_argument("name", help="what people are shown")
+    create.add_argument("--redirect", action="append", default=[], metavar="URI", help="where answers go; repeatable")
+    create.add_argument("--public", action="store_true", help="without a secret, for programs that can keep none")
+    create.add_argument("--introspect", action="store_true", help="may ask what tokens are worth (RFC 7662)")
+    create.add_argument("--service", metavar="PROJECT", help="a service account of this project (client_credentials)")
+    create.add_argument("--scope", action="append", metavar="SCOPE", help="of a service; repeatable (default: all)")
+    listing = actions.add_parser("list", help="print the clients made here, without their secrets")
+    delete = actions.add_parser("delete", help="end a client and all its grants, at once")
+    delete.add_argument("id", help="the client id that 'clients list' prints")
+    for name, action in (("create", create), ("list", listing), ("delete", delete)):
+        action.set_defaults(action=name)
+        action.add_argument("--json", action="store_true", help="print JSON")
+        _add_data(action)
+    login = add("login", "sign in to an Innkeeper from this terminal, and keep its tokens in a file of yours")
+    login.add_argument("url", help="its address, such as https://innkeeper.example.com")
+    login.add_argument("--scope", action="append", metavar="SCOPE", help="repeatable (default: all there are)")
+    login.add_argument("--file", type=Path, metavar="FILE", help="where (default: ~/.config/innkeeper/tokens.json)")
 
 
 def _add_backups(add: _Add) -> None:

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
+from db.errors import invalid, not_found
 from db.ids import uuid7
 from db.oauth.tokens import CLIENT, SECRET
+from db.scopes import ALL_SCOPES
 from db.tokens import is_wellformed, new_token, token_hash
 
 if TYPE_CHECKING:
@@ -129,3 +131,52 @@ async def create(
         *(token_hash(secret) if secret else None, may_introspect),
     )
     return client_id, secret
+
+
+async def create_service(
+    owner: Owner, name: str, project_id: UUID, scopes: Sequence[str], *, role: str = "member"
+) -> tuple[str, str]:
+    """A service account: an account of its own with ``role`` in one project, and the client that acts as it with at
+    most ``scopes``. Its id and its secret. Raises ``AppError`` for a project or a scope there is not."""
+    unknown = sorted(set(scopes) - ALL_SCOPES)
+    if unknown:
+        raise invalid(f"Unknown scope: {', '.join(unknown)}.", f"Scopes are {', '.join(sorted(ALL_SCOPES))}.")
+    user_id, client_id, secret = uuid7(), new_token(CLIENT), new_token(SECRET)
+    async with owner.transaction():
+        if not await owner.fetchval("SELECT EXISTS (SELECT FROM projects WHERE id = $1)", project_id):
+            raise not_found("project", "Name a project by the id that list_projects shows.")
+        await owner.execute(
+            "INSERT INTO users (id, email, name) VALUES ($1, $2, $3)", user_id, f"{user_id}@service.invalid", name
+        )
+        await owner.execute(
+            "INSERT INTO project_members (user_id, project_id, role) VALUES ($1, $2, $3)", user_id, project_id, role
+        )
+        await owner.execute(
+            "INSERT INTO oauth_clients (id, client_id, kind, name, grant_types, auth_method, secret_hash, scopes,"
+            " user_id, project_id) VALUES ($1, $2, 'registered', $3, $4, 'client_secret_basic', $5, $6, $7, $8)",
+            *(uuid7(), client_id, name, [CLIENT_CREDENTIALS], token_hash(secret), sorted(scopes), user_id, project_id),
+        )
+    return client_id, secret
+
+
+async def listed(owner: Owner) -> list[asyncpg.Record]:
+    """The clients that an operator has made: ``client_id, name, redirect_uris, scopes, project_id, may_introspect,
+    used_at``; the oldest first."""
+    return await owner.fetch(
+        "SELECT client_id, name, redirect_uris, scopes, project_id, may_introspect, used_at FROM oauth_clients"
+        " WHERE kind = 'registered' ORDER BY id"
+    )
+
+
+async def delete(owner: Owner, client_id: str) -> None:
+    """End a client that an operator has made, all its grants and, of a service, its account. Raises ``AppError``."""
+    async with owner.transaction():
+        row = await owner.fetchrow(
+            "SELECT id, user_id FROM oauth_clients WHERE client_id = $1 AND kind = 'registered'", client_id
+        )
+        if row is None:
+            raise not_found("client", "List them with 'innkeeper clients list' and use an id from there.")
+        await owner.execute("DELETE FROM oauth_clients WHERE id = $1", row["id"])
+        if row["user_id"] is not None:
+            await owner.execute("UPDATE users SET disabled_at = now() WHERE id = $1", row["user_id"])
+            await owner.execute("DELETE FROM project_members WHERE user_id = $1", row["user_id"])

@@ -42,7 +42,7 @@ async def _run(arguments: Namespace) -> int:
 async def _create(connection: Connection, arguments: Namespace) -> None:
     user_id = await user_named(connection, arguments.user)
     expires_at = datetime.now(UTC) + timedelta(days=arguments.days) if arguments.days else None
-    project_id = _uuid(arguments.project, "--project") if arguments.project else None
+    project_id = uuid_of(arguments.project, "--project") if arguments.project else None
     if arguments.feed:
         key_id, token = await _create_feed_key(connection, user_id, project_id, arguments, expires_at)
     else:
@@ -111,7 +111,7 @@ async def user_named(connection: Connection, named: str | None) -> UUID:
         return await accounts.find_user(connection, named)
 
 
-def _uuid(text: str, option: str) -> UUID:
+def uuid_of(text: str, option: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:

@@ -35,7 +35,7 @@ async def inn(cluster: EmbeddedPostgres) -> AsyncIterator[Inn]:
             served(create_app(services)) as (host, port),
         ):
             await services.database.listener.wait()
-            yield Inn(f"http://{host}:{port}", owner, services)
+            yield Inn(f"http://{host}:{port}", owner, services, cluster.url(name, "innkeeper_owner"))
         await owner.close()
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:

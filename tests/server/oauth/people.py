@@ -37,6 +37,7 @@ class Inn:
     url: str
     owner: asyncpg.Connection[asyncpg.Record] = field(repr=False)
     services: Services = field(repr=False)
+    owner_url: str = field(default="", repr=False)
 
     @property
     def resource(self) -> str:
