@@ -15,6 +15,7 @@ from server.data_directory import DatabaseUrls
 from server.http.address import PublicAddress
 from server.http.storage_events import BucketEvents
 from server.integrations.addresses import Addresses
+from server.integrations.embeddings import OPENAI, EmbeddingModel
 from server.integrations.guarded_http import Outgoing
 from server.integrations.provider_check import ProviderChecks
 from server.keyring import Keyring
@@ -31,7 +32,7 @@ from server.stores import bucket_events, close_store, open_store, storage_rules
 from server.vault import Vault
 from tools.catalog import CATALOG, Catalog
 from tools.dispatch import Dispatch
-from tools.ports import PagesAt
+from tools.ports import NO_MEANINGS, PagesAt
 from tools.ports import Services as ToolServices
 from tools.store import Store
 
@@ -58,6 +59,15 @@ class Services:
     metrics_token: str | None = None
     client_documents: bool = True
     newcomers: Newcomers | None = None
+
+
+def embedding_model(settings: Settings) -> EmbeddingModel | None:
+    """The embedding model that the settings name. The platform's key for OpenAI goes to OpenAI alone."""
+    chosen, openai = settings.models.embeddings, settings.models.openai
+    if chosen.model is None:
+        return None
+    key = chosen.api_key or (openai.api_key if chosen.base_url is None else None)
+    return EmbeddingModel(chosen.model, key.get_secret_value() if key else "none", chosen.base_url or OPENAI)
 
 
 @asynccontextmanager
@@ -95,6 +105,7 @@ async def build(
     )
     engine = RunEngine(database, models)
     limits = Limits(database, rules_of(settings))
+    meanings = embedding_model(settings)
     post = Post(settings.mail, keyring, public_url)
     token = settings.house.metrics_token
     store = await open_store(settings, files, keyring, public_url)
@@ -111,6 +122,7 @@ async def build(
             storage_rules(settings),
             outside=outside,
             mail=post.rules,
+            meanings=meanings or NO_MEANINGS,
         )
         dispatch = Dispatch(reached)
         await dispatch.long_writes.listen()
@@ -140,6 +152,8 @@ async def build(
         if choice.local is not None:
             await choice.local.stop()
         await post.aclose()
+        if meanings is not None:
+            await meanings.aclose()
         await outside.aclose()
         await close_store(store)
         await database.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
@@ -124,8 +125,7 @@ async def content(store: Store, row: asyncpg.Record, path: str) -> bytes:
     """The bytes of a file. Raises ``AppError`` 404."""
     for file in json.loads(row["item"]).get("files", ()):
         if file["path"] == path:
-            key = components.blob_key(row["project_id"], bytes.fromhex(file["sha256"]))
-            return await store.read(key, 0, file["size"]) if file["size"] else b""
+            return await stored(store, row["project_id"], file)
     raise AppError(
         "file_not_found",
         404,
@@ -133,6 +133,17 @@ async def content(store: Store, row: asyncpg.Record, path: str) -> bytes:
         "Leave file out to see which it has (get_component), and use a path from there.",
         details={"arguments": [{"do": "drop", "at": "file"}]},
     )
+
+
+async def stored(store: Store, project_id: UUID, file: dict[str, Any]) -> bytes:
+    """The content of a file of an item. Raises ``AppError`` when the store has lost it."""
+    key = components.blob_key(project_id, bytes.fromhex(file["sha256"]))
+    data = await store.read(key, 0, file["size"]) if file["size"] else b""
+    if len(data) != file["size"]:
+        raise AppError(
+            "content_lost", 503, "The store does not have this file any more.", "Ask who runs this house.", False
+        )
+    return data
 
 
 def _head(row: asyncpg.Record, name: str) -> Component:

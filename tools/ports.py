@@ -193,18 +193,30 @@ class Meaning(NamedTuple):
 
 
 class Meanings(Protocol):
-    """An embedding model, where one is configured."""
+    """An embedding model, where one is configured: ``model`` is its name, or ``None``."""
+
+    @property
+    def model(self) -> str | None: ...
 
     async def of(self, words: str) -> Meaning | None:
         """What words mean; ``None`` where no model can say, or not soon enough: then words alone have to do."""
+        ...
+
+    async def of_all(self, texts: Sequence[str]) -> list[list[float]]:
+        """Of each text its vector. Raises ``AppError``."""
         ...
 
 
 class NoMeanings:
     """Without an embedding model."""
 
+    model: str | None = None
+
     async def of(self, words: str) -> Meaning | None:
         return None
+
+    async def of_all(self, texts: Sequence[str]) -> list[list[float]]:
+        raise AppError("embedding_not_configured", 503, "There is no embedding model.", "Ask who runs this house.")
 
 
 NO_MEANINGS: Final[Meanings] = NoMeanings()

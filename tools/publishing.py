@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from db import components
+from db import components, jobs
 from db.errors import AppError, conflict, not_found
 from tools import versions
 from tools.component_dependencies import Own
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from db.principal import Principal
     from tools.ports import Services
 
+MEANINGS_JOB: Final = "find_meanings"
 AT_ONCE: Final = 8
 CONTENT_TYPE: Final = "text/plain; charset=utf-8"
 
@@ -125,6 +126,12 @@ async def publish(
         case "quota_exceeded":
             raise quota_exceeded(done.used - item.size, done.quota, item.size)
     return done
+
+
+async def say_new(connection: Connection, services: Services) -> None:
+    """Have somebody find out what new components mean, where there is a model to ask."""
+    if services.meanings.model is not None:
+        await jobs.enqueue(connection, MEANINGS_JOB, {}, dedupe=MEANINGS_JOB)
 
 
 async def require_own(connection: Connection, project_id: UUID, own: Sequence[Own], at: At) -> None:

@@ -199,6 +199,7 @@ async def publish_component(
         at = ("item", "registryDependencies")
         done = await publishing.publish(connection, call.principal, project_id, made, call.services.storage.quota_bytes)
         await publishing.require_own(connection, project_id, made.own, at)
+        await publishing.say_new(connection, call.services)
     outcome: Any = done.outcome
     return PublishedComponent(
         id=done.id,

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from db import components
 from tools.component_dependencies import Own, own_dependency
 from tools.component_item import META
-from tools.component_reading import shown_hash
+from tools.component_reading import shown_hash, stored
 
 if TYPE_CHECKING:
     import asyncpg
@@ -82,9 +81,7 @@ def _item(text: str, address: Callable[[Own], str]) -> dict[str, Any]:
 
 
 async def _file(store: Store, feed: Feed, file: dict[str, Any]) -> dict[str, Any]:
-    key = components.blob_key(feed.project_id, bytes.fromhex(file["sha256"]))
-    data = await store.read(key, 0, file["size"]) if file["size"] else b""
-    return {**_plain(file), "content": data.decode()}
+    return {**_plain(file), "content": (await stored(store, feed.project_id, file)).decode()}
 
 
 def _plain(file: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,13 @@ from server.jobs.cleaning import clean_up
 from server.jobs.files import delete_files, expire_files, file_arrived, file_removed
 from server.jobs.files_check import CHECK, check_files, check_store
 from server.jobs.job import Job, exponential
+from server.jobs.registry_check import CHECK as REGISTRY_CHECK
+from server.jobs.registry_check import check_contents
+from server.jobs.registry_meanings import find_meanings, look_for_meanings
 from server.jobs.registry_sync import registry_sync_job
 from server.mail.delivery import deliver_email
 from server.mail.house_delivery import deliver_house_mail, join_audience
+from tools.publishing import MEANINGS_JOB
 
 LONG: Final = 3600.0
 FOR_HOURS: Final = exponential(5.0, times=12)
@@ -29,4 +33,7 @@ JOBS: Final = (
     Job("deliver_house_mail", deliver_house_mail, retries=FOR_HOURS, timeout=300.0),
     Job("join_audience", join_audience),
     registry_sync_job(),
+    Job(REGISTRY_CHECK, check_contents, timeout=LONG),
+    Job(MEANINGS_JOB, find_meanings, timeout=600.0),
+    Job("look_for_meanings", look_for_meanings, schedule="41 * * * *"),
 )

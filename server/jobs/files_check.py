@@ -19,13 +19,15 @@ from db.jobs import enqueue, enqueue_for
 from db.storekeeping import DELETE
 from server.jobs.files import BATCH, longest_ticket, rules_of
 from server.jobs.job import JobCall
+from server.jobs.registry_check import CHECK as REGISTRY_CHECK
 from tools.store import Store, StoredObject
 
 CHECK: Final = "files_check"
 GRACE: Final = timedelta(days=1)
 FIRST: Final = UUID(int=0)
 LAST: Final = UUID(int=(1 << 128) - 1)
-KINDS: Final = (files.LASTING, files.TEMPORARY, "registry/")
+REGISTRY: Final = "registry/"
+KINDS: Final = (files.LASTING, files.TEMPORARY, REGISTRY)
 
 
 async def check_store(job: JobCall) -> None:
@@ -46,7 +48,8 @@ async def check_store(job: JobCall) -> None:
     for kind in KINDS:
         async for project_id in _projects_of(store, kind):
             async with job.services.database.ops() as connection:
-                known = await enqueue_for(connection, project_id, CHECK, {}, dedupe=CHECK)
+                check = REGISTRY_CHECK if kind == REGISTRY else CHECK
+                known = await enqueue_for(connection, project_id, check, {}, dedupe=check)
             if known is None:
                 await _remove_old(store, store.list(f"{kind}{project_id}/"))
 

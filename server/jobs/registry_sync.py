@@ -147,6 +147,7 @@ class _Sync:
                 changes=changed[:TELL],
             )
             await registry_sync.end(connection, self.sync_id, ending)
+            await publishing.say_new(connection, self._tools)
             await self.job.finish(connection)
 
     async def _lacking(self, connection: Connection) -> list[Fault]:

@@ -56,6 +56,19 @@ class MistralSettings(Section):
     )
 
 
+class EmbeddingSettings(Section):
+    model: str | None = variable(
+        "INNKEEPER_EMBEDDING_MODEL",
+        description="Lets searches in registries go by meaning too, such as `text-embedding-3-small`. Needs pgvector.",
+    )
+    base_url: HttpUrl | None = variable(
+        "INNKEEPER_EMBEDDING_BASE_URL", description="Where that model is served, if not by OpenAI."
+    )
+    api_key: SecretStr | None = variable(
+        "INNKEEPER_EMBEDDING_API_KEY", description="Its key. Default: `OPENAI_API_KEY`, when OpenAI serves it."
+    )
+
+
 class ModelSettings(Section):
     """Which models runs may use, in the order: the project's, this default, a detected one, the local model."""
 
@@ -67,3 +80,4 @@ class ModelSettings(Section):
     google: GoogleSettings = Field(default_factory=GoogleSettings)
     groq: GroqSettings = Field(default_factory=GroqSettings)
     mistral: MistralSettings = Field(default_factory=MistralSettings)
+    embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings)

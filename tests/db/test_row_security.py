@@ -39,6 +39,7 @@ SECURITY_DEFINERS = {
     "projects_with_due_files",
     "projects_with_components",
     "projects_with_files",
+    "projects_without_meanings",
     "public_component_at",
     "public_components",
     "public_registry",
