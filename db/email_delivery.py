@@ -107,6 +107,18 @@ async def settle(
 
 
 @traced
+async def fetch(connection: Connection, email_id: UUID) -> asyncpg.Record | None:
+    """The whole row, with its history, for who shows it to a person."""
+    return await connection.fetchrow(
+        "SELECT e.*, coalesce((SELECT jsonb_agg(jsonb_build_object('event', v.kind, 'at', v.at, 'detail', v.detail,"
+        " 'recipients', v.recipients) ORDER BY v.id) FROM email_events v"
+        " WHERE v.project_id = e.project_id AND v.email_id = e.id), '[]') AS events"
+        " FROM emails e WHERE e.id = $1 AND e.project_id = (SELECT readable_project())",
+        email_id,
+    )
+
+
+@traced
 async def start_again(connection: Connection, email_id: UUID) -> bool:
     """Send a mail that was kept, failed or is unconfirmed after all, because a person says so. False: it is none."""
     again = await connection.fetchval(

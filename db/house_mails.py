@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from uuid import UUID
 
 from db.ids import uuid7
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from db.database import Connection
 
+_SHOWN: Final = "id, kind, address, name, variables, status, error, created_at"
 Kind: TypeAlias = Literal["welcome", "first_message", "magic_link", "invitation", "message_limit"]
 
 
@@ -72,12 +73,20 @@ async def _queue(
 
 
 @traced
-async def page(connection: Connection, *, before: UUID | None, limit: int) -> list[asyncpg.Record]:
-    """As a person: what the house wrote to them, newest first. Never what opens something."""
+async def page(connection: Connection, *, limit: int) -> list[asyncpg.Record]:
+    """As a person: the latest of what the house wrote to them. Never what opens something."""
     return await connection.fetch(
-        "SELECT id, kind, address, name, variables, status, error, created_at FROM house_mails"
-        " WHERE user_id = (SELECT acting_user()) AND ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2",
-        *(before, limit),
+        f"SELECT {_SHOWN} FROM house_mails WHERE user_id = (SELECT acting_user()) ORDER BY id DESC LIMIT $1",  # noqa: S608  fixed text
+        limit,
+    )
+
+
+@traced
+async def fetch(connection: Connection, mail_id: UUID) -> asyncpg.Record | None:
+    """As a person: one of these."""
+    return await connection.fetchrow(
+        f"SELECT {_SHOWN} FROM house_mails WHERE user_id = (SELECT acting_user()) AND id = $1",  # noqa: S608  fixed text
+        mail_id,
     )
 
 

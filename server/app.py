@@ -41,7 +41,7 @@ from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
 from server.oauth.known_clients import KnownClients
-from server.site import approvals, apps, authorize, device, provider_keys, sign_in
+from server.site import approvals, apps, authorize, device, mail_account, mails, provider_keys, sign_in, unsubscribe
 from server.site.pages import Site
 from server.site.rendering import style_route
 from server.vault import Vault
@@ -82,6 +82,9 @@ def create_app(services: Services) -> Starlette:
         *device.routes(site, newcomers),
         *apps.routes(site),
         *provider_keys.routes(site, Vault(services.keyring), services.provider_checks),
+        *mails.routes(site, services.post),
+        *mail_account.routes(site, services.post),
+        *unsubscribe.routes(services.database, services.post),
         *metadata.routes(site.address, documents=clients.documents),
         *endpoints.routes(services.database, site.address, newcomers),
         *registration.routes(services.database, newcomers),

@@ -5,8 +5,9 @@ The house is no tenant, and its mail is read here as the ops role. It goes the w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from db import house_mails
 from db.errors import AppError
@@ -60,7 +61,7 @@ async def join_audience(job: JobCall) -> None:
         raise _not_joined(error) from error
 
 
-def message_of(row: asyncpg.Record, post: Post) -> Message:
+def message_of(row: Mapping[str, Any], post: Post) -> Message:
     """The mail of a row, with what opens something in it, if that is still there."""
     unsubscribe = post.links.of_house(row["id"]) if row["kind"] in UNASKED else None
     made = render(
@@ -92,7 +93,7 @@ class _Delivery:
         self._carrier = carrier
 
     async def message(self) -> Message:
-        return message_of(self._row, self._job.services.post)
+        return message_of(dict(self._row.items()), self._job.services.post)
 
     async def leaving(self) -> None:
         async with self._job.services.database.ops() as connection:

@@ -19,6 +19,8 @@ _WORDS: Final = {
     Scope.runs_write: "Start and stop runs of agents",
     Scope.storage_read: "See and download files",
     Scope.storage_write: "Upload and delete files",
+    Scope.email_read: "Read the mail, contacts and mail templates of your projects",
+    Scope.email_write: "Send mail from your projects, and change contacts and mail templates",
     Scope.registry_read: "See the components of your registry",
     Scope.registry_write: "Publish and withdraw components",
 }

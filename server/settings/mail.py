@@ -21,13 +21,18 @@ def _check_sender(value: str) -> str:
     return str(mailbox)
 
 
-def _check_webhook_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
+def is_webhook_secret(text: str) -> bool:
+    """Whether ``text`` has the form of a signing secret (Standard Webhooks): ``whsec_`` and 16 bytes or more."""
+    said = text.removeprefix(WEBHOOK_PREFIX).rstrip("=")
     try:
-        key = base64.b64decode(text.removeprefix(WEBHOOK_PREFIX) + "==", validate=True)
-    except binascii.Error:
-        key = b""
-    if not text.startswith(WEBHOOK_PREFIX) or len(key) < 16:
+        key = base64.b64decode(said + "=" * (-len(said) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return text.startswith(WEBHOOK_PREFIX) and len(key) >= 16
+
+
+def _check_webhook_secret(value: SecretStr) -> SecretStr:
+    if not is_webhook_secret(value.get_secret_value()):
         raise ValueError("must be the signing secret that Resend shows for the webhook: whsec_ and base64 after it")
     return value
 

@@ -35,12 +35,17 @@ HEADERS: Final = {
 }
 
 
-def html(template: str, values: Mapping[str, object], status: int = 200, *, forms_end_at: str = "") -> Response:
-    """``forms_end_at``: a source (CSP 3) outside of this site to which the answer to a form on the page leads."""
+def html(
+    template: str, values: Mapping[str, object], status: int = 200, *, forms_end_at: str = "", frames: bool = False
+) -> Response:
+    """``forms_end_at``: a source (CSP 3) outside of this site to which the answer to a form on the page leads.
+    ``frames``: it shows pages of this site in frames."""
     body = _environment().get_template(template).render(**values)
     headers = dict(HEADERS)
     if forms_end_at:
         headers["content-security-policy"] = _POLICY.format(f" {forms_end_at}")
+    if frames:
+        headers["content-security-policy"] += "; frame-src 'self'"
     return Response(body, status_code=status, media_type="text/html; charset=utf-8", headers=headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -9,12 +10,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+import httpx2
+
+from db.credentials import Authenticator
 from db.database import Database
+from server.app import create_app
 from server.jobs.catalog import JOBS
 from server.jobs.worker import WorkerRules, working
 from server.mail.post import Post
 from tests.conftest import Owner, Tenant, eventually
-from tests.server.edge_services import post_of
+from tests.server.edge_services import EdgeServices, post_of, served
+from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
 from tools.ports import Services
 
@@ -98,3 +104,21 @@ async def mailroom(
         yield Mailroom(dispatch, tenant, owner, post, services.database)
     finally:
         await post.aclose()
+
+
+@asynccontextmanager
+async def browsing(room: Mailroom, authenticator: Authenticator) -> AsyncIterator[httpx2.AsyncClient]:
+    """The whole application of a house with this post, and somebody who has not signed in."""
+    edge = EdgeServices(CATALOG, room.dispatch, cast("Any", authenticator), cast("Any", room.database), post=room.post)
+    async with (
+        served(create_app(cast("Any", edge))) as (host, port),
+        httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
+    ):
+        browser.headers["origin"] = str(browser.base_url).rstrip("/")
+        yield browser
+
+
+def csrf(page: httpx2.Response) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
+    assert found
+    return found[1]
