@@ -31,7 +31,7 @@ FENCES: Final = 50
 
 class ComponentFile(BaseModel):
     path: Untrusted[str]
-    type: Untrusted[str]
+    type: Trusted[str]
     size: int
     target: Untrusted[str] | None = None
 
