@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
@@ -10,12 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx2
 import pytest
 
 from db import provider_keys
 from db.database import Database
 from db.ids import uuid7
 from server.commands.rotate import rotate
+from server.data_directory import DataDirectory
 from server.keyring import Keyring, RootFiles, new_root, replace, root_secret_file
 from server.refusal import Refusal
 from server.roots import process_name
@@ -23,7 +26,10 @@ from server.rotation import BATCH, SEALED_COLUMNS, reseal, under_other_roots
 from server.settings import Settings, load
 from server.stored_secrets import secret_findings
 from server.vault import Vault
+from tests.agents.inn import body, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
+from tests.fakes.openai_server import scripted_model
+from tests.server.command import run, up
 
 pytestmark = pytest.mark.promise("GND-03")
 
@@ -252,3 +258,40 @@ def test_roots_in_files_are_followed_and_never_lost(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["previous_root_secret", "root_secret"]
     current.unlink()
     assert len(ring.key_ids) == 2
+
+
+async def test_a_running_up_serves_with_projects_keys_while_its_root_is_replaced(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path / "data")
+    environ = {"INNKEEPER_ALLOW_PRIVATE_URLS": "127.0.0.0/8"}
+    async with (
+        up(data.root, cwd=tmp_path, environ=environ) as running,
+        scripted_model() as model,
+        httpx2.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
+
+        async def answered() -> str:
+            asked = body(user("Hello"))
+            headers = {"authorization": f"Bearer {running.ready['api_key']}"}
+            return (await client.post(running.ready["agui_url"], json=asked, headers=headers)).text
+
+        urls = data.running_urls()
+        assert urls is not None
+        owner = await asyncpg.connect(urls.owner)
+        project_id = UUID(running.ready["project_id"])
+        await owner.execute("UPDATE projects SET model = 'openai-chat:m', base_url = $1", model.base_url)
+        await keep(owner, project_id, Vault(Keyring(read=data.roots)), "sk-mine", "compatible")
+        await owner.execute("UPDATE provider_keys SET base_url = $1", model.base_url)
+        before = data.root_secret.read_text()
+
+        command = run("keys", "rotate", "--json", "--data", data.root, cwd=tmp_path)
+        rotated, meanwhile = await asyncio.gather(command, asyncio.gather(*(answered() for _ in range(4))))
+        streams = [*meanwhile, await answered()]
+
+        assert rotated.code == 0, rotated.err
+        assert data.previous_root_secret.read_text() == before
+        new = Keyring(data.root_secret.read_text().strip().encode())
+        assert json.loads(rotated.out)["key_id"] == new.key_id
+        assert await kept(owner, Vault(new)) == {project_id: "sk-mine"}
+        await owner.close()
+    assert all("RUN_FINISHED" in stream for stream in streams)
+    assert [request.authorization for request in model.requests] == ["Bearer sk-mine"] * 5
