@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from db.agents import RunSettings
 from db.errors import AppError, Details, conflict, invalid, not_found
 from db.principal import Principal
-from db.runs import MOST_WAITING, Begun
+from db.runs import MOST_WAITING, Begun, NewRun
 from db.scopes import LENT_TO_END_USERS
 
-if TYPE_CHECKING:
-    from agents.run_input import RunInput
-
+DEEPEST: Final = 3
 ELSEWHERE: Final[Details] = {"ask": {"project": "any"}}
 
 
@@ -41,13 +39,32 @@ def no_project() -> AppError:
     )
 
 
-def refuse(begun: Begun, asked: RunInput) -> None:
+def check_depth(caller: Principal) -> None:
+    """Runs start runs, but not without end. Raises AppError ``runs_too_deep``."""
+    if caller.run_depth >= DEEPEST:
+        raise conflict(
+            "runs_too_deep",
+            f"This run was started by a run that a run had started: {DEEPEST} is the most.",
+            "Do the work in this run, without starting another one.",
+        )
+
+
+def refuse(begun: Begun, new: NewRun) -> None:
     """Raise what keeps the run from being started, put in line, or attached to."""
+    if begun.outcome == "too_many":
+        raise AppError(
+            "too_many_runs",
+            429,
+            "200 runs of this key go on or wait already.",
+            "Wait until some of them have ended, or cancel some.",
+            True,
+            5,
+        )
     if begun.outcome == "busy":
         raise AppError(
             "thread_busy",
             409,
-            f"Thread '{asked.thread_id}' has a run that is not done yet.",
+            f"Thread '{new.thread}' has a run that is not done yet.",
             "Wait for its terminal event, use another thread, or send forwardedProps.innkeeper.onBusy: 'enqueue' or"
             " 'interrupt'.",
             True,
@@ -57,7 +74,7 @@ def refuse(begun: Begun, asked: RunInput) -> None:
         raise AppError(
             "thread_queue_full",
             429,
-            f"{MOST_WAITING} runs wait in thread '{asked.thread_id}' already.",
+            f"{MOST_WAITING} runs wait in thread '{new.thread}' already.",
             "Wait until some of them have ended, cancel some, or use another thread.",
             True,
             5,
@@ -65,6 +82,6 @@ def refuse(begun: Begun, asked: RunInput) -> None:
     if begun.outcome == "conflict":
         raise conflict(
             "run_id_conflict",
-            f"Run '{asked.run_id}' exists with another input.",
+            f"Run '{new.external_id}' exists with another input.",
             "Use a new runId, or send exactly the same input to attach to that run.",
         )

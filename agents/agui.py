@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 Event: TypeAlias = dict[str, Any]
 
 PROTOCOL_VERSION: Final = "1.0"
+SUPERSEDED: Final = "innkeeper.superseded"
 DELTA_ID: Final = {
     "TEXT_MESSAGE_CONTENT": "messageId",
     "REASONING_MESSAGE_CONTENT": "messageId",
@@ -115,7 +116,7 @@ def tool_result(message_id: str, call_id: str, content: str) -> Event:
 def superseded(messages: Sequence[str], calls: Sequence[str]) -> Event:
     """The step these belong to broke off with its process and is made again: what they say counts no more."""
     value = {"messageIds": list(messages), "toolCallIds": list(calls)}
-    return {"type": "CUSTOM", "name": "innkeeper.superseded", "value": value}
+    return {"type": "CUSTOM", "name": SUPERSEDED, "value": value}
 
 
 def delta(kind: str, of: str, text: str) -> Event:

@@ -30,6 +30,7 @@ from db.agents import DEMO, Limits, RunSettings
 from db.errors import invalid
 from db.principal import Principal
 from db.runs import Ending, Status
+from db.transcript import OURS
 
 ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -186,7 +187,7 @@ class Conversation:
         last = new.pop() if new and isinstance(new[-1], ModelResponse) and not new[-1].parts else None
         if said and (last is not None or not new or isinstance(new[-1], ModelRequest)):
             answer = last if isinstance(last, ModelResponse) else ModelResponse(parts=[], state="interrupted")
-            new.append(replace(answer, parts=[TextPart(said)]))
+            new.append(replace(answer, parts=[TextPart(said)], metadata={OURS: self._narrator.ids()}))
         return new
 
 

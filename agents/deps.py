@@ -17,6 +17,10 @@ class Listener(Protocol):
 
     def tell(self, event: AgentStreamEvent) -> None: ...
 
+    def ids(self) -> dict[str, object]:
+        """By which ids the answer of the model that has just ended was told."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RunDeps:

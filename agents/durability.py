@@ -8,6 +8,7 @@ narrator as well, which knows what the log has. Outside a run that has a journal
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.durable_exec import (
@@ -24,6 +25,7 @@ from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent, PartDeltaEv
 
 from agents import journal
 from agents.deps import RunDeps
+from db.transcript import OURS
 
 _TOLD_LIVE = (PartStartEvent, PartDeltaEvent, PartEndEvent, FinalResultEvent)
 
@@ -50,7 +52,7 @@ class JournalBackend(JournalCallableOperationBackend[None]):
         if held is None or context is None:
             return await body()
         if isinstance(operation_id, ModelRequestId):
-            return await held.step(journal.MODEL, context.run_step, "", body)
+            return await held.step(journal.MODEL, context.run_step, "", lambda: _answer(body, context.deps))
         if isinstance(operation_id, ToolsetCallToolId):
             return await held.step(journal.TOOL, context.run_step, context.tool_call_id or name, body)
         return await body()
@@ -93,6 +95,13 @@ class Durability(BaseDurabilityCapability[RunDeps]):
             if live or not isinstance(event, _TOLD_LIVE):
                 ctx.deps.narrator.tell(event)
             yield event
+
+
+async def _answer(body: Callable[[], Awaitable[Any]], deps: RunDeps) -> dict[str, Any]:
+    """An answer of the model, with the ids under which it was told."""
+    answer: dict[str, Any] = await body()
+    answer["metadata"] = {**(answer.get("metadata") or {}), OURS: deps.narrator.ids()}
+    return answer
 
 
 async def _narrate(ctx: RunContext[RunDeps], events: AsyncIterable[AgentStreamEvent]) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from agents import admission, agui
+from agents import admission, agui, errands
+from agents.errands import Errand, Progress
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
 from agents.leases import LEASE, Leases
 from agents.live_runs import LiveRuns
 from agents.models import ModelFactory
 from agents.quiet import quietly
+from agents.readers import Readers, RunHandle
 from agents.succession import Succession
-from agents.tails import Tail, Wakeups
+from agents.tails import Wakeups
 from db import events, runs
 from db.agents import DEFAULT as DEFAULT_AGENT
 from db.database import Database
@@ -39,18 +40,6 @@ if TYPE_CHECKING:
 
 
 LAST_WORDS_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunHandle:
-    """A run that was started, or that existed under this name: ``tail`` gives all its events from the first on."""
-
-    principal: Principal
-    run_id: UUID
-    project_id: UUID
-    attached: bool
-    on_disconnect: str
-    tail: Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +80,7 @@ class RunEngine:
         self._succession = Succession(database, self._owner, self._live, self._writer, self._kit)
         self._leases = Leases(database, self._owner, self._live, self._take, lease)
         self._wakeups = Wakeups()
+        self.readers = Readers(database, self._wakeups, self._live)
         self._loading: asyncio.Task[Kit] | None = None
         self._taking: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -121,9 +111,11 @@ class RunEngine:
         *,
         project_id: UUID | None = None,
         agent: str = DEFAULT_AGENT,
+        after: int = 0,
         entering: Callable[[UUID], Awaitable[None]] | None = None,
     ) -> RunHandle:
-        """Start the run that ``body`` (an AG-UI RunAgentInput) asks for, or attach to the one of that run id.
+        """Start the run that ``body`` (an AG-UI RunAgentInput) asks for, or attach to the one of that run id, behind
+        its event ``after``.
 
         ``project_id``: the project the request names, if it does. ``entering`` hears which one it is before anything is
         written, and may refuse by raising. Raises AppError for everything that keeps the run
@@ -131,6 +123,7 @@ class RunEngine:
         """
         if not principal.may(Scope.runs_write):
             raise missing_scope(Scope.runs_write)
+        admission.check_depth(principal)
         kit = await self._kit()
         asked = kit.parse(body)
         if self._closing:
@@ -145,21 +138,23 @@ class RunEngine:
             beginning = await self._begin(kit, connection, self._new_run(principal, project, agent, asked), asked)
         self._launch(kit, beginning)
         begun = beginning.begun
-        tail = self.tail(principal, project, begun.run_id)
-        return RunHandle(principal, begun.run_id, project, begun.outcome == "attached", begun.on_disconnect, tail)
+        if begun.outcome == "attached":
+            return await self.readers.attach(principal, project, begun.run_id, begun.on_disconnect, after)
+        tail = self.readers.tail(principal, project, begun.run_id)
+        return RunHandle(principal, begun.run_id, project, False, begun.on_disconnect, tail)
 
-    def tail(self, principal: Principal, project_id: UUID, run_id: UUID, after: int = 0) -> Tail:
-        """A run's events with a number over ``after``, wherever it lives."""
+    async def begin(
+        self, connection: Connection, principal: Principal, project_id: UUID, errand: Errand
+    ) -> tuple[UUID, UUID]:
+        """Begin a run within a transaction of the caller, and give its id and its thread's. It lives as soon as that
+        has committed: here, or in whatever process takes it. Raises AppError for what keeps it from existing."""
+        return await errands.begin(connection, principal, project_id, errand)
 
-        def local() -> EventLog | None:
-            run = self._live.find(run_id)
-            return run.log if run is not None else None
-
-        return Tail(self._database, self._wakeups, local, principal, project_id, run_id, after)
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Around the time in which somebody reads a :meth:`tail`: a process that ends waits for its readers."""
-        return self._wakeups.reading()
+    async def watch(
+        self, principal: Principal, project_id: UUID, run_id: UUID, seconds: float, progress: Progress | None = None
+    ) -> str:
+        """Wait for the end of a run, for ``seconds`` at most; the text that its agent has said so far."""
+        return await errands.watch(self.readers.tail(principal, project_id, run_id), seconds, progress)
 
     def when_ended(self, run_id: UUID, call: Callable[[], None]) -> bool:
         """Have ``call`` called at the end of a run of this process; False when it has none of this id."""
@@ -169,7 +164,8 @@ class RunEngine:
         return run is not None
 
     async def cancel(self, principal: Principal, project_id: UUID, run_id: UUID) -> bool:
-        """Ask for the end of a run, wherever it lives; False when the caller has no such live run."""
+        """Ask for the end of a run, wherever it lives, which its terminal event will tell; False when the caller has no
+        such live run."""
         async with self._database.transaction(principal, project_id) as connection:
             asked = await runs.request_cancel(connection, project_id, run_id)
         if asked:
@@ -272,7 +268,7 @@ class RunEngine:
     async def _begin(self, kit: Kit, connection: Connection, new: NewRun, asked: RunInput) -> Beginning:
         """Within a transaction of the caller: the run's rows, and what its client said."""
         begun = await runs.begin(connection, new)
-        admission.refuse(begun, asked)
+        admission.refuse(begun, new)
         if begun.outcome != "started":
             return Beginning(new, begun, asked, None)
         turn = kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)

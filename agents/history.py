@@ -25,6 +25,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelRequestPart,
     ModelResponse,
+    TextContent,
     ToolCallPart,
     ToolReturnPart,
     UserContent,
@@ -39,8 +40,8 @@ from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
 from db.runs import StoredMessage
+from db.transcript import CONTEXT, OURS
 
-OURS: Final = "innkeeper"
 CHARACTERS_PER_TOKEN: Final = 4
 Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
 LINKS: Final[dict[str, type[Link]]] = {
@@ -192,7 +193,9 @@ def _user_content(message: UserMessage, asked: RunInput | None) -> str | list[Us
     context = "\n".join(f"{item.description}: {item.value}" for item in asked.context) if asked else ""
     if isinstance(message.content, str) and not context:
         return message.content
-    content: list[UserContent] = [f"Context from the application:\n{context}"] if context else []
+    content: list[UserContent] = []
+    if context:
+        content.append(TextContent(f"Context from the application:\n{context}", metadata={OURS: CONTEXT}))
     if isinstance(message.content, str):
         return [*content, message.content]
     content.extend(part.text if part.type == "text" else _attached(part) for part in message.content)

@@ -19,11 +19,13 @@ from pydantic_ai.messages import (
     ThinkingPartDelta,
     ToolCallPart,
     ToolCallPartDelta,
+    ToolReturnPart,
 )
 from pydantic_core import to_json
 
 from agents import agui
 from agents.event_log import EventLog
+from db import transcript
 from db.ids import uuid7
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -37,7 +39,8 @@ class Narrator:
 
     def __init__(self, log: EventLog, told: Mapping[str, int] = NOTHING) -> None:
         self._log = log
-        self._told = Counter(told)
+        self._told = told
+        self._results: Counter[str] = Counter()
         self._text: str | None = None
         self._reasoning: str | None = None
         self._call: str | None = None
@@ -45,6 +48,7 @@ class Narrator:
         self._half: tuple[str, str, str] | None = None
         self._answering = False
         self._said: list[str] = []
+        self._thoughts: list[str] = []
 
     def tell(self, event: AgentStreamEvent) -> None:
         if isinstance(event, PartDeltaEvent):
@@ -54,11 +58,7 @@ class Narrator:
         elif isinstance(event, PartEndEvent):
             self._end(event)
         elif isinstance(event, FunctionToolResultEvent):
-            part = event.part
-            if self._told[part.tool_call_id] > 0:
-                self._told[part.tool_call_id] -= 1
-            else:
-                self._log.emit(agui.tool_result(str(uuid7()), part.tool_call_id, part.model_response_str()))
+            self._result(event.part)
 
     def close(self) -> None:
         """Close what is open: before a terminal event, and when a model's answer breaks off."""
@@ -76,6 +76,21 @@ class Narrator:
         """The text that the model has said of an answer that it is still in the middle of."""
         return "".join(self._said) if self._answering else ""
 
+    def ids(self) -> dict[str, object]:
+        """By which ids the log has the answer that has just ended."""
+        found: dict[str, object] = {"message": self._parent}
+        if self._thoughts:
+            found["reasoning"] = list(self._thoughts)
+        return found
+
+    def _result(self, part: ToolReturnPart) -> None:
+        call_id = part.tool_call_id
+        self._results[call_id] += 1
+        number = self._results[call_id]
+        if number > self._told.get(call_id, 0):
+            message_id = transcript.result_id(self._log.run_id, call_id, number)
+            self._log.emit(agui.tool_result(message_id, call_id, part.model_response_str()))
+
     def _start(self, event: PartStartEvent) -> None:
         part = event.part
         if event.previous_part_kind is None:
@@ -83,6 +98,7 @@ class Narrator:
             self._parent = str(uuid7())
             self._answering = True
             self._said.clear()
+            self._thoughts.clear()
         if isinstance(part, TextPart):
             if self._text is None:
                 self._text = self._parent = str(uuid7())
@@ -91,6 +107,7 @@ class Narrator:
         elif isinstance(part, ThinkingPart):
             if self._reasoning is None:
                 self._reasoning = str(uuid7())
+                self._thoughts.append(self._reasoning)
                 for told in agui.reasoning_start(self._reasoning):
                     self._log.emit(told)
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)

@@ -30,7 +30,7 @@ class Details(TypedDict, total=False):
     ``did_you_mean``: the tool, prompt or family that was probably meant. ``idempotency_key``: "new" for a call that is
     a new one. ``max_bytes``: how long a request may be. ``ask``: what only a person can change, as what it must be:
     ``scope`` of the key, its ``project`` binding, ``read_only``, ``role`` in the project, ``tools`` of the connection,
-    ``storage_bytes`` of the project.
+    ``storage_bytes`` of the project. ``snapshot``: what there is in place of what was asked for.
     """
 
     next_tool: str
@@ -40,6 +40,7 @@ class Details(TypedDict, total=False):
     max_bytes: int
     uri_templates: list[str]
     ask: dict[str, Any]
+    snapshot: dict[str, Any]
 
 
 class AppError(Exception):

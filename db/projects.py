@@ -24,6 +24,7 @@ SETTINGS: Final = (
     "allow_prompt_override",
     "model_parameters",
     "approval_policy",
+    "retention_days",
     "registry_public",
     "registry_namespace",
 )

@@ -33,7 +33,7 @@ CLAIMED_CHANNEL: Final = "innkeeper_claimed"
 MOST_WAITING: Final = 20
 """Runs in the queue of one thread."""
 
-Outcome = Literal["started", "queued", "attached", "conflict", "busy", "queue_full"]
+Outcome = Literal["started", "queued", "attached", "conflict", "busy", "queue_full", "too_many"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 OnBusy = Literal["reject", "enqueue", "interrupt"]
 LIVE: Final = ("queued", "running")
@@ -41,8 +41,8 @@ LIVE: Final = ("queued", "running")
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be started by ``caller``. ``thread`` and ``external_id`` are the client's own names, ``input`` is JSON
-    text. ``parent_id``: the run that starts it, if one does."""
+    """A run to be started by ``caller``, as part of the run it is the grant of, if it is one. ``thread`` and
+    ``external_id`` are the client's own names, ``input`` is JSON text. Without ``owner`` it waits for any process."""
 
     caller: Principal
     project_id: UUID
@@ -55,7 +55,7 @@ class NewRun:
     on_busy: OnBusy
     input: str
     digest: bytes
-    owner: UUID
+    owner: UUID | None
     lease: timedelta
     started_event: bytes
 
@@ -70,6 +70,7 @@ class NewRun:
         return json.dumps(
             {
                 "project_id": str(who.project_id) if who.project_id else None,
+                "project_ids": sorted(str(project) for project in who.project_ids),
                 "kind": who.kind,
                 "read_only": who.read_only,
                 "tools": None if who.tools is None else sorted(who.tools),
@@ -316,6 +317,7 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
         run_id=row["parent_id"],
         run_depth=row["depth"] - 1,
         tools=None if tools is None else frozenset(tools),
+        project_ids=frozenset(UUID(project) for project in rights.get("project_ids", ())),
     )
     return Kept(
         caller,

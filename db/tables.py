@@ -62,7 +62,10 @@ class Project(SQLModel, table=True):
     """A tenant: the settings its agents run with."""
 
     __tablename__ = "projects"
-    __table_args__ = (_one_of("approval_policy", "always", "when_new", "never"),)
+    __table_args__ = (
+        _one_of("approval_policy", "always", "when_new", "never"),
+        CheckConstraint("retention_days > 0", name="retention_days_positive"),
+    )
 
     id: UUID = Field(primary_key=True)
     name: str = Field(sa_column=_text())
@@ -76,6 +79,7 @@ class Project(SQLModel, table=True):
     approval_policy: str = Field(sa_column=_text("always"))
     registry_public: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     registry_namespace: str = Field(sa_column=_text("innkeeper"))
+    retention_days: int | None = Field(default=None, sa_column=Column(Integer))
     created_by: UUID = Field(foreign_key="users.id", index=True)
     created_at: datetime = Field(sa_column=_now())
     updated_at: datetime = Field(sa_column=_now())
@@ -350,6 +354,9 @@ class Run(SQLModel, table=True):
         ),
         Index("runs_thread_idx", "project_id", "thread_id", "id"),
         Index("runs_lease_idx", "lease_expires_at", postgresql_where=text("status IN ('queued', 'running')")),
+        Index("runs_ended_idx", "ended_at", postgresql_where=text("compacted_at IS NULL")),
+        Index("runs_id_idx", "id"),
+        Index("runs_live_idx", "credential_id", postgresql_where=text("status IN ('queued', 'running')")),
     )
 
     project_id: UUID
@@ -387,6 +394,7 @@ class Run(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_column=_moment())
     deadline_at: datetime | None = Field(default=None, sa_column=_moment())
     ended_at: datetime | None = Field(default=None, sa_column=_moment())
+    compacted_at: datetime | None = Field(default=None, sa_column=_moment())
 
 
 class Message(SQLModel, table=True):

@@ -13,6 +13,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from agents.engine import RunEngine
+from agents.models import ModelFactory
 from db import accounts
 from db.credentials import Authenticator
 from db.database import Database
@@ -23,7 +25,7 @@ from migrations import runner
 from tests.db.clusters import open_folder
 from tests.fakes.memory_store import MemoryStore
 from tools.dispatch import Dispatch
-from tools.ports import NoRuns, Services
+from tools.ports import Services
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 pytest_plugins = ["tests.promises"]
@@ -112,7 +114,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def services(database: Database, store: MemoryStore) -> Services:
-    return Services(database, NoRuns(), store=store)
+    return Services(database, RunEngine(database, ModelFactory()), store=store)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tools import (
     runs,
     sync,
     templates,
+    threads,
     workflows,
 )
 from tools.contract import ResourceSpec, ToolSpec
@@ -164,6 +165,12 @@ CATALOG = Catalog(
         files.create_upload,
         files.confirm_upload,
         files.delete_file,
+        runs.start_run,
+        runs.get_run,
+        runs.cancel_run,
+        threads.list_threads,
+        threads.get_thread,
+        threads.delete_thread,
         runs.list_agents,
         agents.get_agent,
         agents.create_agent,

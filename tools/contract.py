@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PROJECT: Final = "project_id"
 RESERVED: Final = ":/?#[]@!$&'()*+,;="
 """What ``{+name}`` leaves as it is (RFC 6570, 3.2.3)."""
-ProjectId: TypeAlias = Annotated[UUID, Field(description="Id of the project, as list_projects shows it.")]
+ProjectId: TypeAlias = Annotated[UUID, Field(description="From list_projects.")]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Progress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
 """Hears how far a call has come: done, total where it is known, and what is being done, for people."""

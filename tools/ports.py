@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from db.database import Database
@@ -13,9 +13,49 @@ from db.errors import AppError
 from db.principal import Principal
 from tools.store import NO_STORE, Store
 
+if TYPE_CHECKING:
+    from db.database import Connection
+
+
+class Errand(Protocol):
+    """A run as a tool asks for it. ``message``: what the user says; ``thread``: the client's own name of the thread."""
+
+    @property
+    def agent(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def thread(self) -> str: ...
+
+    @property
+    def on_busy(self) -> Literal["reject", "enqueue", "interrupt"]: ...
+
+
+Heard: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
+"""Hears how far a run has come: its events so far, ``None``, and what it does."""
+
 
 class Runs(Protocol):
     """The part of the run engine that tools reach."""
+
+    async def begin(
+        self, connection: Connection, principal: Principal, project_id: UUID, errand: Errand
+    ) -> tuple[UUID, UUID]:
+        """Begin a run within a transaction of the caller, and give its id and its thread's. It lives as soon as that
+        has committed. Raises ``AppError`` for what keeps it from existing."""
+        ...
+
+    async def watch(
+        self, principal: Principal, project_id: UUID, run_id: UUID, seconds: float, progress: Heard | None = None
+    ) -> str:
+        """Wait for the end of a run, for ``seconds`` at most; the text that its agent has said so far."""
+        ...
+
+    async def cancel(self, principal: Principal, project_id: UUID, run_id: UUID) -> bool:
+        """Ask for the end of a run, wherever it lives; false when the caller has no such live run."""
+        ...
 
     async def cancel_project(self, principal: Principal, project_id: UUID) -> None:
         """Ask every live run of the project to stop, on every process. Returns once asked, not once stopped."""
@@ -24,6 +64,19 @@ class Runs(Protocol):
 
 class NoRuns:
     """For a process in which no run can be started."""
+
+    async def begin(
+        self, connection: Connection, principal: Principal, project_id: UUID, errand: Errand
+    ) -> tuple[UUID, UUID]:
+        raise AppError("runs_not_configured", 503, "This process starts no runs.", "Ask who runs it.")
+
+    async def watch(
+        self, principal: Principal, project_id: UUID, run_id: UUID, seconds: float, progress: Heard | None = None
+    ) -> str:
+        return ""
+
+    async def cancel(self, principal: Principal, project_id: UUID, run_id: UUID) -> bool:
+        return False
 
     async def cancel_project(self, principal: Principal, project_id: UUID) -> None:
         """There is nothing to cancel."""

@@ -75,6 +75,7 @@ class Project(BaseModel):
     approvals: Literal["always", "when_new", "never"] = Field(validation_alias="approval_policy")
     registry_public: bool
     registry_namespace: Trusted[str]
+    retention_days: int | None
     created_at: datetime
     updated_at: datetime
     next_cursor: Trusted[str] | None = Field(default=None, description="Set when instructions go on.")
@@ -132,7 +133,8 @@ Approvals: TypeAlias = Annotated[
 ]
 RegistryPublic: TypeAlias = Annotated[bool, Field(description="Anybody may install components.")]
 RegistryNamespace: TypeAlias = Annotated[str, Field(description="Of @namespace/component."), AfterValidator(_namespace)]
-Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters"]
+RetentionDays: TypeAlias = Annotated[int, Field(ge=1, le=3650, description="Delete threads unused for so long.")]
+Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters", "retention_days"]
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
@@ -187,7 +189,12 @@ async def create_project(
 
 
 async def _loosening(
-    call: Caller, project_id: UUID, approvals: str | None, registry_public: bool | None, **_changes: object
+    call: Caller,
+    project_id: UUID,
+    approvals: str | None,
+    registry_public: bool | None,
+    retention_days: int | None,
+    **_changes: object,
 ) -> Preview:
     async with call.transaction() as connection:
         row = await administered(connection, project_id)
@@ -196,6 +203,8 @@ async def _loosening(
         effects.append(f"destructive and outward tools in project {project_id} {LOOSER[approvals]}")
     if registry_public:
         effects.append(f"anybody may read and install every component of project {project_id}")
+    if retention_days:
+        effects.append(f"threads of project {project_id} that were not used for {retention_days} days are deleted")
     return Preview(f"After this, {' and '.join(effects)}.", {"Project": row["name"]})
 
 
@@ -207,7 +216,9 @@ async def _loosening(
     open_world=False,
     rest_from="get_project",
     preview=_loosening,
-    asks_when=lambda given: given.get("approvals") in LOOSER or bool(given.get("registry_public")),
+    asks_when=lambda given: (
+        given.get("approvals") in LOOSER or bool(given.get("registry_public")) or bool(given.get("retention_days"))
+    ),
 )
 async def update_project(
     call: Caller,
@@ -223,6 +234,7 @@ async def update_project(
     approvals: Approvals | None = None,
     registry_public: RegistryPublic | None = None,
     registry_namespace: RegistryNamespace | None = None,
+    retention_days: RetentionDays | None = None,
     clear: Annotated[list[Clearable], Field(description="Settings to put back to their default.")] = [],  # noqa: B006  never changed
 ) -> Project:
     """Change settings of a project; what is left out stays as it is. Needs the role owner or admin."""
@@ -238,6 +250,7 @@ async def update_project(
         "approvals": approvals,
         "registry_public": registry_public,
         "registry_namespace": registry_namespace,
+        "retention_days": retention_days,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     twice: list[str] = sorted(set(clear) & changes.keys())

@@ -1,38 +1,37 @@
-"""``POST /agui`` and ``POST /agui/{agent}``: an AG-UI 1.0 run as server-sent events.
+"""Runs over plain HTTP, beside MCP: ``POST /agui`` and ``POST /agui/{agent}`` start one as AG-UI 1.0 and stream its
+events; ``GET /runs/{id}/events`` goes on with a stream from any of them, ``GET /runs/{id}`` says where a run stands,
+``POST /runs/{id}/cancel`` asks for its end.
 
 This edge parses, authenticates, starts and tails; the run lives in the engine and does not notice who reads it. Each
-event's ``id`` is its number in the run's log. Sending the same input again attaches to the same run from its start.
+event's ``id`` is its number in the run's log, which a client gives back as ``Last-Event-ID``. Sending the same input
+again attaches to the same run.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
+from uuid import UUID
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
 
-from agents.agui import sse
-from agents.engine import RunEngine, RunHandle
+from agents.engine import RunEngine
+from agents.readers import no_such_run
 from db.agents import DEFAULT as DEFAULT_AGENT
-from db.errors import AppError, invalid
+from db.errors import AppError, invalid, missing_scope
 from db.principal import Principal
+from db.scopes import Scope
 from server.http.problem import problem_response
+from server.http.run_stream import RunStream
 from server.limits.run_places import RunPlaces
 from server.mcp.bearer import Authenticator, principal_of
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
-KEEP_ALIVE_SECONDS: Final = 15.0
-KEEP_ALIVE: Final = b": keep-alive\n\n"
-HEADERS: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-)
+NO_STORE: Final = {"cache-control": "no-store"}
+LONGEST_EVENT_ID: Final = 15
 
 
 class RunServices(Protocol):
@@ -48,92 +47,111 @@ class RunServices(Protocol):
     def dispatch(self) -> Dispatch: ...
 
 
+Answering = Callable[[Request, Principal, Narrowing], Awaitable[Response]]
+
+
 def routes(services: RunServices) -> list[BaseRoute]:
-    """The routes over ``services``. A problem document answers whatever keeps the run from existing."""
-
-    async def agui(request: Request) -> Response:
-        try:
-            principal = await principal_of(request.scope, services.authenticator)
-            narrowing = Narrowing.parse(request.query_params)
-            principal = _narrowed(principal, narrowing)
-            body = await request.body()
-            limits = services.dispatch.services.limits
-            await limits.admit(principal)
-            places = RunPlaces(limits, principal)
-            try:
-                await places.take()
-                handle = await services.engine.start(
-                    principal,
-                    body,
-                    project_id=narrowing.project_id,
-                    agent=request.path_params.get("agent", DEFAULT_AGENT),
-                    entering=places.enter,
-                )
-            except BaseException:
-                places.give_back()
-                raise
-        except AppError as error:
-            extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
-            return problem_response(error, extra)
-        return RunStream(services.engine, handle, places)
-
+    """The routes over ``services``. A problem document answers whatever keeps a request from being answered."""
+    edge = RunEdge(services)
     return [
-        Route("/agui", agui, methods=["POST"], name="agui"),
-        Route("/agui/{agent}", agui, methods=["POST"], name="agui-agent"),
+        Route("/agui", edge.answered(edge.start), methods=["POST"], name="agui"),
+        Route("/agui/{agent}", edge.answered(edge.start), methods=["POST"], name="agui-agent"),
+        Route("/runs/{run_id}", edge.answered(edge.show), methods=["GET"], name="run"),
+        Route("/runs/{run_id}/events", edge.answered(edge.follow), methods=["GET"], name="run-events"),
+        Route("/runs/{run_id}/cancel", edge.answered(edge.cancel), methods=["POST"], name="run-cancel"),
     ]
 
 
-def _narrowed(principal: Principal, narrowing: Narrowing) -> Principal:
-    if narrowing.read_only:
-        raise invalid("A run cannot be started with read_only=1.", "Leave it out, or use a key with fewer scopes.")
-    return principal
+class RunEdge:
+    """One method a route. Each gets its caller, who was counted, and what the URL chose."""
 
+    def __init__(self, services: RunServices) -> None:
+        self._services = services
+        self._engine = services.engine
+        self._limits = services.dispatch.services.limits
 
-class RunStream(Response):
-    """The events of one run until its terminal one. A reader that goes away is all the engine hears of it.
-
-    The run that was started here holds its ``places`` until it ends, whoever still reads it; one that lives elsewhere
-    lends them to its reader.
-    """
-
-    def __init__(self, engine: RunEngine, handle: RunHandle, places: RunPlaces) -> None:
-        super().__init__(status_code=200)
-        self.raw_headers = [*HEADERS, (b"innkeeper-run-id", str(handle.run_id).encode())]
-        self._engine = engine
-        self._handle = handle
-        self._places = places
-        self._lent = handle.attached or not engine.when_ended(handle.run_id, places.give_back)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pumping = asyncio.create_task(self._pump(send))
-        gone = asyncio.create_task(_disconnected(receive))
-        with self._engine.reading():
+    def answered(self, answer: Answering) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
             try:
-                await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
-                if pumping.done():
-                    await pumping
-                else:
-                    await self._engine.hung_up(self._handle)
-            finally:
-                for task in (pumping, gone):
-                    task.cancel()
-                if self._lent:
-                    self._places.give_back()
-                await asyncio.wait([pumping, gone])
+                principal = await principal_of(request.scope, self._services.authenticator)
+                narrowing = Narrowing.parse(request.query_params)
+                await self._limits.admit(principal)
+                return await answer(request, principal, narrowing)
+            except AppError as error:
+                extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
+                return problem_response(error, extra)
 
-    async def _pump(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        tail = self._handle.tail
-        while not tail.over:
-            # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
-            found = await tail.next(KEEP_ALIVE_SECONDS)
-            if found or not tail.over:
-                body = b"".join(sse(seq, event) for seq, event in found) or KEEP_ALIVE
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return endpoint
+
+    async def start(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
+        if narrowing.read_only:
+            raise invalid("A run cannot be started with read_only=1.", "Leave it out, or use a key with fewer scopes.")
+        after = _last_event_id(request)
+        body = await request.body()
+        places = RunPlaces(self._limits, principal)
+        try:
+            await places.take()
+            handle = await self._engine.start(
+                principal,
+                body,
+                project_id=narrowing.project_id,
+                agent=request.path_params.get("agent", DEFAULT_AGENT),
+                after=after,
+                entering=places.enter,
+            )
+        except BaseException:
+            places.give_back()
+            raise
+        return RunStream(self._engine, handle, places)
+
+    async def follow(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
+        run_id, after = _run_id(request), _last_event_id(request)
+        places = RunPlaces(self._limits, principal)
+        try:
+            await places.take()
+            handle = await self._engine.readers.follow(
+                principal, run_id, project_id=narrowing.project_id, after=after, entering=places.enter
+            )
+        except BaseException:
+            places.give_back()
+            raise
+        if handle.over:
+            places.give_back()
+            # Tells an EventSource not to come again (HTML, 9.2.3).
+            return Response(status_code=204, headers=NO_STORE)
+        return RunStream(self._engine, handle, places)
+
+    async def show(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
+        run_id = _run_id(request)
+        project_id = await self._engine.readers.project_of(principal, run_id, narrowing.project_id)
+        return JSONResponse(await self._engine.readers.snapshot(principal, project_id, run_id), headers=NO_STORE)
+
+    async def cancel(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
+        """202: it was asked to end. 200: it had ended already."""
+        if narrowing.read_only or not principal.may(Scope.runs_write):
+            raise missing_scope(Scope.runs_write)
+        run_id = _run_id(request)
+        project_id = await self._engine.readers.project_of(principal, run_id, narrowing.project_id)
+        asked = await self._engine.cancel(principal, project_id, run_id)
+        run = await self._engine.readers.snapshot(principal, project_id, run_id)
+        return JSONResponse(run, status_code=202 if asked else 200, headers=NO_STORE)
 
 
-async def _disconnected(receive: Receive) -> None:
-    with contextlib.suppress(OSError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
+def _run_id(request: Request) -> UUID:
+    try:
+        return UUID(request.path_params["run_id"])
+    except ValueError:
+        raise no_such_run() from None
+
+
+def _last_event_id(request: Request) -> int:
+    """Where the client is in the log; 0 at its beginning."""
+    given = request.headers.get("last-event-id", "").strip()
+    if not given:
+        return 0
+    if not given.isascii() or not given.isdigit() or len(given) > LONGEST_EVENT_ID:
+        raise invalid(
+            "Last-Event-ID is not the id of an event.",
+            "Send the id of the last event you have, or leave the header out to read from the first one.",
+        )
+    return int(given)

@@ -170,6 +170,34 @@ async def running(
 
 
 @asynccontextmanager
+async def following(
+    house: Inn, token: str, run_id: str, after: int | str | None = None, project: UUID | None = None
+) -> AsyncIterator[tuple[Stream, httpx2.Response]]:
+    """GET the events of a run from behind one of them, and leave the stream open."""
+    headers = {"authorization": f"Bearer {token}"}
+    if after is not None:
+        headers["last-event-id"] = str(after)
+    params = {} if project is None else {"project": str(project)}
+    async with house.client.stream(
+        "GET", f"{house.url}/runs/{run_id}/events", params=params, headers=headers
+    ) as response:
+        stream = Stream(response.status_code, response.headers)
+        if response.status_code >= 400:
+            stream.problem = json.loads(await response.aread())
+        yield stream, response
+
+
+async def followed(
+    house: Inn, token: str, run_id: str, after: int | str | None = None, project: UUID | None = None
+) -> Stream:
+    """GET the events of a run from behind one of them to its end."""
+    async with following(house, token, run_id, after, project) as (stream, response):
+        if response.status_code == 200:
+            await rest(stream, response.aiter_raw())
+    return stream
+
+
+@asynccontextmanager
 async def speaking(house: Inn, token: str, asked: dict[str, Any]) -> AsyncIterator[tuple[Stream, AsyncIterator[bytes]]]:
     """POST a run, and go on once its model has said something: the next run then gets the next turn of the script."""
     async with running(house, token, asked) as (stream, response):

@@ -103,7 +103,8 @@ async def test_a_key_without_a_scope_gives_an_agent_that_neither_sees_nor_can_ca
     model.script(Turn(ToolCall("create_project", {"name": "Sneaked in"})), Turn("I could not."))
     stream = await run(house_open, token, body(user("Make a project")))
     assert stream.last["type"] == "RUN_FINISHED"
-    assert model.requests[0].tools == ["get_project", "list_projects"]
+    assert {"get_project", "list_projects"} < set(model.requests[0].tools)
+    assert "create_project" not in model.requests[0].tools
     assert await owner.fetchval("SELECT count(*) FROM projects WHERE name = 'Sneaked in'") == 0
     full = await run(house_open, tenant.token, body(user("Hello")))
     assert full.last["type"] == "RUN_FINISHED"

@@ -28,7 +28,7 @@ from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.server.command import Running, noted
 from tests.server.postgres_wire import wire
 from tools.dispatch import Dispatch
-from tools.ports import Services
+from tools.ports import NoRuns, Services
 
 pytestmark = pytest.mark.promise("MCP-05")
 
@@ -183,7 +183,7 @@ async def test_a_lost_connection_to_the_database_leaves_the_key_free_or_the_answ
     assert await projects_named_once(owner) == 1
 
 
-class Asked:
+class Asked(NoRuns):
     """Runs that note each time they are asked to stop: an effect outside of the transaction."""
 
     def __init__(self) -> None:

@@ -76,13 +76,13 @@ async def test_the_default_agent_is_changed_but_never_deleted(
 
 
 async def test_agents_are_paged_in_the_order_they_were_made_in(dispatch: Dispatch, tenant: Tenant) -> None:
-    names = [f"agent-{number}" for number in range(5)]
+    names = [f"agent-{number}" for number in range(26)]
     for name in names:
         await do(dispatch, tenant, "create_agent", name=name)
     seen: list[str] = []
     cursor: dict[str, str] = {}
-    for _ in range(3):
-        page = await do(dispatch, tenant, "list_agents", limit=2, **cursor)
+    for _ in range(2):
+        page = await do(dispatch, tenant, "list_agents", **cursor)
         seen += [agent["name"] for agent in page["agents"]]
         cursor = {"cursor": page["next_cursor"]}
     assert seen == ["default", *names]

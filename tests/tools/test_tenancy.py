@@ -35,6 +35,8 @@ FAMILY_IDS = {
     "email_id": "emails",
     "source_id": "registry_sources",
     "sync_id": "registry_syncs",
+    "run_id": "runs",
+    "thread_id": "threads",
 }
 """Parameters that name a row, and the table it is in."""
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
@@ -101,13 +103,28 @@ async def made_sync(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> U
     return UUID(made.structured["id"])
 
 
+async def made_run(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> UUID:
+    """A run of the tenant that waits for a process."""
+    given = {"project_id": str(tenant.project_id), "message": "Hello"}
+    return UUID((await dispatch.call(tenant.principal, "start_run", given)).structured["id"])
+
+
+async def made_thread(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> UUID:
+    given = {"project_id": str(tenant.project_id), "message": "Hello"}
+    return UUID((await dispatch.call(tenant.principal, "start_run", given)).structured["thread_id"])
+
+
 MAKERS: dict[str, Callable[[Dispatch, MemoryStore, Tenant], Awaitable[UUID]]] = {
     "files": made_file,
     "emails": made_email,
     "registry_sources": made_source,
     "registry_syncs": made_sync,
+    "runs": made_run,
+    "threads": made_thread,
 }
 DELETIONS = {
+    "runs": "DELETE FROM runs WHERE id = $1",
+    "threads": "DELETE FROM threads WHERE id = $1",
     "files": "UPDATE files SET status = 'deleting' WHERE id = $1",
     "emails": "DELETE FROM emails WHERE id = $1",
     "registry_sources": "DELETE FROM registry_sources WHERE id = $1",
