@@ -68,7 +68,8 @@ class OneKey:
         self.listening = True
         self._row = {
             "credential_id": uuid7(), "user_id": uuid7(), "project_id": None, "end_user_id": None,
-            "scopes": sorted(ALL_SCOPES), "kind": "secret", "read_only": False, "expires_at": None,
+            "scopes": sorted(ALL_SCOPES), "kind": "secret", "read_only": False, "expires_at": None, "audience": None,
+            "project_ids": None,
         }  # fmt: skip
 
     @contextlib.asynccontextmanager
