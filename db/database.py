@@ -22,6 +22,7 @@ from opentelemetry import trace
 from db.errors import AppError, unavailable
 from db.listener import Listener
 from db.principal import Principal
+from db.resting import Resting
 from db.spans import active
 from db.turns import Turn, Turns
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
-ACQUIRE_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 30
 OPS_SIZE: Final = 4
@@ -67,10 +67,10 @@ class Database:
     """
 
     def __init__(self, pool: Pool, listener: Listener, ops_url: str | None) -> None:
-        self._pool = pool
+        self._connections = Resting(pool)
         self._turns = Turns(max(1, pool.get_max_size() // 2), IN_LINE, what="transactions of a user")
         self._ops_url = ops_url
-        self._ops_pool: Pool | None = None
+        self._ops: Resting | None = None
         self._ops_opening = asyncio.Lock()
         self.listener = listener
 
@@ -108,11 +108,13 @@ class Database:
 
     async def close(self) -> None:
         await self.listener.stop()
-        for pool in (self._pool, self._ops_pool):
-            if pool is not None:
+        for connections in (self._connections, self._ops):
+            if connections is not None:
                 with contextlib.suppress(*LOST):
-                    await asyncio.wait_for(pool.close(), 5.0)
-                pool.terminate()
+                    async with asyncio.timeout(5.0):
+                        await connections.end()
+                        await connections.pool.close()
+                connections.pool.terminate()
 
     def transaction(
         self, principal: Principal, project_id: UUID | None = None, *, read_only: bool = False
@@ -128,7 +130,7 @@ class Database:
             begin += f"; SET LOCAL app.end_user_id = '{principal.end_user_id}'"
         if project_id is not None:
             begin += f"; SET LOCAL app.project_id = '{project_id}'"
-        return Transaction(self._pool, begin, self._turns.of(principal.user_id))
+        return Transaction(self._connections, begin, self._turns.of(principal.user_id))
 
     async def read(
         self, function: str, principal: Principal, project_id: UUID, *further: object
@@ -140,8 +142,7 @@ class Database:
         """
         places = "".join(f", ${number}" for number in range(5, 5 + len(further)))
         try:
-            turn = self._turns.of(principal.user_id)
-            async with turn, self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with Transaction(self._connections, None, self._turns.of(principal.user_id)) as connection:
                 return await connection.fetch(
                     f"SELECT * FROM {function}($1, $2, $3, $4{places})",  # noqa: S608  a name out of our own code
                     *(principal.credential_id, principal.user_id, principal.end_user_id, project_id, *further),
@@ -154,7 +155,7 @@ class Database:
 
         No tenant row is visible, only the allow-listed functions are of use.
         """
-        return Transaction(self._pool, None)
+        return Transaction(self._connections, None)
 
     def working(self, job_id: int, worker_id: UUID, lane: UUID) -> Transaction:
         """A transaction as the application role inside the tenant of a job that the worker has (``db.job_queue``).
@@ -163,7 +164,7 @@ class Database:
         """
         begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
         begin += f"; SELECT ops.enter_job({job_id}, '{worker_id}')"
-        return Transaction(self._pool, begin, self._turns.of(lane))
+        return Transaction(self._connections, begin, self._turns.of(lane))
 
     @contextlib.asynccontextmanager
     async def ops(self) -> AsyncIterator[Connection]:
@@ -177,13 +178,13 @@ class Database:
         async with Transaction(await self._as_ops(), None) as connection:
             yield connection
 
-    async def _as_ops(self) -> Pool:
+    async def _as_ops(self) -> Resting:
         if self._ops_url is None:
             raise AppError("ops_not_configured", 503, "No ops role is configured.", "Set DATABASE_OPS_URL.")
         async with self._ops_opening:
-            if self._ops_pool is None:
+            if self._ops is None:
                 try:
-                    self._ops_pool = await asyncpg.create_pool(
+                    pool = await asyncpg.create_pool(
                         self._ops_url,
                         min_size=0,
                         max_size=OPS_SIZE,
@@ -193,18 +194,20 @@ class Database:
                     )
                 except LOST as error:
                     raise unavailable() from error
-            return self._ops_pool
+                self._ops = Resting(pool)
+            return self._ops
 
     async def ping(self, seconds: float = 2.0) -> None:
         """Raises ``AppError`` (``unavailable``) unless the database answers in time."""
         try:
-            async with asyncio.timeout(seconds), self._pool.acquire(timeout=seconds) as connection:
+            async with asyncio.timeout(seconds), self.system() as connection:
                 await connection.fetchval("SELECT 1")
         except LOST as error:
             raise unavailable() from error
 
     def stats(self) -> PoolStats:
-        return PoolStats(self._pool.get_size(), self._pool.get_idle_size(), self._pool.get_max_size())
+        pool = self._connections.pool
+        return PoolStats(pool.get_size(), pool.get_idle_size() + len(self._connections), pool.get_max_size())
 
 
 class Transaction:
@@ -213,10 +216,10 @@ class Transaction:
     Losing the server inside it surfaces as ``AppError`` unavailable.
     """
 
-    __slots__ = ("_begin", "_connection", "_pool", "_span", "_turn")
+    __slots__ = ("_begin", "_connection", "_connections", "_span", "_turn")
 
-    def __init__(self, pool: Pool, begin: str | None, turn: Turn | None = None) -> None:
-        self._pool = pool
+    def __init__(self, connections: Resting, begin: str | None, turn: Turn | None = None) -> None:
+        self._connections = connections
         self._begin = begin
         self._turn = turn
         self._connection: Connection | None = None
@@ -229,12 +232,12 @@ class Transaction:
             try:
                 if self._turn is not None:
                     await self._turn.take()
-                self._connection = connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+                self._connection = connection = await self._connections.take()
                 if self._begin is not None:
                     await connection.execute(self._begin)
             except BaseException:
                 self._span.end()
-                await self._release(broken=True)
+                await self._release(broken=True, fine=False)
                 raise
         except LOST as error:
             raise unavailable() from error
@@ -255,11 +258,11 @@ class Transaction:
             raise unavailable() from (error or lost)
         finally:
             self._span.end()
-            await self._release(broken=broken)
+            await self._release(broken=broken, fine=kind is None)
         if isinstance(error, LOST) and not isinstance(error, AppError):
             raise unavailable() from error
 
-    async def _release(self, *, broken: bool) -> None:
+    async def _release(self, *, broken: bool, fine: bool) -> None:
         connection, self._connection = self._connection, None
         try:
             if connection is None:
@@ -268,7 +271,7 @@ class Transaction:
                 # A connection that was lost has been taken out of the pool already, and refuses every call.
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()
-            await self._pool.release(connection)
+            await self._connections.give_back(connection, fine=fine and not broken)
         finally:
             if self._turn is not None:
                 self._turn.give_back()

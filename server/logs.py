@@ -34,6 +34,7 @@ _PATTERNS = re.compile(
 )
 _NUMBERS = (bool, int, float)
 LONGEST_KEPT = 64
+LONGEST_PIECE = 256
 MOST_KEPT = 1024
 HELD_SECONDS = 0.05
 MOST_HELD = 64
@@ -76,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         self._harmless: dict[str, str] = {}
         self._second = (0, "")
         self.pieces: dict[tuple[str | None, ...], str] = {}
-        """Parts of lines that come again, kept by whoever spells such lines: at most ``MOST_KEPT``."""
+        """Parts of lines that come again: at most ``MOST_KEPT``."""
 
     def format(self, record: logging.LogRecord) -> str:
         harmless = self._harmless
@@ -97,6 +98,13 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self._redact(self.formatException(record.exc_info))
         return _spelled(line)
+
+    def keep(self, key: tuple[str | None, ...], piece: str) -> None:
+        """Put a part of a line among the ``pieces``, if it is short."""
+        if len(piece) <= LONGEST_PIECE:
+            if len(self.pieces) >= MOST_KEPT:
+                self.pieces.clear()
+            self.pieces[key] = piece
 
     def spelled(self, value: object) -> str:
         """A value without secrets, as JSON."""

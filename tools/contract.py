@@ -122,16 +122,15 @@ class ToolSpec:
     after: Callable[..., Awaitable[Any]] | None = None
     opens: str = ""
     link: str = ""
+    family: str = field(init=False)
+    """The module a tool lives in; ``?tools=`` chooses among families."""
+    may_ask: bool = field(init=False)
+    """Whether a call may have to wait for a person's approval (:mod:`tools.approval`)."""
 
-    @property
-    def may_ask(self) -> bool:
-        """Whether a call may have to wait for a person's approval (:mod:`tools.approval`)."""
-        return self.hints.destructive or self.hints.open_world or self.asks_when is not None
-
-    @property
-    def family(self) -> str:
-        """The module a tool lives in; ``?tools=`` chooses among families."""
-        return self.function.__module__.rpartition(".")[2]
+    def __post_init__(self) -> None:
+        may_ask = self.hints.destructive or self.hints.open_world or self.asks_when is not None
+        object.__setattr__(self, "family", self.function.__module__.rpartition(".")[2])
+        object.__setattr__(self, "may_ask", may_ask)
 
     @property
     def in_project(self) -> bool:

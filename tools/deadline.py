@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Generator
+from functools import partial
 from time import monotonic
-from types import TracebackType
-from typing import Any
+from types import TracebackType, coroutine
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 
 class Deadline:
@@ -23,6 +27,16 @@ class Deadline:
 
     def kept(self) -> _Limit:
         return _Limit(self)
+
+    async def during(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """What ``work`` returns, within the time. Work that waits for nothing needs no limit."""
+        try:
+            awaited = work.send(None)
+        except StopIteration as done:
+            value: Value = done.value
+            return value
+        with self.kept():
+            return await _rest(work, awaited)
 
     def begin(self, limit: _Limit) -> None:
         self._running[limit] = None
@@ -52,6 +66,23 @@ class Deadline:
                 return
             del self._running[limit]
             limit.expire()
+
+
+@coroutine
+def _rest(work: Coroutine[Any, Any, Value], awaited: Any) -> Generator[Any, Any, Value]:
+    """Go on with work that waits for ``awaited``. ``await`` takes only what has not begun."""
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:  # noqa: BLE001  the work's to handle
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, sent)
+        try:
+            awaited = step()
+        except StopIteration as done:
+            value: Value = done.value
+            return value
 
 
 class _Limit:

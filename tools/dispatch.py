@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 from opentelemetry import trace
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from db import ledger
@@ -106,8 +106,7 @@ class Dispatch:
         with span(_tracer, "tool.call", "tool.name", spec.name):
             try:
                 if place is NOWHERE and spec.hints.read_only and not spec.may_ask:
-                    with deadline.kept():
-                        return await self._read(spec, call, values)
+                    return await deadline.during(self._read(spec, call, values))
                 with self._stoppable(spec, caller, idempotency_key) as long_write, deadline.kept():
                     if long_write is not None:
                         await long_write.date(self.services.database)
@@ -276,7 +275,7 @@ def _linked(outcome: Outcome, spec: ToolSpec, values: Mapping[str, Any]) -> Outc
 
 
 def _outcome(spec: ToolSpec | ResourceSpec, value: Any, limit: int) -> Outcome:
-    json = fitted(spec.output.dump_json(value), limit, spec.untrusted)
+    json = fitted(spec.output.serializer.to_json(value), limit, spec.untrusted)
     return Outcome(json, False, spec.untrusted, spec.rest_from)
 
 
@@ -285,7 +284,7 @@ def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) 
     if caller.project_id is not None and spec.in_project and PROJECT not in given:
         given[PROJECT] = caller.project_id
     try:
-        model = spec.input_model.model_validate(given)
+        model: BaseModel = spec.input_model.__pydantic_validator__.validate_python(given)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         raise mistakes.wrong_arguments(spec, given, faults, bound=caller.project_id is not None) from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from secrets import token_hex
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
@@ -73,11 +73,16 @@ def fenced(json: bytes, paths: tuple[str, ...]) -> str:
     def mark(text: str) -> str:
         return text and f"{opening}{text}{closing}"
 
-    for path in paths:
-        pointer = path.removesuffix(AS_SCHEMA)
-        change = mark if pointer == path else partial(_in_schema, mark=mark)
-        value = _changed(value, pointer.split("/")[1:], change, whole=pointer != path)
+    for path, in_schema in _steps(paths):
+        change = partial(_in_schema, mark=mark) if in_schema else mark
+        value = _changed(value, path, change, whole=in_schema)
     return to_json(value).decode()
+
+
+@lru_cache(maxsize=1024)
+def _steps(paths: tuple[str, ...]) -> tuple[tuple[list[str], bool], ...]:
+    """Each way, and whether it leads to a JSON Schema."""
+    return tuple((path.removesuffix(AS_SCHEMA).split("/")[1:], path.endswith(AS_SCHEMA)) for path in paths)
 
 
 def _in_schema(value: Any, mark: Callable[[str], str]) -> Any:
@@ -114,7 +119,8 @@ def _boundary() -> str:
 
 
 def _changed(value: Any, path: list[str], change: Callable[[Any], Any], *, whole: bool = False) -> Any:
-    """``whole``: what the path leads to is changed as it is, not each text in it."""
+    """``value``, which is nobody else's, with its texts under ``path`` changed. ``whole``: what the path leads to is
+    changed as it is, not each text in it."""
     if whole and not path:
         return change(value)
     if isinstance(value, str):
@@ -129,7 +135,7 @@ def _changed(value: Any, path: list[str], change: Callable[[Any], Any], *, whole
     if path[0] == EACH:
         return {change(name): _changed(item, path[1:], change, whole=whole) for name, item in value.items()}
     if path[0] in value:
-        return {**value, path[0]: _changed(value[path[0]], path[1:], change, whole=whole)}
+        value[path[0]] = _changed(value[path[0]], path[1:], change, whole=whole)
     return value
 
 

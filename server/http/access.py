@@ -14,7 +14,7 @@ from typing import TypeAlias
 from starlette.types import Scope
 
 from server import logs
-from server.logs import LONGEST_KEPT, MOST_KEPT, JsonFormatter, KnownRecord
+from server.logs import JsonFormatter, KnownRecord
 
 NOTES_KEY = "innkeeper.log"
 """The ASGI scope key under which an endpoint leaves what it wants on the line."""
@@ -77,12 +77,20 @@ def _line(
         about = (
             f',"method":{spelled(method)},"path":{spelled(path)},"route":{spelled(route)},"client":{spelled(client)}'
         )
-        if len(path) <= LONGEST_KEPT:
-            if len(json.pieces) >= MOST_KEPT:
-                json.pieces.clear()
-            json.pieces[asked] = about
-    more = "".join([f',"{name}":{spelled(value)}' for name, value in notes.items()]) if notes else ""
+        json.keep(asked, about)
+    more = "".join([_note(json, name, value) for name, value in notes.items()]) if notes else ""
     return (
         f'{{"time":"{json.clock(created)}","level":"info","logger":"innkeeper.access","message":"request"'
-        f',"request_id":"{request}"{about},"status":{status},"duration_ms":{round(seconds * 1000, 2)}{more}}}'
+        f',"request_id":"{request}"{about},"status":{status},"duration_ms":{seconds * 1000:.2f}{more}}}'
     )
+
+
+def _note(json: JsonFormatter, name: str, value: object) -> str:
+    """One of few, such as the name of a tool, or one of its own."""
+    if type(value) is not str:
+        return f',"{name}":{json.spelled(value)}'
+    spelled = json.pieces.get((name, value))
+    if spelled is None:
+        spelled = f',"{name}":{json.spelled(value)}'
+        json.keep((name, value), spelled)
+    return spelled

@@ -92,8 +92,8 @@ class Limits:
 
     def place(self, principal: Principal, *, long: bool = False) -> Place:
         """A place of the key, for as long as its request is worked on. A run's calls have their run's."""
-        turns = self.keys.turns(long=long)
-        return NOWHERE if turns is None or principal.run_id is not None else turns.of(principal.credential_id)
+        turns = self.keys.streams if long else self.keys.calls
+        return NOWHERE if turns is None or principal.run_id is not None else Turn(turns, principal.credential_id)
 
     def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
         """Count one call in a project, and hold a place of the project while it lasts."""

@@ -1,0 +1,61 @@
+"""Connections rest between two uses: whoever needs one gets one, and never one that is not as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from db.database import Database
+from db.errors import AppError
+from tests.conftest import DatabaseUrls, Owner
+
+
+@pytest.fixture
+async def single(urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """A database of one connection."""
+    database = await Database.open(urls.app, min_size=1, max_size=1)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def backend(database: Database) -> int:
+    async with database.system() as connection:
+        return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+
+async def test_the_same_connection_is_used_again_and_whoever_waits_for_it_gets_it(single: Database) -> None:
+    first = await backend(single)
+    async with single.system(), asyncio.timeout(4):
+        waiting = [asyncio.create_task(backend(single)) for _ in range(3)]
+        await asyncio.sleep(0)
+    async with asyncio.timeout(4):
+        assert await asyncio.gather(*waiting) == [first] * 3
+    assert single.stats().idle == 1
+
+
+async def test_a_connection_that_died_at_rest_is_replaced(single: Database, urls: DatabaseUrls, owner: Owner) -> None:
+    first = await backend(single)
+    superuser = await asyncpg.connect(urls.superuser)
+    await superuser.execute("SELECT pg_terminate_backend($1, 5000)", first)
+    await superuser.close()
+    with contextlib.suppress(AppError):  # the process may not have heard of it yet
+        await backend(single)
+    assert await backend(single) != first
+
+
+async def test_what_was_cut_off_or_failed_leaves_nothing_to_the_next_use(single: Database) -> None:
+    with pytest.raises(asyncpg.PostgresError):
+        async with single.system() as connection:
+            await connection.execute("SELECT nothing")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05), single.system() as connection:
+            await connection.execute("SELECT pg_sleep(30)")
+    async with asyncio.timeout(10), single.system() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+        assert not connection.is_in_transaction()
