@@ -1,6 +1,7 @@
-"""``python -m tests.server.dying_post APP_URL OPS_URL PLAN MARKS``: workers that deliver mail, one after the other, each
-of which kills itself at the step that PLAN (JSON: mail id -> step) names for the mail it has. MARKS: a folder in which
-each death is noted, so that it comes once. Ends when nothing is left to do, and says how many died.
+"""``python -m tests.server.dying_post APP_URL OPS_URL PLAN MARKS``: workers that deliver mail, one after the other.
+
+Each kills itself at the step that PLAN (JSON: mail id -> step) names for the mail it has. MARKS: a folder in which each
+death is noted, so that it comes once. Ends when nothing is left to do, and says how many died.
 """
 
 from __future__ import annotations
