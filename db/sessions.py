@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
+from db import ledger
+from db.errors import not_found
 from db.ids import uuid7
 from db.principal import Principal
 from db.scopes import ALL_SCOPES
@@ -17,7 +19,7 @@ from db.tokens import HINT, is_wellformed, new_token, token_hash
 if TYPE_CHECKING:
     import asyncpg
 
-    from db.database import Database
+    from db.database import Connection, Database
 
     Owner: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
@@ -72,3 +74,27 @@ async def find_session(database: Database, token: str) -> Principal | None:
 async def close_session(database: Database, person: Principal) -> None:
     async with database.transaction(person) as connection:
         await connection.execute("SELECT close_session()")
+
+
+async def live(connection: Connection, person: Principal) -> list[asyncpg.Record]:
+    """The person's sessions that have not ended: ``id, created_at, expires_at``, the newest first."""
+    return await connection.fetch(
+        "SELECT id, created_at, expires_at FROM credentials WHERE user_id = $1 AND kind = 'session'"
+        " AND revoked_at IS NULL AND expires_at > now() ORDER BY created_at DESC, id DESC",
+        person.user_id,
+    )
+
+
+async def end(connection: Connection, person: Principal, session: UUID) -> None:
+    """End one session of the person. Raises ``AppError`` for one that is not theirs, or has ended."""
+    # First, because a session that ends itself may write nothing any more; undone when there is nothing to end.
+    await ledger.audit(connection, person, None, "session:ended", str(session))
+    if not await connection.fetchval("SELECT end_session($1)", session):
+        raise not_found("session", "Open the list of sessions again.")
+
+
+async def end_others(connection: Connection, person: Principal) -> int:
+    """End all sessions of the person but this one."""
+    ended = int(await connection.fetchval("SELECT end_other_sessions()"))
+    await ledger.audit(connection, person, None, "session:others_ended", str(ended))
+    return ended

@@ -41,7 +41,18 @@ from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
 from server.oauth.known_clients import KnownClients
-from server.site import approvals, apps, authorize, device, mail_account, mails, provider_keys, sign_in, unsubscribe
+from server.site import (
+    approvals,
+    apps,
+    authorize,
+    device,
+    mail_account,
+    mails,
+    own_sessions,
+    provider_keys,
+    sign_in,
+    unsubscribe,
+)
 from server.site.pages import Site
 from server.site.rendering import style_route
 from server.vault import Vault
@@ -81,6 +92,7 @@ def create_app(services: Services) -> Starlette:
         *authorize.routes(site, clients),
         *device.routes(site, newcomers),
         *apps.routes(site),
+        *own_sessions.routes(site),
         *provider_keys.routes(site, Vault(services.keyring), services.provider_checks),
         *mails.routes(site, services.post),
         *mail_account.routes(site, services.post),

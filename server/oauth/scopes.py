@@ -23,6 +23,8 @@ _WORDS: Final = {
     Scope.email_write: "Send mail from your projects, and change contacts and mail templates",
     Scope.registry_read: "See the components of your registry",
     Scope.registry_write: "Publish and withdraw components",
+    Scope.email_read: "See mail that your projects have sent",
+    Scope.email_write: "Send mail in the name of your projects",
 }
 
 

@@ -22,7 +22,7 @@ from tools.dispatch import Dispatch
 
 HOME: Final = "/approvals"
 NO_SESSION: Final = 401
-SECTIONS: Final = frozenset({"approvals", "apps", "device", "mails", "oauth", "projects"})
+SECTIONS: Final = frozenset({"approvals", "apps", "device", "mails", "oauth", "projects", "sessions"})
 """The first parts of the addresses of pages: where a sign-in may lead back to."""
 
 

@@ -26,6 +26,8 @@ SECURITY_DEFINERS = {
     "count_stored",
     "credential_lifetime",
     "decide_device",
+    "end_other_sessions",
+    "end_session",
     "find_client",
     "find_device",
     "forget_app",

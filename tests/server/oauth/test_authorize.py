@@ -184,7 +184,7 @@ async def test_a_connected_app_is_seen_and_ends_at_once(inn: Inn, person: Person
 
     page = await person.browser.get("/apps")
     assert "The one to &lt;b&gt;end&lt;/b&gt;" in page.text
-    assert "in Two" in page.text
+    assert "In Two it may" in page.text
     assert "Create, change and delete projects" in page.text
     [client] = await inn.owner.fetch("SELECT id FROM oauth_clients WHERE client_id = $1", program.client_id)
     path = f"/apps/{client['id']}/disconnect"
