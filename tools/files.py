@@ -70,11 +70,11 @@ def _metadata(notes: dict[str, str]) -> dict[str, str]:
 
 
 FileId: TypeAlias = Annotated[UUID, Field(description="As list_files shows it.")]
-Size: TypeAlias = Annotated[int, Field(ge=0, description="Bytes, exactly.")]
+Size: TypeAlias = Annotated[int, Field(ge=0, description="Bytes.")]
 ContentType: TypeAlias = Annotated[str, Field(max_length=100, description="MIME type."), AfterValidator(_content_type)]
-Sha256: TypeAlias = Annotated[str, Field(description="Hex; checked on arrival."), AfterValidator(_sha256)]
-Metadata: TypeAlias = Annotated[dict[str, str], Field(description="Your notes."), AfterValidator(_metadata)]
-PathCursor: TypeAlias = Annotated[str | None, Field(max_length=720, description="next_cursor of the answer before.")]
+Sha256: TypeAlias = Annotated[str, Field(description="Hex."), AfterValidator(_sha256)]
+Metadata: TypeAlias = Annotated[dict[str, str], Field(description="Notes."), AfterValidator(_metadata)]
+PathCursor: TypeAlias = Annotated[str | None, Field(description="next_cursor of the answer before.")]
 Status: TypeAlias = Literal["pending", "ready", "lost"]
 
 

@@ -37,9 +37,7 @@ Path: TypeAlias = Annotated[
     Field(min_length=1, max_length=LONGEST, description="Such as reports/may.pdf."),
     AfterValidator(_path),
 ]
-Prefix: TypeAlias = Annotated[
-    str, Field(max_length=LONGEST, description="What the path begins with."), AfterValidator(_prefix)
-]
+Prefix: TypeAlias = Annotated[str, Field(max_length=LONGEST, description="Its start."), AfterValidator(_prefix)]
 
 
 def file_name(path: str) -> str:

@@ -83,7 +83,7 @@ async def start_run(
     call: Caller,
     project_id: ProjectId,
     message: Annotated[str, Field(min_length=1, max_length=100_000, description="What the user says.")],
-    agent: Annotated[str, Field(max_length=64)] = agents.DEFAULT,
+    agent: Annotated[str, Field(max_length=64, description="Its name.")] = agents.DEFAULT,
     thread_id: Annotated[UUID | None, Field(description="To go on in; else a new one.")] = None,
     on_busy: Annotated[OnBusy, Field(description="If the thread has a run.")] = "reject",
 ) -> StartedRun:
