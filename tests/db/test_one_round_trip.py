@@ -11,7 +11,7 @@ from db import projects
 from db.database import Database
 from tests.conftest import DatabaseUrls, Tenant
 
-pytestmark = pytest.mark.promise("HOME-31")
+pytestmark = pytest.mark.promise("HOME-31", "MCP-22")
 
 SETTINGS = "SELECT " + " || ".join(
     f"coalesce(current_setting('app.{name}', true), '')"
