@@ -78,7 +78,7 @@ async def upsert_contact(
     call: Caller,
     project_id: ProjectId,
     email: Address,
-    name: Name | None = None,
+    name: Annotated[Name | None, Field(description="What to call them.")] = None,
     fields: Fields = {},  # noqa: B006  never changed
 ) -> Contact:
     """Add a contact who agreed to get mail, or change one. Who unsubscribed stays unsubscribed."""
@@ -91,7 +91,7 @@ async def upsert_contact(
 async def list_contacts(
     call: Caller,
     project_id: ProjectId,
-    subscribed: bool | None = None,
+    subscribed: Annotated[bool | None, Field(description="Only these.")] = None,
     limit: Limit = DEFAULT_ROWS,
     cursor: Cursor = None,
 ) -> ContactPage:

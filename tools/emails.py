@@ -75,8 +75,10 @@ def _no_nul(text: str) -> str:
 
 
 Mailboxes: TypeAlias = list[Written]
+Copies: TypeAlias = Annotated[Mailboxes | None, Field(description="Like to.")]
 Subject: TypeAlias = Annotated[str, AfterValidator(_subject)]
 Body: TypeAlias = Annotated[str, AfterValidator(_no_nul)]
+EmailId: TypeAlias = Annotated[UUID, Field(description="From list_emails.")]
 
 
 class EmailState(BaseModel):
@@ -162,20 +164,20 @@ async def send_email(
     call: Caller,
     project_id: ProjectId,
     to: Annotated[Mailboxes, Field(min_length=1, description="Each an address or 'Ada <ada@example.org>'.")],
-    subject: Subject | None = None,
-    text: Body | None = None,
-    html: Body | None = None,
+    subject: Annotated[Subject | None, Field(description="One line.")] = None,
+    text: Annotated[Body | None, Field(description="Plain.")] = None,
+    html: Annotated[Body | None, Field(description="Without text, it is made of this.")] = None,
     template: Annotated[
         str | None, Field(description="notice (title, message), action (also button, url), or the project's own.")
     ] = None,
-    variables: dict[str, str] | None = None,
-    cc: Mailboxes | None = None,
-    bcc: Mailboxes | None = None,
-    reply_to: Mailboxes | None = None,
-    sender: Written | None = None,
+    variables: Annotated[dict[str, str] | None, Field(description="Of the template.")] = None,
+    cc: Copies = None,
+    bcc: Copies = None,
+    reply_to: Copies = None,
+    sender: Annotated[Written | None, Field(description="Else the project's.")] = None,
     attachments: Annotated[list[UUID] | None, Field(description="File ids.")] = None,
     at: Annotated[AwareDatetime | None, Field(description="If not now.")] = None,
-    tags: Annotated[dict[str, str], AfterValidator(_tags)] | None = None,
+    tags: Annotated[Annotated[dict[str, str], AfterValidator(_tags)] | None, Field(description="For you.")] = None,
     audience: Annotated[bool | None, Field(description="News to one contact, who can unsubscribe.")] = None,
 ) -> EmailState:
     """Send an email. At most 500 kB, 25 MB of attachments, 50 recipients."""
@@ -190,7 +192,7 @@ async def send_email(
 
 @tool(Scope.email_read, read_only=True, destructive=False, idempotent=True, open_world=False, link=EMAIL_TEMPLATE)
 async def get_email(
-    call: Caller, project_id: ProjectId, email_id: UUID, cursor: Cursor = None, max_bytes: MaxBytes = USUAL_BYTES
+    call: Caller, project_id: ProjectId, email_id: EmailId, cursor: Cursor = None, max_bytes: MaxBytes = USUAL_BYTES
 ) -> Email:
     """Read an email: its text, in parts, and delivery history."""
     async with call.transaction() as connection:
@@ -208,7 +210,7 @@ async def get_email(
 async def list_emails(
     call: Caller,
     project_id: ProjectId,
-    status: Status | None = None,
+    status: Annotated[Status | None, Field(description="Only these.")] = None,
     limit: Limit = DEFAULT_ROWS,
     cursor: Cursor = None,
 ) -> EmailPage:
@@ -222,7 +224,7 @@ async def list_emails(
 
 
 @tool(Scope.email_write, read_only=False, destructive=False, idempotent=True, open_world=False, link=EMAIL_TEMPLATE)
-async def cancel_email(call: Caller, project_id: ProjectId, email_id: UUID) -> EmailState:
+async def cancel_email(call: Caller, project_id: ProjectId, email_id: EmailId) -> EmailState:
     """Cancel a scheduled email."""
     async with call.transaction() as connection:
         place = await require_readable(connection, project_id)

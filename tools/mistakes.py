@@ -18,6 +18,8 @@ MOST: Final = 5
 """Faults told at once."""
 NUL: Final = "\x00"
 _ID: Final = "_id"
+_LISTED_WITH: Final = {"run": "list_threads", "source": "list_registry_sources", "sync": "list_registry_syncs"}
+"""What shows ids under another name than ``list_<rows>``."""
 _WORD: Final = re.compile(r"(?:(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+)()")
 _UNSAID: Final = frozenset({"description", "title", "default", "properties", "required"})
 """What a repair leaves out of the schema of a value: it is for readers, or long, and the list of tools has it."""
@@ -70,7 +72,7 @@ def wrong_arguments(spec: ToolSpec, given: Mapping[str, Any], errors: list[Error
     faults = list(told.values())[:MOST]
     details: Details = {"arguments": [repair for _sentence, repair in faults]}
     hint = f"{spec.name} takes: {', '.join(taken) or 'nothing'}."
-    lister = next((f"list_{at.removesuffix(_ID)}s" for at in told if _names_a_row(spec.input_schema, at)), None)
+    lister = next((lister_of(at) for at in told if _names_a_row(spec.input_schema, at)), None)
     if lister is not None:
         details["next_tool"] = lister
         hint += f" {lister} shows the ids there are."
@@ -187,6 +189,12 @@ def _followed(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
 
 def _rules(schema: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name not in _UNSAID}
+
+
+def lister_of(argument: str) -> str:
+    """The tool that shows the ids an argument takes: that of the rows, or of those they belong to."""
+    kind = argument.removesuffix(_ID)
+    return _LISTED_WITH.get(kind, f"list_{kind}s")
 
 
 def _names_a_row(schema: dict[str, Any], at: str) -> bool:

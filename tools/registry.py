@@ -17,7 +17,7 @@ from db.errors import AppError, not_found
 from db.scopes import Scope
 from tools import component_reading, publishing
 from tools.component_item import TYPES, Item, checked
-from tools.contract import Call, Caller, tool
+from tools.contract import Call, Caller, ProjectId, tool
 from tools.pages import DEFAULT_ROWS, Cursor, from_cursor, to_cursor
 from tools.preview import Preview
 from tools.result import USUAL_BYTES
@@ -53,13 +53,15 @@ def _type(text: str) -> str:
     return text
 
 
-Name: TypeAlias = Annotated[str, _short(80)]
+Name: TypeAlias = Annotated[str, Field(description="Its name."), _short(80)]
 Words: TypeAlias = Annotated[str, Field(description="Name or words."), _short(200)]
 Type: TypeAlias = Annotated[str, Field(description="Such as registry:ui."), AfterValidator(_type)]
 FilePath: TypeAlias = Annotated[str, Field(description="A path among its files; item.json: the item."), _short(512)]
 Schema: TypeAlias = Annotated[dict[str, Any], Field(description="JSON Schema.")]
 Status: TypeAlias = Literal["published", "deprecated", "yanked"]
-Reason: TypeAlias = Annotated[str, _short(500)]
+ThisVersion: TypeAlias = Annotated[Version, Field(description="In full.")]
+WantedStatus: TypeAlias = Annotated[Status, Field(description="Yanked: no longer found.")]
+Reason: TypeAlias = Annotated[str, Field(description="Why."), _short(500)]
 
 
 class ComponentSummary(BaseModel):
@@ -97,7 +99,7 @@ class ComponentStatus(BaseModel):
 @tool(Scope.registry_read, read_only=True, destructive=False, idempotent=True, open_world=False)
 async def search_components(
     call: Caller,
-    project_id: UUID,
+    project_id: ProjectId,
     query: Words = "",
     type: Type | None = None,
     cursor: Cursor = None,
@@ -130,7 +132,7 @@ async def search_components(
 )
 async def get_component(
     call: Caller,
-    project_id: UUID,
+    project_id: ProjectId,
     name: Name,
     version: WantedVersion = LATEST,
     file: FilePath | None = None,
@@ -187,7 +189,7 @@ async def _publication(
 )
 async def publish_component(
     call: Caller,
-    project_id: UUID,
+    project_id: ProjectId,
     item: Annotated[dict[str, Any], Field(description="A shadcn registry-item.json with file contents.")],
     version: Annotated[str | None, Field(description="Default: next patch.")] = None,
     props: Schema | None = None,
@@ -232,7 +234,7 @@ async def _standing(call: Call, project_id: UUID, name: str, version: str, statu
     link=COMPONENT_TEMPLATE,
 )
 async def set_component_status(
-    call: Caller, project_id: UUID, name: Name, version: Version, status: Status, reason: Reason = ""
+    call: Caller, project_id: ProjectId, name: Name, version: ThisVersion, status: WantedStatus, reason: Reason = ""
 ) -> ComponentStatus:
     """Deprecate or yank a version, or undo it. Yanked ones install only by exact version."""
     async with call.transaction() as connection:

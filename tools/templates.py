@@ -63,8 +63,8 @@ async def save_template(
     call: Caller,
     project_id: ProjectId,
     name: Name,
-    subject: Annotated[Subject, Field(min_length=1)],
-    text: Body | None = None,
+    subject: Annotated[Subject, Field(min_length=1, description="One line.")],
+    text: Annotated[Body | None, Field(description="Plain.")] = None,
     html: Annotated[Body | None, Field(description="Without text, the text is made of it.")] = None,
 ) -> TemplateSummary:
     """Keep a template for send_email under a name, in place of the one that had it. {{ name }} is a variable, whose

@@ -166,12 +166,14 @@ async def test_rows_and_objects_are_compared_both_ways(
 
     store.objects[desk.key(back)] = held
     strays = [files.key(project_id, uuid7(), temporary=temporary) for temporary in (False, True)]
-    young = files.key(project_id, uuid7(), temporary=False)
+    strays.append(f"registry/{project_id}/{'ab' * 32}")
+    young = [files.key(project_id, uuid7(), temporary=False), f"registry/{project_id}/{'cd' * 32}"]
     of_nobody = [files.key(uuid7(), uuid7(), temporary=False), f"registry/{uuid7()}/{'ab' * 32}"]
-    of_others = [f"registry/{project_id}/{'ab' * 32}", f"files/{project_id}/notes", "files/readme/x", "other/x"]
+    of_others = [f"files/{project_id}/notes", "files/readme/x", "other/x"]
     for key in (*strays, *of_nobody, *of_others):
         store.hold(key, b"x", age=2 * DAY)
-    store.hold(young, b"x", age=DAY / 2)
+    for key in young:
+        store.hold(key, b"x", age=DAY / 2)
     store.hold(desk.key(pending["id"]), b"x", age=2 * DAY)
     await yard.do("store_check")
 
@@ -179,7 +181,7 @@ async def test_rows_and_objects_are_compared_both_ways(
         "there.txt": "ready", "lost.txt": "lost", "back.txt": "ready", "pending.txt": "pending",
     }  # fmt: skip
     assert set(store.objects) == {
-        desk.key(there), desk.key(back), desk.key(pending["id"]), young, *of_others
+        desk.key(there), desk.key(back), desk.key(pending["id"]), *young, *of_others
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.test_promises import ROOT, load
 from tools.catalog import CATALOG
+from tools.mistakes import lister_of
 
 pytestmark = pytest.mark.promise("MCP-09")
 
@@ -72,4 +73,4 @@ def test_whatever_a_tool_takes_an_id_of_has_a_tool_that_lists_it() -> None:
         for name, schema in spec.input_schema["properties"].items()
         if name.endswith("_id") and schema.get("format") == "uuid"
     }
-    assert {name for name in ids if CATALOG.tool(f"list_{name.removesuffix('_id')}s") is None} == set()
+    assert {name for name in ids if CATALOG.tool(lister_of(name)) is None} == set()
