@@ -7,7 +7,6 @@ no run has read after a day is gone. The tool ``create_upload`` does the same wi
 
 from __future__ import annotations
 
-import json
 from mimetypes import guess_extension
 from typing import Annotated, Final, Protocol
 from uuid import UUID
@@ -90,7 +89,7 @@ async def _place(
     ticket = tools.store.upload_ticket(
         files.key(project_id, file_id, temporary=False),
         size=wanted.size,
-        content_type=wanted.contentType.lower(),
+        content_type=wanted.contentType,
         sha256=None,
         expires_in=tools.storage.ticket_seconds,
         bare=True,
@@ -104,8 +103,8 @@ async def _place(
 
 def _wanted(body: bytes) -> Wanted:
     try:
-        wanted = Wanted.model_validate(json.loads(body))
-    except (ValueError, ValidationError):
+        wanted = Wanted.model_validate_json(body)
+    except ValidationError:
         raise invalid(
             "The body is not what is asked for here.", 'Send JSON like {"contentType": "image/png", "size": 1024}.'
         ) from None

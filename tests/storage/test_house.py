@@ -191,6 +191,11 @@ async def test_presigned_attachments_have_the_shape_of_the_reference_on_both_sto
                 answer = await presign(body, x_api_key=token)
                 assert (answer.status_code, answer.json()["type"]) == (status, f"urn:innkeeper:error:{code}")
             assert (await presign(asked)).status_code == 401
+            for raw in (b"", b"{", b"\xff", b"[" * 100_000):
+                answer = await client.post(
+                    f"{served.url}/storage/presign", content=raw, headers={"x-api-key": tenant.token}
+                )
+                assert answer.status_code == 400, raw[:9]
 
 
 def created(bucket: str, key: str, name: str = "ObjectCreated:Put") -> dict[str, Any]:
