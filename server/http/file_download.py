@@ -41,7 +41,9 @@ async def show(store: LocalFiles, claims: Claims, scope: Scope, receive: Receive
         fields, size = fields_of(scope), stat.st_size
         # The bytes behind a key never change: its last part is as strong a validator as any sum of them.
         known = Validators(f'"{claims.key.rpartition("/")[2]}"', int(stat.st_mtime))
-        status, wanted = failed(fields, known), span(fields, known, size)
+        # Ranges are of GET alone (RFC 9110, 14.2).
+        head = scope["method"] == "HEAD"
+        status, wanted = failed(fields, known), Span(0, size) if head else span(fields, known, size)
         if status == 412:
             raise AppError("precondition_failed", 412, "The file is not the one of If-Match.", "Ask without it.")
         headers = [*shared, *SAFE, (b"etag", known.etag.encode()), (b"last-modified", known.last_modified.encode())]
@@ -54,9 +56,7 @@ async def show(store: LocalFiles, claims: Claims, scope: Scope, receive: Receive
         else:
             headers += _about(claims, wanted, size)
             await send({"type": "http.response.start", "status": 206 if wanted.partial else 200, "headers": headers})
-            if scope["method"] == "HEAD":
-                wanted = Span(0, 0)
-            await _send(store, descriptor, wanted, receive, send)
+            await _send(store, descriptor, Span(0, 0) if head else wanted, receive, send)
     finally:
         os.close(descriptor)
 

@@ -45,9 +45,9 @@ class FileEdge:
                 await show(self._store, self._claims(scope), scope, receive, send, OPEN)
             elif method == "PUT":
                 await take(self._store, self._claims(scope), fields, receive)
-                headers = [*OPEN, (b"content-length", b"0")]
-                await send({"type": "http.response.start", "status": 201, "headers": headers})
-                await send({"type": "http.response.body", "body": b""})
+                await _done(send, 201, (b"content-length", b"0"))
+            elif method == "OPTIONS":
+                await _done(send, 204, ALLOWED)
             else:
                 raise AppError("method_not_allowed", 405, f"Files do not answer {method}.", "Use a ticket's method.")
         except AppError as error:
@@ -61,3 +61,8 @@ class FileEdge:
             return self._store.check(scope["method"], scope["path"], query)
         except ValueError:
             raise gone() from None
+
+
+async def _done(send: Send, status: int, header: tuple[bytes, bytes]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [*OPEN, header]})
+    await send({"type": "http.response.body", "body": b""})

@@ -124,6 +124,9 @@ async def test_head_says_what_get_would_send(place: Place) -> None:
         pair for pair in got.headers.items() if pair[0] not in ours
     ]
     assert head.headers["content-length"] == "1024"
+    # RFC 9110, 14.2: ranges are of GET alone.
+    ranged = await place.use(ticket, method="HEAD", headers={"range": "bytes=0-1"})
+    assert (ranged.status_code, ranged.headers["content-length"]) == (200, "1024")
 
 
 @pytest.mark.promise("STO-04")
@@ -277,6 +280,8 @@ async def test_other_hosts_and_methods_get_no_files(place: Place) -> None:
     for method in ("POST", "DELETE", "PATCH"):
         answer = await place.use(ticket, method=method)
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, PUT, OPTIONS")
+    asked = await place.use(ticket, method="OPTIONS")
+    assert (asked.status_code, asked.headers["allow"]) == (204, "GET, HEAD, PUT, OPTIONS")
 
 
 async def test_a_ticket_of_a_former_key_is_good_for_its_time_and_one_of_no_key_never(
