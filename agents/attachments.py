@@ -121,7 +121,8 @@ def _content(part: UserContent, read: dict[str, Attachment]) -> UserContent:
     attachment = read.get(part.url) if isinstance(part, FileUrl) else None
     if attachment is None:
         return part
-    return BinaryContent(data=attachment.data, media_type=attachment.media_type)
+    # Without parameters: what models take is told apart by the bare type.
+    return BinaryContent(data=attachment.data, media_type=attachment.media_type.partition(";")[0].strip())
 
 
 def _unreadable(message: str) -> AppError:

@@ -44,7 +44,8 @@ FILE_TEMPLATE: Final = "innkeeper://projects/{project_id}/files/{file_id}"
 FENCES: Final = 300
 """What the marks around words of others add."""
 
-_CONTENT_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
+_CONTENT_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.,+-]+)*", re.ASCII)
+"""Commas, which stand in no token, because browsers write ``video/webm;codecs=vp8,opus`` of what they record."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 MOST_METADATA: Final = 2_000
 

@@ -94,6 +94,15 @@ async def test_what_was_sent_and_never_confirmed_is_confirmed_when_it_is_read(de
     assert (await desk.call("get_file", file_id=made["id"]))["status"] == "ready"
 
 
+async def test_what_a_type_says_beside_itself_keeps_no_file_from_the_model(desk: Desk, model: ScriptedModel) -> None:
+    file_id = await desk.file("said.wav", b"RIFF", content_type="audio/wav;codecs=1")
+
+    events = await run(desk, said(desk, file_id, "audio"))
+
+    assert events[-1]["type"] == "RUN_FINISHED", events
+    assert base64.b64encode(b"RIFF").decode() in shown_to(model)
+
+
 async def test_a_file_that_never_came_or_is_not_the_callers_ends_the_run_before_the_model_is_asked(
     desk: Desk, model: ScriptedModel, house: House, tenant: Tenant, stranger: Tenant
 ) -> None:

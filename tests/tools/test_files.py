@@ -311,6 +311,15 @@ async def test_an_empty_file_and_one_that_is_no_text_are_read(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize(
+    "content_type", ["Text/Plain; Charset=UTF-8", "video/webm;codecs=vp8,opus", "image/svg+xml", "application/x.y-z"]
+)
+async def test_types_are_taken_as_browsers_write_them(desk: Desk, content_type: str) -> None:
+    file_id = await desk.file("some", b"x", content_type=content_type)
+
+    assert (await desk.call("get_file", file_id=file_id))["content_type"] == content_type.lower()
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"path": ""},
@@ -327,6 +336,8 @@ async def test_an_empty_file_and_one_that_is_no_text_are_read(desk: Desk) -> Non
         {"size": "many"},
         {"content_type": "text"},
         {"content_type": "text/plain\r\nx: y"},
+        {"content_type": "text/plain; x"},
+        {"content_type": 'text/plain; x="\u00fc"'},
         {"sha256": "abc"},
         {"metadata": {"a": "x" * 3000}},
         {"metadata": {"a": 1}},
