@@ -67,8 +67,9 @@ async def save_template(
     text: Annotated[Body | None, Field(description="Plain.")] = None,
     html: Annotated[Body | None, Field(description="Without text, the text is made of it.")] = None,
 ) -> TemplateSummary:
-    """Keep a template for send_email under a name, in place of the one that had it. {{ name }} is a variable, whose
-    values are escaped in html; {{ unsubscribe_url }} is filled in for an audience."""
+    """Keep a template for send_email, in place of the one of this name.
+
+    {{ name }} is a variable, whose values are escaped in html; {{ unsubscribe_url }} is filled in for an audience."""
     if not text and not html:
         needs_text: Details = {"arguments": [{"do": "give", "at": "text"}]}
         raise invalid("A template needs text, html or both.", "Give one of them.", details=needs_text)
