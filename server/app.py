@@ -111,7 +111,8 @@ def create_app(services: Services) -> Starlette:
 
     def guarded(app: ASGIApp) -> HostGuard:
         hosts, origins = services.allowed_hosts, services.allowed_origins
-        return HostGuard(BodyLimit(app), hosts, origins, services.public_url, services.files_url)
+        urls = (services.public_url, services.files_url)
+        return HostGuard(BodyLimit(app), hosts, origins, *urls, for_all_pages=registry_feed.PUBLIC)
 
     guard = guarded(mcp_app)
     app = House(

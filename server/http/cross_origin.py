@@ -1,7 +1,7 @@
 """What a browser needs to let a page of an allowed origin call us (Fetch standard, CORS).
 
-Only reached for origins the allow-list knows. Callers authenticate by bearer token and never by cookie, so
-credentials are not allowed, and a page gains nothing that its own token does not give it.
+Only reached for origins the allow-list knows, and for what is public. Callers authenticate by bearer token and never
+by cookie, so credentials are not allowed, and a page gains nothing that its own token does not give it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,18 @@ async def answer_preflight(scope: Scope, send: Send, origin: bytes) -> None:
 
 def shared_with(origin: bytes, send: Send) -> Send:
     """A ``send`` whose answers a page of ``origin`` may read."""
+    return _sharing(send, [(b"access-control-allow-origin", origin), (b"vary", b"origin")])
 
+
+def shared_with_all(send: Send) -> Send:
+    """A ``send`` whose answers any page may read. They are the same for all, so that a cache may keep one for all."""
+    return _sharing(send, [(b"access-control-allow-origin", b"*")])
+
+
+def _sharing(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
     async def sharing_send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            shared = [
-                (b"access-control-allow-origin", origin),
-                (b"access-control-expose-headers", EXPOSED),
-                (b"vary", b"origin"),
-            ]
+            shared = [*headers, (b"access-control-expose-headers", EXPOSED)]
             message = {**message, "headers": [*message.get("headers", ()), *shared]}
         await send(message)
 

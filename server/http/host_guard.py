@@ -1,18 +1,19 @@
 """Host and Origin allow-lists: what keeps a web page from reaching a server on somebody's laptop (DNS rebinding).
 
 A Host that is not ours is 421, an Origin that is not ours is 403. Loopback names are always ours, in any port. Pages of
-allowed origins may read our answers (CORS).
+allowed origins may read our answers (CORS), and those of any origin what is public.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import AppError
-from server.http.cross_origin import answer_preflight, is_preflight, shared_with
+from server.http.cross_origin import answer_preflight, is_preflight, shared_with, shared_with_all
 from server.http.fields import Fields, fields_of
 from server.http.problem import send_problem
 
@@ -25,7 +26,8 @@ class HostGuard:
 
     ``allowed_hosts``: host names, each with or without a port; without one, any port is meant. ``allowed_origins``:
     whole origins (``https://app.example.com``). ``public_url``'s host and origin are always allowed, ``files_url``'s,
-    when it is another, never: nothing but files is served there.
+    when it is another, never: nothing but files is served there. ``for_all_pages``: paths that pages of any origin may
+    read, for what is there is anybody's.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class HostGuard:
         allowed_origins: Iterable[str] = (),
         public_url: str | None = None,
         files_url: str | None = None,
+        for_all_pages: re.Pattern[str] | None = None,
     ) -> None:
         self.app = app
         self._hosts = {host.strip().lower() for host in (*LOOPBACK, *allowed_hosts) if host.strip()}
@@ -43,6 +46,7 @@ class HostGuard:
             self._hosts.add(urlsplit(public_url).netloc.lower())
             self._origins.add(_origin(public_url))
         self._not_here = urlsplit(files_url).netloc.lower() if files_url and files_url != public_url else None
+        self._for_all_pages = for_all_pages
         # Real traffic repeats a handful of values; refusals are not remembered, so a flood of names costs no memory.
         self._known_hosts: set[bytes] = set()
         self._known_origins: set[bytes] = set()
@@ -52,6 +56,9 @@ class HostGuard:
         if scope["type"] not in ("http", "websocket"):
             return self.app(scope, receive, send)
         fields = fields_of(scope)
+        if self._is_for_all_pages(scope):
+            error = self._host_fault(fields)
+            return _refuse(scope, receive, send, error) if error else self.app(scope, receive, shared_with_all(send))
         if self in fields.known:
             return self.app(scope, receive, send)
         origin = fields.get(b"origin")
@@ -64,6 +71,15 @@ class HostGuard:
         if is_preflight(scope):
             return answer_preflight(scope, send, origin)
         return self.app(scope, receive, shared_with(origin, send))
+
+    def _is_for_all_pages(self, scope: Scope) -> bool:
+        paths = self._for_all_pages
+        return (
+            paths is not None
+            and scope["type"] == "http"
+            and scope["method"] in ("GET", "HEAD")
+            and paths.fullmatch(scope["path"]) is not None
+        )
 
     def _host_fault(self, fields: Fields) -> AppError | None:
         host = fields.get(b"host")

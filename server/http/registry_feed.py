@@ -8,6 +8,7 @@ is not there answers the same as what is somebody else's.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
@@ -33,6 +34,8 @@ from tools.publishing import selection
 
 FRESH: Final = "max-age=0, must-revalidate"
 FOREVER: Final = "max-age=31536000, immutable"
+PUBLIC: Final = re.compile(r"/r/[0-9a-fA-F-]{36}/[^/]+\.json")
+"""Where everybody may read, and pages of any origin: the project is in the path, and no key is looked at."""
 MOST: Final = 10_000
 """Components in one registry.json."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -17,7 +17,9 @@ from db.ids import uuid7
 from server.http import registry_feed
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
+from tests.server.edge_services import EdgeServices, edge_app
 from tests.tools.test_registry import PROPS, Shelf, shelf
+from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
 from tools.ports import PagesAt, Services
 
@@ -192,6 +194,36 @@ async def test_the_keyed_feed_is_private_and_varies_and_the_public_one_may_be_sh
         lasting = "max-age=31536000, immutable" if path == "card@1.0.0.json" else "max-age=0, must-revalidate"
         assert private.headers["cache-control"] == f"private, {lasting}"
         assert shared.headers["cache-control"] == f"public, {lasting}"
+
+
+async def test_pages_of_any_origin_read_the_public_feed_and_nothing_else(
+    database: Database, dispatch: Dispatch, shelf: Shelf, owner: Owner
+) -> None:
+    await owner.execute("UPDATE projects SET registry_public = true, approval_policy = 'never'")
+    await shelf.publish(version="1.0.0")
+    house = EdgeServices(CATALOG, dispatch, cast("Any", None), cast("Any", database))
+    transport = httpx2.ASGITransport(app=edge_app(house))
+    feed, foreign = f"/r/{shelf.tenant.project_id}", {"origin": "https://foreign.example"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        for path, status in (("registry.json", 200), ("card@1.0.0.json", 200), ("none.json", 404)):
+            # The same for whoever asks, so that one kept by a cache serves everybody.
+            for headers in ({}, foreign, {"origin": "http://localhost:3000"}):
+                answer = await http.get(f"{feed}/{path}", headers=headers)
+                assert answer.status_code == status
+                assert answer.headers.get_list("access-control-allow-origin") == ["*"]
+                assert "access-control-allow-credentials" not in answer.headers
+                assert "vary" not in answer.headers
+        assert (await http.head(f"{feed}/card.json", headers=foreign)).status_code == 200
+        assert (await http.get(f"{feed}/card.json", headers={"host": "foreign.example"})).status_code == 421
+        asking = {"access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+        for refused in (
+            await http.get("/r/registry.json", headers=foreign),
+            await http.get(f"/r/../r/{shelf.tenant.project_id}", headers=foreign),
+            await http.post(f"{feed}/card.json", headers=foreign),
+            await http.options(f"{feed}/card.json", headers=foreign | asking),
+        ):
+            assert refused.status_code == 403
+            assert "access-control-allow-origin" not in refused.headers
 
 
 async def test_validators_change_exactly_when_the_document_does(
