@@ -65,8 +65,7 @@ class SmtpCarrier:
             await _put(server, data)
             await leaving()
             answer = await _last(server)
-            with suppress(SMTPException):
-                await server.quit()
+            _part(server)
         if answer.code != 250:
             raise _failure(answer.code, answer.message)
         return Carried(refused=refused)
@@ -121,10 +120,19 @@ async def _put(server: SMTP, data: bytes) -> None:
 
 async def _last(server: SMTP) -> SMTPResponse:
     """Send the last dot, and wait for what the server says to it."""
+    if not server.is_connected:  # then no dot leaves, and the mail was not taken
+        raise SMTPServerDisconnected("the connection was lost before the last dot")
     try:
         return await server.execute_command(b".", timeout=LAST_SECONDS)
     except (SMTPException, OSError) as error:
         raise UnconfirmedError("the mail server took the mail and did not say whether it keeps it") from error
+
+
+def _part(server: SMTP) -> None:
+    """Say QUIT, and wait for nothing: until what became of the mail is written down, each moment is one to die in."""
+    if server.protocol is not None:
+        with suppress(SMTPException):
+            server.protocol.write(b"QUIT\r\n")
 
 
 async def _recipients(server: SMTP, addresses: list[str]) -> dict[str, str]:

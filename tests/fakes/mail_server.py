@@ -1,6 +1,7 @@
 """A mail server on a real socket (aiosmtpd), with STARTTLS and AUTH, that records what it took and stops where told.
 
-``stop_at`` names a step (``EHLO``, ``MAIL``, ``RCPT``, ``DATA``, ``.``); there it says so and waits until it may go on.
+``stop_at`` names a step (``connect``, ``EHLO``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``, ``.``, ``kept``); there it
+says so and waits until it may go on.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, cast
 
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import MISSING, SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.fakes.certificates import certificate
 
+KEPT = "250 kept"
 USERNAME, PASSWORD = "innkeeper", "a password that only tests have"
 
 
@@ -44,6 +46,8 @@ class MailServer:
     taken: list[Taken] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     connections: int = 0
+    cut_after: bytes | None = None
+    """Of the next mail it reads so far, and stops at the step ``cut``: what comes after that is not to come."""
     stop_at: str | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +67,12 @@ class MailServer:
         session.host_name = hostname
         await self.step("EHLO")
         return responses
+
+    async def handle_AUTH(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, args: list[str]
+    ) -> Any:
+        await self.step("AUTH")
+        return MISSING
 
     async def handle_MAIL(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -96,7 +106,7 @@ class MailServer:
                     user,
                 )
             )
-        return await self.step(".") or "250 kept"
+        return await self.step(".") or KEPT
 
     def authenticate(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, auth_data: Any
@@ -108,7 +118,22 @@ class MailServer:
 
 
 class _Server(SMTP):
-    """Also stops between DATA and what follows it, which aiosmtpd has no hook for."""
+    """Also stops where aiosmtpd has no hook: at first, after DATA, while the mail comes, and having said it is kept."""
+
+    async def _handle_client(self) -> None:
+        handler: MailServer = self.event_handler
+        if self.session is not None and self.session.ssl is None:
+            await handler.step("connect")
+        await super()._handle_client()
+
+    async def push(self, status: Any) -> None:
+        await super().push(status)
+        handler: MailServer = self.event_handler
+        if str(status).startswith("354") and handler.cut_after is not None:
+            await self._reader.readuntil(handler.cut_after)
+            await handler.step("cut")
+        elif status == KEPT:
+            await handler.step("kept")
 
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
         handler: MailServer = self.event_handler
@@ -120,9 +145,11 @@ class _Server(SMTP):
 
 
 @asynccontextmanager
-async def mail_server(folder: Path, *, tls: bool = True, implicit: bool = False) -> AsyncIterator[MailServer]:
+async def mail_server(
+    folder: Path, *, tls: bool = True, implicit: bool = False, server: MailServer | None = None
+) -> AsyncIterator[MailServer]:
     """``folder``: where its certificate is put. Without ``tls`` it neither offers STARTTLS nor wants a user."""
-    server = MailServer()
+    server = server or MailServer()
     made = certificate(folder)
     server.ca_file = str(made.ca)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,7 +1,8 @@
 """``python -m tests.server.dying_post APP_URL OPS_URL PLAN MARKS``: workers that deliver mail, one after the other.
 
 Each kills itself at the step that PLAN (JSON: mail id -> step) names for the mail it has. MARKS: a folder in which each
-death is noted, so that it comes once. Ends when nothing is left to do, and says how many died.
+death is noted, so that it comes once, and in which the file ``pid`` is for who kills a worker from outside. Ends when
+nothing is left to do, and says how many died.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from server.services import Services
 
 STEPS = ("begun", "leaving", "left", "sent", "settling", "recorded")
+PID = "pid"
 PLAN: dict[str, str] = {}
 MARKS = Path()
 
@@ -119,6 +121,7 @@ def main(app: str, ops: str, plan: str, marks: str) -> None:
     while True:
         child = os.fork()
         if child == 0:
+            (MARKS / PID).write_text(str(os.getpid()))
             asyncio.run(work(app, ops))
             os._exit(0)
         _, status = os.waitpid(child, 0)

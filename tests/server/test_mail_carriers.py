@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from aiosmtplib import SMTP
 
 from db.ids import uuid7
 from server.integrations import smtp
@@ -267,6 +268,25 @@ async def test_a_mail_that_must_not_leave_never_gets_its_last_dot(tmp_path: Path
     async with mail_server(tmp_path) as server:
         with pytest.raises(RuntimeError, match="another attempt"):
             await SmtpCarrier(account(server)).carry(letter(), not_now)
+    assert server.taken == []
+
+
+async def test_a_connection_lost_right_before_the_last_dot_has_sent_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[SMTP] = []
+
+    def connecting(**options: Any) -> SMTP:
+        made.append(SMTP(**options))
+        return made[0]
+
+    async def lost() -> None:
+        made[0].close()
+
+    monkeypatch.setattr(smtp, "SMTP", connecting)
+    async with mail_server(tmp_path) as server:
+        with pytest.raises(DeferredError, match="before the last dot"):
+            await SmtpCarrier(account(server)).carry(letter(), lost)
     assert server.taken == []
 
 
