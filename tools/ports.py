@@ -212,6 +212,11 @@ class Limits(Protocol):
         """Count one request of a key."""
         ...
 
+    async def hold(self, principal: Principal) -> None:
+        """Before a refusal that :meth:`admit` did not make: wait if the key goes on after too many of them. Hold no
+        place meanwhile."""
+        ...
+
     def place(self, principal: Principal, *, long: bool = False) -> Place:
         """A place of the key while its request is worked on."""
         ...
@@ -230,6 +235,9 @@ class NoLimits:
 
     async def admit(self, principal: Principal) -> None:
         """Nothing is counted."""
+
+    async def hold(self, principal: Principal) -> None:
+        """Nobody waits."""
 
     def place(self, principal: Principal, *, long: bool = False) -> Place:
         return NOWHERE

@@ -3,7 +3,8 @@
 A request costs its key one of its budget, and a call in a project costs the project one too. Budgets hold for all
 processes together (:mod:`db.budgets`); places, of which a request holds one while it is worked on, for each process.
 A run's own calls take no second place and are slowed, not refused, as long as that helps within ``PATIENCE_SECONDS``.
-Only members count in a project: nobody else can use up what is its.
+Only members count in a project: nobody else can use up what is its. A key that goes on after refusals is told of
+further ones late (:mod:`server.limits.holdback`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from db.errors import AppError
 from db.principal import Principal
 from db.turns import Turn, Turns
 from server.limits.allowance import Allowance, Clock, Register
+from server.limits.holdback import Holdback
 from server.limits.rules import Rules, Share
 from tools.ports import NOWHERE, Place
 
@@ -71,6 +73,7 @@ class Limits:
         self._clock = clock
         self._sleep = sleep
         self._register = register = Register(database, clock)
+        self._holdback = Holdback(clock, sleep)
         self.keys = _Door(rules.key, register, "key")
         self.projects = _Door(rules.project, register, "project")
         self._off = rules.project == Share(None, 0, 0)
@@ -85,10 +88,19 @@ class Limits:
         return True
 
     async def admit(self, principal: Principal) -> None:
-        """Count one request of a key. Raises ``AppError`` 429 with an honest ``retry_after``."""
+        """Count one request of a key. Raises ``AppError`` 429 with an honest ``retry_after``, late if need be."""
         allowance = self.keys.allowance(principal.credential_id)
         if allowance is not None:
-            await self._spend(allowance, principal, self.keys)
+            try:
+                await self._spend(allowance, principal, self.keys)
+            except AppError:
+                await self.hold(principal)
+                raise
+
+    async def hold(self, principal: Principal) -> None:
+        """Wait before a key is told of a refusal, if it goes on after too many. A run's calls were slowed already."""
+        if principal.run_id is None:
+            await self._holdback.hold(principal.credential_id)
 
     def place(self, principal: Principal, *, long: bool = False) -> Place:
         """A place of the key, for as long as its request is worked on. A run's calls have their run's."""

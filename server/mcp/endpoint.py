@@ -142,6 +142,8 @@ class McpEndpoint:
                 return
         except AppError as error:
             answer = refused(error)
+        if answer.status == 429:
+            await self.limits.hold(principal)
         await send_answer(scope, send, answer)
 
     def _narrowing(self, scope: Scope, fields: Fields) -> Narrowing | Answer:

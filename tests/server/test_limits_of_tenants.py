@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import timeit
 from dataclasses import dataclass, field
 from math import ceil
@@ -15,6 +16,7 @@ from db.budgets import Budget
 from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
+from server.limits.holdback import AT_ONCE, HOLD_SECONDS, MOST_OF_A_KEY
 from server.limits.limits import Limits
 from server.limits.rules import Rules, Share
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, opened
@@ -47,6 +49,10 @@ class Clock:
         self.now += seconds
         self.slept.append(seconds)
         await self.owner.execute("UPDATE budgets SET spent_until = spent_until - make_interval(secs => $1)", seconds)
+
+
+async def at_once(seconds: float) -> None:
+    """No time goes by."""
 
 
 async def spent(limits: Limits, tenant: Tenant, most: int) -> int:
@@ -160,7 +166,7 @@ async def test_without_the_database_a_process_lets_in_what_the_rate_allows_and_n
     clock = Clock(owner)
     database = await Database.open(urls.app, ops_url=None)
     budget = Budget(100, 1000)
-    limits = Limits(database, Rules(Share(budget, 0, 0), Share(budget, 4, 4)), clock=clock)
+    limits = Limits(database, Rules(Share(budget, 0, 0), Share(budget, 4, 4)), clock=clock, sleep=at_once)
     try:
         let_in = 0
         for _ in range(100):
@@ -245,3 +251,53 @@ async def test_to_count_a_request_costs_less_than_two_microseconds(database: Dat
     # costs most of a microsecond, counting may cost twice as much again.
     cost, least = (min(timeit.repeat(work, number=calls, repeat=200)) / calls for work in (admit, nothing))
     assert cost < max(2e-6, 3 * least)
+
+
+async def test_refusals_are_held_back_only_for_a_key_that_goes_on_after_many_of_them(
+    database: Database, tenant: Tenant, stranger: Tenant, owner: Owner
+) -> None:
+    clock = Clock(owner)
+    limits = Limits(database, Rules(Share(Budget(0.001, 1), 0, 0), NONE), clock=clock, sleep=clock.wait)
+    assert (await spent(limits, tenant, 2), await spent(limits, stranger, 2)) == (1, 1)
+
+    for _ in range(AT_ONCE - 1):
+        await refusal(limits, tenant)
+    assert clock.slept == []
+    await refusal(limits, tenant)
+    assert clock.slept == [HOLD_SECONDS]
+    # Once a second is what Retry-After allows, and somebody else's refusals are their own.
+    for _ in range(2 * AT_ONCE):
+        await refusal(limits, tenant)
+        clock.now += 1
+    await refusal(limits, stranger)
+    assert clock.slept == [HOLD_SECONDS]
+    clock.now += AT_ONCE
+    for _ in range(AT_ONCE):
+        await refusal(limits, tenant)
+    assert clock.slept == [HOLD_SECONDS]
+
+
+async def test_a_held_refusal_keeps_no_place_and_only_so_many_are_held(
+    database: Database, tenant: Tenant, owner: Owner
+) -> None:
+    end, held = asyncio.Event(), 0
+
+    async def until_the_end(_seconds: float) -> None:
+        nonlocal held
+        held += 1
+        await end.wait()
+
+    rules = Rules(Share(Budget(0.001, 1), 1, 0), NONE)
+    limits = Limits(database, rules, clock=Clock(owner), sleep=until_the_end)
+    assert await spent(limits, tenant, 2) == 1
+    more = 7
+    refusals = [asyncio.create_task(refusal(limits, tenant)) for _ in range(AT_ONCE - 1 + MOST_OF_A_KEY + more)]
+    for done in itertools.islice(asyncio.as_completed(refusals), AT_ONCE - 1 + more):
+        assert (await done).code == "rate_limited"
+    assert held == MOST_OF_A_KEY
+    async with limits.place(tenant.principal):
+        pass
+    end.set()
+    await asyncio.gather(*refusals)
+    await refusal(limits, tenant)
+    assert held == MOST_OF_A_KEY + 1

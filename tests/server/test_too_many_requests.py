@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 import statistics
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,6 +20,7 @@ import httpx2
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from server.limits.holdback import AT_ONCE
 from server.model_choice import ModelChoice
 from tests import serving
 from tests.agents.inn import body, user
@@ -32,6 +37,9 @@ pytestmark = pytest.mark.promise("MCP-11")
 
 NO_MODEL = ModelChoice(None, {}, {}, None, "none")
 CONNECTIONS = 50
+PHASE = 1_000
+"""Calls of the other tenant, with the flood and without it in turn."""
+PHASES = 4
 
 
 def limits(monkeypatch: pytest.MonkeyPatch, **numbers: object) -> None:
@@ -129,7 +137,7 @@ async def test_a_run_holds_its_places_until_it_ends_and_its_own_calls_need_none(
 async def test_a_flood_of_one_tenant_is_cut_to_its_rate_and_refuses_nobody_else(
     urls: DatabaseUrls, tenant: Tenant, stranger: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rate, burst, each = 5, 50, 10
+    rate, burst, each = 5, 50, 3
     limits(monkeypatch, rate_per_key=rate, rate_burst_seconds=burst / rate, calls_per_key=4)
     answers: Counter[int] = Counter()
     ours = request_of(stranger.token, "tools/call", {"name": "list_projects", "arguments": {}})
@@ -153,71 +161,90 @@ async def test_a_flood_of_one_tenant_is_cut_to_its_rate_and_refuses_nobody_else(
                 assert status == 200
             await flooding
         seconds = perf_counter() - began
-    # Ten times the burst was asked for.
+    # Three times the burst was asked for.
     assert answers.keys() == {200, 429}
     assert burst <= answers[200] <= burst + rate * seconds + 1
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("rate", [20, 50, 100])
 async def test_ten_times_the_limit_on_fifty_connections_leaves_anothers_p99_below_twice_its_quiet_value(
-    urls: DatabaseUrls, house: House, tmp_path: Path
+    urls: DatabaseUrls, house: House, tmp_path: Path, rate: int
 ) -> None:
-    rate, burst_seconds = 20, 55
+    burst_seconds = 2.5 * PHASE / rate
     environ = environ_of(
         urls,
         INNKEEPER_RATE_PER_KEY=str(rate),
         INNKEEPER_RATE_BURST_SECONDS=str(burst_seconds),
         INNKEEPER_LOG_LEVEL="warning",
     )
-    # Two cores serve a server, a database, a flood and a stopwatch here; one of three measurements has to be clean.
-    ratios = []
-    for _ in range(3):
-        async with noted("serve", "--port", "0", cwd=tmp_path, until="ready:", environ=environ) as running:
-            began = perf_counter()
-            port = int(running.ready["said"].rpartition("http://127.0.0.1:")[2].split()[0])
-            quiet, flooded, answers = await _measured(port, await house.tenant(), await house.tenant(), 10 * rate)
-        assert answers["200"] <= rate * (burst_seconds + perf_counter() - began) + rate
-        assert answers.keys() == {"200", "429"}
-        ratios.append(_p99(flooded) / _p99(quiet))
-        print(
-            f"p50 {statistics.median(quiet) * 1e3:.2f} -> {statistics.median(flooded) * 1e3:.2f} ms,"
-            f" p99 {_p99(quiet) * 1e3:.2f} -> {_p99(flooded) * 1e3:.2f} ms, flood {answers}"
-        )
-        if ratios[-1] < 2:
-            return
-    pytest.fail(f"p99 under flood to quiet p99: {ratios}")
+    quiet: list[float] = []
+    flooded: list[float] = []
+    async with noted("serve", "--port", "0", cwd=tmp_path, until="ready:", environ=environ) as running:
+        began = perf_counter()
+        port = int(running.ready["said"].rpartition("http://127.0.0.1:")[2].split()[0])
+        async with flooding(port, await house.tenant(), 10 * rate) as flood:
+            # Whatever else a machine does meets both: they take turns, each with a budget of its own.
+            for _ in range(PHASES):
+                other = await house.tenant()
+                flood.process.send_signal(signal.SIGCONT)
+                flooded += await _seconds(port, other)
+                flood.process.send_signal(signal.SIGSTOP)
+                quiet += await _seconds(port, other)
+        seconds = perf_counter() - began
+    print(
+        f"p50 {statistics.median(quiet) * 1e3:.2f} -> {statistics.median(flooded) * 1e3:.2f} ms,"
+        f" p99 {_p99(quiet) * 1e3:.2f} -> {_p99(flooded) * 1e3:.2f} ms ({_p99(flooded) / _p99(quiet):.2f}),"
+        f" flood {flood.answers} in {seconds:.1f} s"
+    )
+    assert flood.answers.keys() == {"200", "429"}
+    assert flood.answers["200"] <= rate * (burst_seconds + seconds) + rate
+    # Each connection gets one refusal a second, after the first few, and one more on either side of a phase.
+    assert flood.answers["429"] <= (CONNECTIONS + 1) * (sum(flooded) + 2 * PHASES) + AT_ONCE
+    assert _p99(flooded) < 2 * _p99(quiet)
 
 
-async def _measured(
-    port: int, flooder: Tenant, other: Tenant, rate: float
-) -> tuple[list[float], list[float], dict[str, int]]:
-    """Seconds of another's calls after the flood and in it, and the answers to the flood."""
-    request = request_of(other.token, "tools/call", {"name": "list_projects", "arguments": {}})
-    command = ["-m", "tests.bench.flood", "127.0.0.1", str(port), flooder.token]
-    flood = await asyncio.create_subprocess_exec(
+@dataclass
+class Flooding:
+    """A flood that goes on in a process of its own. ``answers``: how many of each status, once it has ended."""
+
+    process: asyncio.subprocess.Process
+    answers: dict[str, int] = field(default_factory=dict)
+
+
+@contextlib.asynccontextmanager
+async def flooding(port: int, tenant: Tenant, rate: float) -> AsyncIterator[Flooding]:
+    """A flood that has met its limit."""
+    command = ["-m", "tests.bench.flood", "127.0.0.1", str(port), tenant.token]
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command, "--connections", str(CONNECTIONS), "--rate", str(rate)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert flood.stdout is not None
-    async with asyncio.timeout(100), connected("127.0.0.1", port) as connection:
+    flood = Flooding(process)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(200):
+            assert await process.stdout.readline() == b"limited\n"
+            yield flood
+    finally:
+        process.terminate()
+        process.send_signal(signal.SIGCONT)
+        said, _ = await process.communicate()
+    flood.answers = json.loads(said)
 
-        async def seconds(number: int) -> list[float]:
-            taken = []
-            for _ in range(number):
-                began = perf_counter()
-                status, _headers, _body = await connection.ask(request)
-                taken.append(perf_counter() - began)
-                assert status == 200
-            return taken
 
-        try:
-            assert await flood.stdout.readline() == b"limited\n"
-            flooded = await seconds(500)
-        finally:
-            flood.terminate()
-            said, _ = await flood.communicate()
-        return await seconds(500), flooded, json.loads(said)
+async def _seconds(port: int, other: Tenant) -> list[float]:
+    """How long each of another's calls took."""
+    request = request_of(other.token, "tools/call", {"name": "list_projects", "arguments": {}})
+    taken = []
+    async with connected("127.0.0.1", port) as connection:
+        for _ in range(PHASE):
+            began = perf_counter()
+            status, _headers, _body = await connection.ask(request)
+            taken.append(perf_counter() - began)
+            assert status == 200
+    return taken
 
 
 def _p99(seconds: list[float]) -> float:
