@@ -96,7 +96,7 @@ def _events(body: bytes, bucket: str) -> set[tuple[str, UUID, UUID]]:
     try:
         message = json.loads(body)
         found = list(_named(message))[: MOST + 1]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise invalid("This is no message of S3 events.", "Send what S3, MinIO or EventBridge send.") from None
     if len(found) > MOST:
         raise invalid(f"There are more than {MOST} events in one message.", "Send them in several.")

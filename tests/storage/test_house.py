@@ -255,6 +255,10 @@ async def test_events_of_the_bucket_confirm_what_came_and_notice_what_went(
         for wrong in wrongs:
             assert await tell(wrong) == 400
         assert await tell({"Records": created(bucket, "x")["Records"] * 1001}) == 400
+        nested = await client.post(
+            f"{house.url}/webhooks/storage", content=b"[" * 100_000, headers={"authorization": f"Bearer {SECRET}"}
+        )
+        assert nested.status_code == 400
         assert await owner.fetchval("SELECT count(*) FROM ops.pgqueuer") == 0
 
         answers = await asyncio.gather(*(tell(created(bucket, f"incoming/{keys[0]}")) for _ in range(20)))
