@@ -733,6 +733,7 @@ def downgrade() -> None:
     for constraint in ("client_of_oauth", "token_of_others", "one_binding"):
         op.drop_constraint(op.f(f"credentials_{constraint}"), "credentials")
     op.alter_column("credentials", "token_hash", nullable=False)
+    op.drop_constraint(op.f("credentials_client_id_fkey"), "credentials")
+    op.drop_table("oauth_clients")  # its policy asks for the columns that go next
     for column in ("project_ids", "client_id", "audience"):
         op.drop_column("credentials", column)
-    op.drop_table("oauth_clients")
