@@ -47,7 +47,7 @@ from db.columns import words as _text
 
 
 class User(SQLModel, table=True):
-    """A person with an account."""
+    """A person with an account. ``admin_at``: since when they are an administrator of the whole instance."""
 
     __tablename__ = "users"
 
@@ -56,6 +56,24 @@ class User(SQLModel, table=True):
     name: str = Field(sa_column=_text(""))
     created_at: datetime = Field(sa_column=_now())
     disabled_at: datetime | None = Field(default=None, sa_column=_moment())
+    admin_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class SignInLink(SQLModel, table=True):
+    """A one-time link to sign in with, and, with ``sign_up``, to get an account with. Opens ``next`` in the browser
+    that asked for it. No role but the owner reads it: what it is about goes by the functions of migration 0060."""
+
+    __tablename__ = "sign_in_links"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    browser_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    address: str = Field(sa_column=_text())
+    sign_up: bool
+    next: str = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_now())
+    expires_at: datetime = Field(sa_column=Column(Timestamp, nullable=False))
+    used_at: datetime | None = Field(default=None, sa_column=_moment())
 
 
 class Project(SQLModel, table=True):

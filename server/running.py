@@ -25,6 +25,7 @@ from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.jobs.worker import Worker
+    from server.site.pages import SayLink
 
 WARM_SWITCH_SECONDS = 0.0005
 log = logging.getLogger("innkeeper.start")
@@ -42,11 +43,14 @@ async def run_house(
     announce: Callable[[], None],
     work: bool = False,
     files: Path | None = None,
+    say_link: SayLink | None = None,
 ) -> None:
     """Serve until a signal, and with ``work`` also work off jobs; ``announce`` is called once everything answers.
-    ``files``: as for ``build``."""
+    ``files`` and ``say_link``: as for ``build``."""
     drain = settings.house.drain_seconds
-    async with build(settings, urls, choice, keyring=keyring, public_url=public_url, files=files) as services:
+    async with build(
+        settings, urls, choice, keyring=keyring, public_url=public_url, files=files, say_link=say_link
+    ) as services:
         app = create_app(services)
         trusted = settings.sign_in.trusted_proxies
         services.engine.use(app.state.mcp_app, services.store.fetch)

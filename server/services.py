@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.engine import RunEngine
@@ -28,6 +28,8 @@ from server.project_keys import ProjectKeys
 from server.roots import process_name
 from server.settings.limits import IN_DEVELOPMENT
 from server.settings.loading import Settings
+from server.settings.sign_in import SignInSettings
+from server.site.pages import SayLink
 from server.stores import bucket_events, close_store, open_store, storage_rules
 from server.vault import Vault
 from tools.catalog import CATALOG, Catalog
@@ -59,6 +61,8 @@ class Services:
     metrics_token: str | None = None
     client_documents: bool = True
     newcomers: Newcomers | None = None
+    sign_in: SignInSettings = field(default_factory=SignInSettings)
+    say_link: SayLink | None = None
 
 
 def embedding_model(settings: Settings) -> EmbeddingModel | None:
@@ -79,9 +83,10 @@ async def build(
     keyring: Keyring,
     public_url: str,
     files: Path | None = None,
+    say_link: SayLink | None = None,
 ) -> AsyncIterator[Services]:
     """Open everything, and close it in the reverse order at the end. ``files``: the directory of files, unless the
-    settings say otherwise.
+    settings say otherwise. ``say_link``: how links to sign in with are told where no mail can be sent.
 
     The engine is handed its way to ``/mcp`` by whoever makes the application: ``services.engine.use(mcp_app)``.
     """
@@ -145,6 +150,8 @@ async def build(
             metrics_token=token.get_secret_value() if token else None,
             client_documents=settings.sign_in.client_documents,
             newcomers=Newcomers(database, more=1 if settings.production else IN_DEVELOPMENT),
+            sign_in=settings.sign_in,
+            say_link=say_link,
         )
     finally:
         await engine.shutdown(0)

@@ -24,7 +24,7 @@ from server.listening import bind, url_of
 from server.model_choice import choose_model
 from server.roots import keyring_of
 from server.settings import Settings
-from server.terminal import Progress, progress, put
+from server.terminal import Progress, note, progress, put
 
 # Big imports, in a thread while PostgreSQL starts: the application needs them to be ready.
 APPLICATION = ("server.running",)
@@ -80,6 +80,14 @@ class _Start:
         self.project_id = project_id
         self.say = say
 
+    def say_link(self, address: str, link: str | None) -> None:
+        """Never through the log, which may be kept; with ``--json`` beside it, since stdout has its one line."""
+        if link is None:
+            told = f"{address} asked to sign in: there is no such account, and INNKEEPER_SIGN_UP lets it make none."
+        else:
+            told = f"{address} asked to sign in. In the browser that asked, open within 15 minutes:\n{link}"
+        (note if self.arguments.json else put)(told)
+
     def announce(self) -> None:
         if self.arguments.json:
             found = {
@@ -128,6 +136,7 @@ async def _serve(start: _Start, bound: socket.socket, stop: process.Stop) -> Non
             announce=announce,
             work=True,
             files=start.data.files,
+            say_link=start.say_link,
         )
 
 

@@ -26,6 +26,12 @@ GUESSES: Final = Budget(rate=1 / 2, burst=60)
 """Of tokens, codes and secrets that were wrong, from one address."""
 DEVICE_CODES: Final = Budget(rate=1 / 10, burst=10)
 """Of codes of devices that were wrong, typed by one person."""
+SIGN_INS: Final = Budget(rate=1 / 10, burst=30)
+"""Of links to sign in with, asked for from one address."""
+SIGN_INS_OF_ACCOUNT: Final = Budget(rate=1 / 60, burst=20)
+"""Of those to one mailbox, whoever asks, so that nobody's is flooded."""
+SIGN_INS_FROM_HERE: Final = Budget(rate=1 / 60, burst=5)
+"""Of those to one mailbox asked for from one address: it is empty long before the mailbox's own."""
 _NAMESPACE: Final = UUID("6f1c7c52-3a3a-5c0e-9d59-2f3a54a4a0d1")
 
 

@@ -44,6 +44,11 @@ class Post:
         return MailRules(sender=str(self.sender))
 
     @property
+    def leaves(self) -> bool:
+        """Whether the house's own mail goes anywhere, or only stays here to be read."""
+        return self._settings.resend.api_key is not None or self._settings.smtp.host is not None
+
+    @property
     def webhook_secret(self) -> str | None:
         """Of the house's own account at Resend."""
         secret = self._settings.resend.webhook_secret

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_validator
 
-from server.settings.section import Section, variable
+from server.settings.section import Names, Section, variable
 
 Network = IPv4Network | IPv6Network
 
@@ -19,6 +19,16 @@ def _networks(value: object) -> object:
         return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError:
         raise ValueError("must be networks such as 10.0.0.0/8, separated by commas") from None
+
+
+def _domains(value: tuple[str, ...]) -> tuple[str, ...]:
+    for domain in value:
+        if "@" in domain or "." not in domain.strip(".") or not domain.isascii() or "*" in domain:
+            raise ValueError("must be domains such as example.com, separated by commas")
+    return tuple(domain.lower().strip(".") for domain in value)
+
+
+Domains = Annotated[Names, AfterValidator(_domains)]
 
 
 class SignInSettings(Section):
@@ -36,3 +46,36 @@ class SignInSettings(Section):
         description="Whether OAuth clients may be known by the document at their client_id, which is fetched from the "
         "internet. Turn it off where this server has no way there: such clients then register themselves.",
     )
+    allowed_domains: Domains = variable(
+        "INNKEEPER_SIGN_UP_DOMAINS",
+        default=(),
+        description="Domains, separated by commas, whose addresses may sign up with `INNKEEPER_SIGN_UP=domains`. "
+        "Subdomains are others.",
+    )
+    blocked_domains: Domains = variable(
+        "INNKEEPER_SIGN_UP_BLOCKED_DOMAINS",
+        default=(),
+        description="Domains whose addresses may not sign up, whatever else is set; with their subdomains.",
+    )
+    sign_up: Literal["open", "domains", "invitation"] = variable(
+        "INNKEEPER_SIGN_UP",
+        default="invitation",
+        description="Who may make an account: `open` (whoever has an address), `domains` (those of "
+        "`INNKEEPER_SIGN_UP_DOMAINS`), or `invitation` (nobody by themselves). Accounts that there are may "
+        "always sign in.",
+    )
+
+    @field_validator("sign_up")
+    @classmethod
+    def _domains_are_named(cls, value: str, info: ValidationInfo) -> str:
+        if value == "domains" and not info.data.get("allowed_domains"):
+            raise ValueError("must be open or invitation unless INNKEEPER_SIGN_UP_DOMAINS names domains")
+        return value
+
+    def may_sign_up(self, address: str) -> bool:
+        """Whether whoever reads mail at ``address`` may have an account made."""
+        domain = address.rpartition("@")[2].lower()
+        parts = domain.split(".")
+        if any(".".join(parts[first:]) in self.blocked_domains for first in range(len(parts))):
+            return False
+        return self.sign_up == "open" or (self.sign_up == "domains" and domain in self.allowed_domains)

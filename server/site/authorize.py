@@ -25,7 +25,7 @@ from server.limits.newcomers import address_of
 from server.oauth import metadata, redirects, requests
 from server.oauth.requests import AuthorizationRequest, Parameters, RequestError
 from server.site import choices
-from server.site.pages import Site, sign_in
+from server.site.pages import Site, within
 from server.site.rendering import HEADERS, html
 from server.site.session import Form, form_of
 
@@ -64,7 +64,7 @@ class _Endpoint:
             if person is None:
                 if "none" in asked.prompts:
                     raise RequestError(asked.back, LOGIN_REQUIRED)
-                return sign_in(request)
+                return self._site.sign_in(request)
             before = await self._before(person, asked)
             if before is not None and _is_known(asked, before):
                 return await self._let_in(person, asked, uuid7(), choices.asked_for(before, asked.scopes))
@@ -79,7 +79,7 @@ class _Endpoint:
 
         async def decide(asked: AuthorizationRequest) -> Response:
             if person is None:
-                return sign_in(request)
+                return self._site.sign_in(request, within(f"{request.url.path}?{request.url.query}"))
             request_id = _request_id(form)
             self._site.sessions.check_csrf(person, form, _about(request, request_id))
             if form.get("decision") == "deny":

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from db.accounts import FIRST_EMAIL
 from db.database import Database
 from db.errors import AppError
 from db.principal import Principal
 from server.http.address import PublicAddress
 from server.keyring import Keyring
+from server.site.browsers import Browsers
 from server.site.rendering import HEADERS, html, notice
 from server.site.session import Sessions
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
 
+if TYPE_CHECKING:
+    from server.mail.post import Post
+    from server.settings.sign_in import SignInSettings
+
 HOME: Final = "/approvals"
+SIGN_IN: Final = "/sign-in"
+LONGEST_NEXT: Final = 8000
 NO_SESSION: Final = 401
 SECTIONS: Final = frozenset({"approvals", "apps", "device", "mails", "oauth", "projects", "sessions"})
 """The first parts of the addresses of pages: where a sign-in may lead back to."""
+
+
+SayLink = Callable[[str, str | None], None]
+"""Tells the person at the terminal which address asked to sign in, and the link, unless it may not come in."""
+Way = Literal["mail", "terminal", "none"]
 
 
 class SiteServices(Protocol):
@@ -44,6 +57,15 @@ class SiteServices(Protocol):
     @property
     def public_url(self) -> str | None: ...
 
+    @property
+    def post(self) -> Post: ...
+
+    @property
+    def sign_in(self) -> SignInSettings: ...
+
+    @property
+    def say_link(self) -> SayLink | None: ...
+
 
 Page = Callable[[Request, Principal | None], Awaitable[Response]]
 SignedInPage = Callable[[Request, Principal], Awaitable[Response]]
@@ -56,6 +78,14 @@ class Site:
         self.services = services
         self.address = PublicAddress(services.public_url)
         self.sessions = Sessions(services.database, services.keyring, self.address)
+        self.browsers = Browsers(services.keyring, self.address)
+
+    @property
+    def way(self) -> Way:
+        """How links to sign in with reach people."""
+        if self.services.post.leaves:
+            return "mail"
+        return "none" if self.services.say_link is None else "terminal"
 
     def open(self, path: str, page: Page, *methods: str) -> Route:
         """A page for everybody; who is signed in is told to it."""
@@ -76,22 +106,37 @@ class Site:
         async def endpoint(request: Request, person: Principal | None) -> Response:
             if person is not None and "link" not in request.query_params:
                 return await page(request, person)
-            return sign_in(request)
+            return self.sign_in(request)
 
         return self.open(path, endpoint, *methods)
 
+    def sign_in(
+        self, request: Request, next_page: str | None = None, *, typed: str | None = None, fault: str = ""
+    ) -> Response:
+        """What is shown in the place of a page to who is not signed in, or comes with a one-time link.
 
-def sign_in(request: Request) -> Response:
-    """What is shown in the place of a page to who is not signed in, or comes with a one-time link.
-
-    A GET uses no link up: programs that look at links before people do would.
-    """
-    if "link" in request.query_params:
-        values = {"link": request.query_params["link"], "to": request.url.path, "signed_in": False}
-        return html("entrance.html", values)
-    section, _, approval = request.url.path.strip("/").partition("/")
-    values = {"approval": approval if section == "approvals" else "", "signed_in": False}
-    return html("sign_in.html", values, NO_SESSION)
+        A GET uses no link up: programs that look at links before people do would. ``next_page``: where the person goes
+        then, by default to what they asked for.
+        """
+        if "link" in request.query_params:
+            values = {"link": request.query_params["link"], "to": request.url.path, "signed_in": False}
+            return html("entrance.html", values)
+        if next_page is None:
+            next_page = within(_address(request)) if request.method in ("GET", "HEAD") else HOME
+        section, _, approval = request.url.path.strip("/").partition("/")
+        browser = self.browsers.meet(request)
+        values = {
+            "approval": approval if section == "approvals" else "",
+            "way": self.way,
+            "next": next_page,
+            "typed": (FIRST_EMAIL if self.way == "terminal" else "") if typed is None else typed,
+            "fault": fault,
+            "csrf": self.browsers.csrf(browser),
+            "signed_in": False,
+        }
+        asked_for = request.url.path == SIGN_IN
+        status = 400 if fault else 200 if asked_for else NO_SESSION
+        return self.browsers.keep(html("sign_in.html", values, status), browser)
 
 
 def see(path: str) -> Response:
@@ -105,6 +150,12 @@ def within(path: str) -> str:
     except ValueError:
         return HOME
     plain = path.isascii() and path.isprintable() and not parts.scheme and not parts.netloc and not parts.fragment
+    plain = plain and len(path) <= LONGEST_NEXT
     clean = not set(parts.path) & set("\\%; ") and ".." not in parts.path and "//" not in parts.path
     first = parts.path.split("/")[1] if parts.path.startswith("/") else ""
     return path if plain and clean and first in SECTIONS else HOME
+
+
+def _address(request: Request) -> str:
+    """The page that was asked for, with its query."""
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path

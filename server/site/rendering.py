@@ -52,7 +52,10 @@ def html(
 def notice(error: AppError, *, signed_in: bool) -> Response:
     """An error as a page: what was wrong and what to do."""
     values = {"title": error.message, "message": error.message, "hint": error.hint, "signed_in": signed_in}
-    return html("notice.html", values, error.status)
+    response = html("notice.html", values, error.status)
+    if error.retry_after is not None:
+        response.headers["retry-after"] = str(error.retry_after)
+    return response
 
 
 def style_route() -> Route:

@@ -7,13 +7,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from db.principal import Principal
-from server.site.pages import HOME, Site, see, sign_in, within
+from server.site.pages import HOME, SIGN_IN, Site, see, within
 from server.site.session import form_of
 
 
 def routes(site: Site) -> list[BaseRoute]:
     async def show(request: Request, person: Principal | None) -> Response:
-        return sign_in(request) if person is None or "link" in request.query_params else see(HOME)
+        next_page = within(request.query_params.get("next", ""))
+        if person is None or "link" in request.query_params:
+            return site.sign_in(request, next_page)
+        return see(next_page)
 
     async def open_link(request: Request, _person: Principal | None) -> Response:
         form = await form_of(request)
@@ -30,7 +33,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return response
 
     return [
-        site.open("/sign-in", show),
-        site.open("/sign-in/link", open_link, "POST"),
+        site.open(SIGN_IN, show),
+        site.open(f"{SIGN_IN}/link", open_link, "POST"),
         site.open("/sign-out", leave, "POST"),
     ]

@@ -28,6 +28,7 @@ from server.integrations.provider_check import ProviderChecks
 from server.keyring import Keyring
 from server.mail.post import Post
 from server.settings.loading import load
+from server.settings.sign_in import SignInSettings
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
@@ -113,6 +114,8 @@ class EdgeServices:
     metrics_token: str | None = None
     client_documents: bool = True
     newcomers: Any = None
+    sign_in: SignInSettings = field(default_factory=SignInSettings)
+    say_link: Any = None
 
 
 def post_of(environ: Mapping[str, str], public_url: str = "https://inn.example.test") -> Post:

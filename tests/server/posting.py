@@ -107,9 +107,11 @@ async def mailroom(
 
 
 @asynccontextmanager
-async def browsing(room: Mailroom, authenticator: Authenticator) -> AsyncIterator[httpx2.AsyncClient]:
-    """The whole application of a house with this post, and somebody who has not signed in."""
-    edge = EdgeServices(CATALOG, room.dispatch, cast("Any", authenticator), cast("Any", room.database), post=room.post)
+async def browsing(room: Mailroom, authenticator: Authenticator, **changes: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """The whole application of a house with this post, and somebody who has not signed in. ``changes``: to services."""
+    edge = EdgeServices(
+        CATALOG, room.dispatch, cast("Any", authenticator), cast("Any", room.database), post=room.post, **changes
+    )
     async with (
         served(create_app(cast("Any", edge))) as (host, port),
         httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
