@@ -1,7 +1,7 @@
 """Texts with ``{{ variables }}``: filling them in, and the two designs that every project has from the first day.
 
 There is no logic in a template: what is written by one person and filled in by another must not be a program. In HTML
-values are escaped, and their line breaks kept; in a subject there can be none.
+values are escaped, and their line breaks kept; in a subject there can be none. Links lead only where mail may lead.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ UNSUBSCRIBE: Final = "unsubscribe_url"
 """Is filled in at delivery, with what lets its reader unsubscribe."""
 LONGEST_SUBJECT: Final = 300
 _VARIABLE: Final = re.compile(r"\{\{\s*(\w{1,60})\s*\}\}", re.ASCII)
+_OPENED: Final = re.compile(r"(?:href|src)\s*=\s*[\"']?\s*\{\{\s*(\w{1,60})\s*\}\}", re.ASCII | re.IGNORECASE)
+_LEADS: Final = re.compile(r"\s*(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _DESIGNS: Final = {
     "notice": ("{{ title }}", "{{ title }}\n\n{{ message }}\n"),
     "action": ("{{ title }}", "{{ title }}\n\n{{ message }}\n\n{{ button }}: {{ url }}\n"),
@@ -42,13 +44,21 @@ class Template:
         whole = "\n".join(filter(None, (self.subject, self.text, self.html)))
         return [name for name in dict.fromkeys(_VARIABLE.findall(whole)) if name != UNSUBSCRIBE]
 
+    @property
+    def _opened(self) -> list[str]:
+        """Of its variables, those whose values are addresses that a click opens or a picture comes from."""
+        return [name for name in dict.fromkeys(_OPENED.findall(self.html or "")) if name != UNSUBSCRIBE]
+
     def filled(self, variables: Mapping[str, str]) -> Template:
-        """The same with the values in place. Raises ``AppError`` unless exactly its variables are given."""
+        """The same with the values in place. Raises ``AppError`` unless exactly its variables are given, and where it
+        makes links of them they are addresses."""
         needed = self.variables
         missing = [name for name in needed if name not in variables]
         unknown = [name for name in variables if name not in needed]
         if missing or unknown:
             raise _other_variables(needed, missing, unknown)
+        if nowhere := [name for name in self._opened if not _LEADS.match(variables[name])]:
+            raise _no_address(nowhere)
         return Template(
             _subject(_put(self.subject, variables)),
             None if self.text is None else _put(self.text, variables),
@@ -84,6 +94,14 @@ def _subject(text: str) -> str:
         return one_line(text)[:LONGEST_SUBJECT]
     except ValueError as error:
         raise invalid(f"The subject {error}.", "Give its variables values of one line.") from None
+
+
+def _no_address(names: list[str]) -> AppError:
+    return invalid(
+        f"The template makes a link of {', '.join(names)[:80]}, which is no address that mail may lead to.",
+        "Give an address that begins with https://, http://, mailto: or tel:.",
+        details={"arguments": [{"do": "change", "at": f"variables.{name}"} for name in names[:5]]},
+    )
 
 
 def _other_variables(needed: list[str], missing: list[str], unknown: list[str]) -> AppError:

@@ -48,7 +48,7 @@ class Mailbox:
                 text, check_deliverability=False, allow_smtputf8=False, test_environment=True, strict=True
             )
         except EmailNotValidError as error:
-            raise ValueError(f"is no address that mail can be sent to: {error}") from None
+            raise ValueError(f"is no address that mail can be sent to: {str(error).rstrip('.')}") from None
         return cls(str(found.ascii_email), name)
 
     @classmethod

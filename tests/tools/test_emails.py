@@ -177,6 +177,24 @@ async def test_values_that_a_template_lacks_or_does_not_take_are_named(office: O
     assert await office.written() == []
 
 
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "\tJavaScript:alert(1)", "data:text/html,x", "x.test", "//x.test"]
+)
+async def test_a_template_makes_links_only_of_addresses_that_mail_may_lead_to(office: Office, url: str) -> None:
+    given = {"title": "T", "message": "M", "button": "B", "url": url}
+    error = await office.refused(subject=None, text=None, template="action", variables=given)
+    assert (error.code, "makes a link of url" in error.message) == ("invalid_arguments", True)
+    assert error.details["arguments"] == [{"do": "change", "at": "variables.url"}]
+
+    html = "<p>{{ said }}</p><a href={{ link }}>A</a><img SRC = '{{ link }}'>"
+    await office.call("save_template", name="own", subject="S", html=html)
+    own = {"subject": None, "text": None, "template": "own"}
+    assert "link" in (await office.refused(**own, variables={"said": "x", "link": url})).message
+    assert await office.written() == []
+    for leads in ("https://x.test", "mailto:ada@example.org"):
+        await office.send(**own, variables={"said": url, "link": leads})
+
+
 BAD_RECIPIENTS = [
     *("ada", "ada@", "@example.org", "ada@example", "ada example@example.org", "ada@@example.org", "a" * 65 + "@x.org"),
     *("jörg@example.org", "ada@[127.0.0.1]", "ada@example.org, bob@example.org", "Ada <ada@example.org>, bob@x.org"),
