@@ -255,9 +255,12 @@ async def test_a_client_may_send_the_sum_of_its_own_bytes(place: Place, header: 
         ({"if-none-match": '"x"'}, 412),
         ({"if-none-match": "*"}, 201),
         ({"content-type": "TEXT/plain"}, 201),
+        ({"repr-digest": "sha-256=:AAAA:"}, 400),
+        ({"repr-digest": "sha-256=:no base64:"}, 400),
+        ({"x-amz-checksum-sha256": b"\xe9"}, 400),
     ],
 )
-async def test_what_a_put_may_ask_for(place: Place, headers: dict[str, str], status: int) -> None:
+async def test_what_a_put_may_ask_for(place: Place, headers: dict[str, str | bytes], status: int) -> None:
     answer = await place.use(place.upload(place.key(), DATA), DATA, headers=headers)
 
     assert answer.status_code == status
