@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_processes(add)
     _add_keys(add)
+    _add_users(add)
     _add_clients(add)
     _add_sources(add)
     _add_backups(add)
@@ -161,6 +162,29 @@ def _add_keys(add: _Add) -> None:
     rotate.add_argument("--json", action="store_true", help="print JSON")
     rotate.set_defaults(action="rotate")
     _add_data(rotate)
+
+
+def _add_users(add: _Add) -> None:
+    users = add("users", "list, add, disable and delete accounts")
+    actions = users.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="print the accounts")
+    adding = actions.add_parser("add", help="make an account, which may then sign in by mail")
+    adding.add_argument("user", metavar="EMAIL", help="such as 'Ada <ada@example.org>'")
+    disable = actions.add_parser("disable", help="end all of an account's sessions, grants, tokens and keys, at once")
+    enable = actions.add_parser("enable", help="let a disabled account sign in again")
+    delete = actions.add_parser("delete", help="end all of it, and delete the account")
+    delete.add_argument("--with-projects", action="store_true", help="and the projects in which nobody else is")
+    admin = add("admin", "name the administrators of this instance")
+    rights = admin.add_subparsers(title="actions", metavar="ACTION", required=True)
+    grant = rights.add_parser("grant", help="make an account an administrator")
+    revoke = rights.add_parser("revoke", help="make it none any more")
+    for action in (disable, enable, delete, grant, revoke):
+        action.add_argument("user", metavar="EMAIL_OR_ID", help="whose account")
+    named = {"list": listing, "add": adding, "disable": disable, "enable": enable, "delete": delete}
+    for name, action in (named | {"grant": grant, "revoke": revoke}).items():
+        action.set_defaults(action=name, module="users")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        _add_data(action)
 
 
 def _add_clients(add: _Add) -> None:

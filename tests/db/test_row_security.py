@@ -18,6 +18,7 @@ SECURITY_DEFINERS = {
     "acting_user",
     "administered_project",
     "append_events",
+    "ask_sign_in",
     "authenticate",
     "bound_project",
     "count_blobs",
@@ -30,6 +31,7 @@ SECURITY_DEFINERS = {
     "end_session",
     "find_client",
     "find_device",
+    "find_sign_in",
     "forget_app",
     "introspect_token",
     "issue_to_service",
@@ -55,6 +57,7 @@ SECURITY_DEFINERS = {
     "revoke_token",
     "start_device",
     "tell_revoked",
+    "use_sign_in",
     "writable_project",
     "writing_user",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from server.data_directory import DataDirectory
 from tests.conftest import DatabaseUrls, eventually
 from tests.server.command import Running, run, up
 from tests.server.test_serve import environ_of
+from tests.server.test_sign_in import fields
 from tests.storage.desk import Desk
 
 
@@ -85,6 +87,27 @@ async def test_the_signed_addresses_of_files_stay_out_of_logs_and_metrics(data: 
     for secret in (got.rpartition("=")[2], made["ticket"]["url"].rpartition("=")[2], "expires=", "signature="):
         assert secret not in stopped.err + stopped.out
     assert f"/files/files/{desk.project_id}/{made['id']}" in stopped.err
+
+
+@pytest.mark.promise("IDN-01")
+async def test_without_mail_up_prints_the_link_that_signs_in_and_logs_it_nowhere(data: Path, tmp_path: Path) -> None:
+    environ = {"INNKEEPER_LOG_LEVEL": "debug", "INNKEEPER_LOG_FORMAT": "json"}
+    async with up(data, cwd=tmp_path, environ=environ) as running:
+        url = running.ready["url"]
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, headers={"origin": url}) as browser:
+            typed = {**fields(await browser.get("/sign-in")), "email": "owner@localhost"}
+            assert (await browser.post("/sign-in", data=typed)).status_code == 200
+            stderr, link = running.process.stderr, ""
+            assert stderr is not None
+            async with asyncio.timeout(30):
+                while not link.startswith(url):
+                    link = (await stderr.readline()).decode().strip()
+            opened = await browser.post("/sign-in/mail", data=fields(await browser.get(link)))
+            assert (opened.status_code, opened.headers["location"]) == (303, "/approvals")
+            assert (await browser.get("/sessions")).status_code == 200
+        logged = (await running.end()).err
+    assert "/sign-in/mail" in logged
+    assert link.rpartition("=")[2] not in logged
 
 
 async def _a_job_is_done(urls: Urls | None) -> None:
