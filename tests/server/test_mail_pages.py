@@ -61,6 +61,7 @@ async def desk(services: Services, tenant: Tenant, owner: Owner, authenticator: 
 async def test_kept_mail_is_read_on_a_page_with_text_html_and_history(desk: Desk) -> None:
     email_id = await desk.kept(html=EVIL, bcc=["eve@example.org"], subject="Offer <b>1</b>")
 
+    assert 'href="/mails"' in (await desk.web.get("/approvals")).text
     listed = await desk.web.get("/mails")
     assert "delivers no mail" in listed.text
     assert "Offer &lt;b&gt;1&lt;/b&gt;" in listed.text
