@@ -78,6 +78,8 @@ class Described:
 
 
 async def find(database: Database, client_id: str) -> Client | None:
+    if "\x00" in client_id:  # which no text of PostgreSQL has
+        return None
     async with database.system() as connection:
         row = await connection.fetchrow("SELECT * FROM find_client($1)", client_id)
     return None if row is None else Client.of(row)

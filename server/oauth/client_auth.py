@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from urllib.parse import unquote_plus
 
@@ -51,7 +50,7 @@ def _basic(header: str) -> tuple[str, str]:
     scheme, _, encoded = header.partition(" ")
     try:
         decoded = b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of base64, of UTF-8, or of a header that is no ASCII
         decoded = ""
     name, colon, secret = decoded.partition(":")
     if scheme.lower() != "basic" or not colon:

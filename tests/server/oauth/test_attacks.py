@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from typing import Any
 
 import httpx2
@@ -259,3 +260,18 @@ async def test_what_is_no_request_is_refused_and_breaks_nothing(inn: Inn, body: 
             assert answer.json()["error"] in ("invalid_request", "invalid_client")
             as_json = await http.post(path, json={"grant_type": CODE})
             assert (as_json.status_code, as_json.json()["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"Basic \xe9", b"Basic AA==", b"Basic " + b64encode(b"%00:x"), b"Basic " + b64encode(b"\x00:x")]
+)
+async def test_a_client_that_can_have_no_such_name_is_unknown(inn: Inn, sent: bytes) -> None:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+        form = {"grant_type": "client_credentials"}
+        for answer in (
+            await http.post("/oauth/token", data=form, headers={b"authorization": sent}),
+            await http.post("/oauth/token", data={**form, "client_id": "\x00", "client_secret": "x"}),
+        ):
+            assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+        page = await http.get("/oauth/authorize", params={"client_id": "\x00", "response_type": "code"})
+        assert 400 <= page.status_code < 500
