@@ -94,6 +94,7 @@ class RunEngine:
         """Begin to write, to keep leases, to hear of other processes' runs, and to take what nobody holds."""
         listener = self._database.listener
         await listener.listen(events.CHANNEL, self._wakeups.told)
+        listener.on_reconnect(self._wakeups.missed)
         await listener.listen(runs.CANCEL_CHANNEL, lambda payload: self._live.cancel(UUID(payload)))
         await listener.listen(runs.WAITING_CHANNEL, lambda _payload: self._leases.look())
         await listener.listen(runs.CLAIMED_CHANNEL, self._told_of_a_claim)

@@ -19,6 +19,8 @@ from db.principal import Principal
 
 POLL_SECONDS: Final = 1.0
 """A net under the notifications: one may be missed while the listening connection is away."""
+POLLS: Final = 100
+"""How often a second the readers of a process look for themselves at most, all together."""
 
 GONE: Final = AppError(
     "run_gone", 410, "This run was deleted, or may no longer be read with this key.", "Start a new run."
@@ -35,7 +37,13 @@ class Wakeups:
         self.alone = asyncio.Event()
         self.alone.set()
         self._readers = 0
+        self._listeners = 0
         self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds a reader who hears nothing trusts that there is nothing."""
+        return max(POLL_SECONDS, self._listeners / POLLS)
 
     def told(self, payload: str) -> None:
         """A notification of ``db.events.CHANNEL``."""
@@ -48,6 +56,10 @@ class Wakeups:
     def close(self) -> None:
         """Send every reader away."""
         self.closed = True
+        self.missed()
+
+    def missed(self) -> None:
+        """Any notification may have been missed: every reader looks for itself."""
         for waiting in self._waiting.values():
             for event in waiting:
                 event.set()
@@ -69,9 +81,11 @@ class Wakeups:
         """An event that is set at news of the run from now on."""
         news = asyncio.Event()
         self._waiting[run_id].add(news)
+        self._listeners += 1
         try:
             yield news
         finally:
+            self._listeners -= 1
             self._waiting[run_id].discard(news)
             if not self._waiting[run_id]:
                 del self._waiting[run_id]
@@ -130,7 +144,7 @@ class Tail:
                 if found or self.over or left <= 0:
                     return found
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, POLL_SECONDS)):
+                    async with asyncio.timeout(min(left, self._wakeups.patience)):
                         await news.wait()
 
     async def _read(self) -> Events:

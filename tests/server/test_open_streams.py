@@ -1,20 +1,30 @@
-"""What an open event stream of the MCP endpoint costs in memory."""
+"""What an open event stream costs in memory: of a tool at the MCP endpoint, and of a run."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from agents.tails import POLL_SECONDS, POLLS, Wakeups
+from tests.agents.inn import body, user
+from tests.conftest import DatabaseUrls, Tenant
+from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.fakes.script import Gate, Turn
+from tests.server.command import noted
 from tests.server.edge_services import FULL_KEY
+from tests.server.test_serve import environ_of
 
 STREAMS = 1_000
 AT_ONCE = 100
 MOST_KILOBYTES = 40
+LIMITS = ("RATE_PER_KEY", "RATE_PER_PROJECT", "STREAMS_PER_KEY", "STREAMS_PER_PROJECT")
 
 CALL = {
     "jsonrpc": "2.0",
@@ -79,3 +89,76 @@ async def opened_when_it_listens(port: int) -> asyncio.StreamWriter:
             return await opened(port)
         except ConnectionRefusedError:
             await asyncio.sleep(0)
+
+
+@pytest.mark.promise("MCP-24")
+async def test_a_thousand_readers_of_a_run_cost_at_most_forty_kilobytes_each_in_its_process(
+    urls: DatabaseUrls, tenant: Tenant, tmp_path: Path
+) -> None:
+    """The stream that a run is begun on is one like theirs; what the run itself takes beside it is not a stream's."""
+    async with (
+        scripted_model() as model,
+        noted("serve", "--port", "0", cwd=tmp_path, until="ready:", environ=unlimited(urls, model)) as running,
+    ):
+        model.script(Turn("One ", Gate(), "moment."))
+        port = int(running.ready["said"].rpartition("http://127.0.0.1:")[2].split()[0])
+        writers: list[asyncio.StreamWriter] = []
+        try:
+            async with asyncio.timeout(60):
+                run_id, started = await begun(port, tenant)
+                writers += [started, *await asyncio.gather(*(joined(port, tenant, run_id) for _ in range(AT_ONCE)))]
+                before = await resident_kilobytes(running.process.pid)
+                for _ in range(STREAMS // AT_ONCE):
+                    writers += await asyncio.gather(*(joined(port, tenant, run_id) for _ in range(AT_ONCE)))
+                after = await resident_kilobytes(running.process.pid)
+        finally:
+            for writer in writers:
+                writer.close()
+    assert (after - before) / STREAMS <= MOST_KILOBYTES
+
+
+def test_many_readers_look_for_themselves_less_often() -> None:
+    wakeups = Wakeups()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(wakeups.listening(uuid4()))
+        assert wakeups.patience == POLL_SECONDS
+        for _ in range(STREAMS - 1):
+            stack.enter_context(wakeups.listening(uuid4()))
+        assert wakeups.patience == STREAMS / POLLS
+        wakeups.missed()
+        assert first.is_set()
+    assert wakeups.patience == POLL_SECONDS
+
+
+def unlimited(urls: DatabaseUrls, model: ScriptedModel) -> dict[str, str]:
+    """An environment in which one key may open as many streams as it likes, and the model is ``model``."""
+    limits = {f"INNKEEPER_{name}": "0" for name in LIMITS}
+    return environ_of(
+        urls,
+        **limits,
+        INNKEEPER_MODEL="openai-chat:scripted",
+        OPENAI_BASE_URL=model.base_url,
+        OPENAI_API_KEY="k" * 20,
+        INNKEEPER_DRAIN_SECONDS="0",
+        INNKEEPER_LOG_LEVEL="warning",
+    )
+
+
+async def begun(port: int, tenant: Tenant) -> tuple[str, asyncio.StreamWriter]:
+    """A run that waits for the rest of what its model says, and the stream it was begun on."""
+    started = json.dumps(body(user("Hello"))).encode()
+    head = f"POST /agui HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {len(started)}\r\n"
+    answered, writer = await streamed(port, tenant, head.encode(), started)
+    return answered.partition(b"innkeeper-run-id: ")[2][:36].decode(), writer
+
+
+async def joined(port: int, tenant: Tenant, run_id: str) -> asyncio.StreamWriter:
+    """Another reader of that run, who has read all there is."""
+    _, writer = await streamed(port, tenant, f"GET /runs/{run_id}/events HTTP/1.1\r\n".encode())
+    return writer
+
+
+async def streamed(port: int, tenant: Tenant, head: bytes, sent: bytes = b"") -> tuple[bytes, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head + f"host: localhost\r\nauthorization: Bearer {tenant.token}\r\n\r\n".encode() + sent)
+    return await reader.readuntil(b"TEXT_MESSAGE_CONTENT"), writer
