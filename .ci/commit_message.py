@@ -1,4 +1,4 @@
-"""Checks commit messages: conventional commits, a subject of at most 120 characters, an empty second line.
+"""Checks commit messages: conventional commits, a subject of at most 100 characters, an empty second line.
 
 ``.ci/commit_message.py FILE``  one message, as git's commit-msg hook passes it
 ``.ci/commit_message.py``       every commit that HEAD reaches
@@ -13,7 +13,7 @@ from pathlib import Path
 
 KINDS = ("build", "chore", "ci", "docs", "feat", "fix", "perf", "refactor", "revert", "style", "test")
 SUBJECT = re.compile(rf"({'|'.join(KINDS)})(\([a-z0-9 ,/._-]+\))?!?: \S.*")
-LONGEST = 120
+LONGEST = 100
 
 
 def fault(message: str) -> str | None:
