@@ -118,7 +118,7 @@ async def test_who_signs_up_by_mail_has_a_project_a_welcome_and_a_place_in_the_a
             )
             assert account is not None
             assert (account["name"], account["role"]) == ("Personal project", "owner")
-            acts = await owner.fetch("SELECT action FROM audit WHERE user_id = $1 ORDER BY id", account["id"])
+            acts = await owner.fetch("SELECT action FROM audit WHERE user_id = $1 ORDER BY action", account["id"])
             assert [row["action"] for row in acts] == ["account:created", "session:opened"]
 
 
