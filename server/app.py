@@ -41,6 +41,8 @@ from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
 from server.oauth.known_clients import KnownClients
+from server.openapi import document as openapi
+from server.openapi.house import Offered
 from server.site import (
     approvals,
     apps,
@@ -105,6 +107,12 @@ def create_app(services: Services) -> Starlette:
         *resend_webhooks.routes(services.database, services.post),
         *health.routes(services.database, metrics, services.metrics_token),
     ]
+    offered = Offered(
+        files=isinstance(services.store, LocalFiles),
+        metrics=services.metrics_token is not None,
+        bucket=services.bucket_events is not None,
+    )
+    routes += openapi.routes(routes, lambda request: site.address.base(request.scope), offered)
     metrics.add_gauges("innkeeper_runs", "Agent runs of this process.", "state", services.engine.states)
     metrics.add_gauges(
         "innkeeper_pool_connections", "Connections of the pool.", "state", lambda: _pool(services.database)

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Send
 
 from db.errors import AppError
@@ -93,8 +94,20 @@ async def render_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's exception handler for what its router raises: unknown paths and methods."""
     if not isinstance(error, HTTPException):
         raise error
-    extra = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(sorted(_methods(request)))
+    extra = [(name.encode(), value.encode()) for name, value in headers.items()]
     return problem_response(_routing_error(error.status_code, request), extra)
+
+
+def _methods(request: Request) -> set[str]:
+    """What all routes of this path answer together; the router itself names only those of the first."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
 
 
 def _routing_error(status: int, request: Request) -> AppError:

@@ -67,6 +67,10 @@ class SiteServices(Protocol):
     def say_link(self) -> SayLink | None: ...
 
 
+class PageRoute(Route):
+    """The route of a page: people look at it, and programs need not know more than where it is."""
+
+
 Page = Callable[[Request, Principal | None], Awaitable[Response]]
 SignedInPage = Callable[[Request, Principal], Awaitable[Response]]
 
@@ -87,7 +91,7 @@ class Site:
             return "mail"
         return "none" if self.services.say_link is None else "terminal"
 
-    def open(self, path: str, page: Page, *methods: str) -> Route:
+    def open(self, path: str, page: Page, *methods: str) -> PageRoute:
         """A page for everybody; who is signed in is told to it."""
 
         async def endpoint(request: Request) -> Response:
@@ -98,9 +102,9 @@ class Site:
             except AppError as error:
                 return notice(error, signed_in=person is not None)
 
-        return Route(path, endpoint, methods=list(methods) or ["GET"])
+        return PageRoute(path, endpoint, methods=list(methods) or ["GET"])
 
-    def signed_in(self, path: str, page: SignedInPage, *methods: str) -> Route:
+    def signed_in(self, path: str, page: SignedInPage, *methods: str) -> PageRoute:
         """A page for people of this house; others are shown how to sign in, and come back to it then."""
 
         async def endpoint(request: Request, person: Principal | None) -> Response:

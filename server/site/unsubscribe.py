@@ -10,13 +10,14 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from db import email_webhooks
 from db.database import Database
 from db.errors import AppError
 from server.mail.post import Post
 from server.mail.unsubscribe import PATH, Reader
+from server.site.pages import PageRoute
 from server.site.rendering import html, notice
 
 HOUSE: Final = "Innkeeper"
@@ -29,7 +30,7 @@ def routes(database: Database, post: Post) -> list[BaseRoute]:
         except AppError as error:
             return notice(error, signed_in=False)
 
-    return [Route(f"{PATH}/{{token}}", shown, methods=["GET", "POST"])]
+    return [PageRoute(f"{PATH}/{{token}}", shown, methods=["GET", "POST"])]
 
 
 async def _ask(database: Database, reader: Reader) -> Response:
