@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 from opentelemetry import trace
 
-from db.errors import AppError, unavailable
+from db.errors import AppError, lease_lost, unavailable
 from db.listener import Listener
 from db.principal import Principal
 from db.resting import Resting
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 STATEMENT_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 30
+IDLE_RUN_SECONDS: Final = 5
+"""What a run's transaction has locked must not keep the process from working that goes on with the run."""
+LEASE_LOST_STATE: Final = "IK002"
 OPS_SIZE: Final = 4
 IN_LINE: Final = 1000
 LOST: Final = (
@@ -122,6 +125,8 @@ class Database:
         """``async with`` a connection inside one transaction as ``principal``, in ``project_id`` when one is chosen.
 
         Commits at the end, rolls back on any exception. Without a project only what policies give the user is seen.
+        For a run's grant it raises ``AppError`` ``run_lease_lost`` unless the run lives under the grant's lease, at the
+        beginning and, if anything was written, at the commit.
         """
         begin = "BEGIN READ ONLY" if read_only or principal.read_only else "BEGIN"
         begin += f"; SET LOCAL app.credential_id = '{principal.credential_id}'"
@@ -130,7 +135,13 @@ class Database:
             begin += f"; SET LOCAL app.end_user_id = '{principal.end_user_id}'"
         if project_id is not None:
             begin += f"; SET LOCAL app.project_id = '{project_id}'"
-        return Transaction(self._connections, begin, self._turns.of(principal.user_id))
+        turn = self._turns.of(principal.user_id)
+        if principal.run_id is None or read_only:
+            return Transaction(self._connections, begin, turn)
+        lease = f"'{principal.run_id}', {principal.run_epoch}"
+        begin += f"; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_RUN_SECONDS}s'"
+        begin += f"; SELECT require_lease({lease}, false)"
+        return Transaction(self._connections, begin, turn, f"SELECT require_lease({lease}, true); COMMIT")
 
     async def read(
         self, function: str, principal: Principal, project_id: UUID, *further: object
@@ -211,16 +222,19 @@ class Database:
 
 
 class Transaction:
-    """One transaction (none without ``begin``) on one pooled connection.
+    """One transaction (none without ``begin``) on one pooled connection. ``commit``: how it ends when all went well.
 
     Losing the server inside it surfaces as ``AppError`` unavailable.
     """
 
-    __slots__ = ("_begin", "_connection", "_connections", "_span", "_turn")
+    __slots__ = ("_begin", "_commit", "_connection", "_connections", "_span", "_turn")
 
-    def __init__(self, connections: Resting, begin: str | None, turn: Turn | None = None) -> None:
+    def __init__(
+        self, connections: Resting, begin: str | None, turn: Turn | None = None, commit: str = "COMMIT"
+    ) -> None:
         self._connections = connections
         self._begin = begin
+        self._commit = commit
         self._turn = turn
         self._connection: Connection | None = None
         self._span: trace.Span = trace.INVALID_SPAN
@@ -241,6 +255,10 @@ class Transaction:
                 raise
         except LOST as error:
             raise unavailable() from error
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == LEASE_LOST_STATE:
+                raise lease_lost() from error
+            raise
         return connection
 
     async def __aexit__(
@@ -252,10 +270,14 @@ class Transaction:
         broken = True
         try:
             if self._begin is not None:
-                await connection.execute("COMMIT" if kind is None else "ROLLBACK")
+                await connection.execute(self._commit if kind is None else "ROLLBACK")
             broken = connection.is_closed()
         except LOST as lost:
             raise unavailable() from (error or lost)
+        except asyncpg.PostgresError as refused:
+            if refused.sqlstate == LEASE_LOST_STATE:
+                raise lease_lost() from refused
+            raise
         finally:
             self._span.end()
             await self._release(broken=broken, fine=kind is None)

@@ -139,3 +139,12 @@ def read_only(what: str) -> AppError:
 
 def unavailable(message: str = "The database cannot be reached at the moment.", retry_after: int = 2) -> AppError:
     return AppError("unavailable", 503, message, "Try the same call again shortly.", True, retry_after)
+
+
+def lease_lost() -> AppError:
+    """For what a run's tools would have written: somebody else has the run now, or nobody any more."""
+    return conflict(
+        "run_lease_lost",
+        "This run has ended, or another process goes on with it: nothing was changed.",
+        "Read the run to see where it stands.",
+    )

@@ -191,6 +191,22 @@ async def stranger(house: House) -> Tenant:
     return await house.tenant("stranger")
 
 
+async def living_run(owner: Owner, tenant: Tenant) -> UUID:
+    """A run of the tenant's whose lease of epoch 1 is held for an hour, for grants of runs that nobody carries out."""
+    thread_id, run_id = uuid7(), uuid7()
+    await owner.execute(
+        "INSERT INTO threads (project_id, id, external_id) VALUES ($1, $2, $3)",
+        *(tenant.project_id, thread_id, str(thread_id)),
+    )
+    await owner.execute(
+        "INSERT INTO runs (project_id, id, thread_id, external_id, credential_id, user_id, scopes, agent, status,"
+        " input, input_digest, lease_owner, lease_epoch, lease_expires_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, '{}', 'x', 'running', '{}', '', $2, 1, now() + interval '1 hour')",
+        *(tenant.project_id, run_id, thread_id, str(run_id), tenant.principal.credential_id, tenant.user_id),
+    )
+    return run_id
+
+
 async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
     """Return as soon as ``holds`` does; fail after ``seconds``. Asks again at each turn of the event loop."""
     async with asyncio.timeout(seconds):

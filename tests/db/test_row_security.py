@@ -54,6 +54,7 @@ SECURITY_DEFINERS = {
     "redeem_code",
     "refresh_grant",
     "register_client",
+    "require_lease",
     "revoke_token",
     "start_device",
     "tell_revoked",

@@ -21,7 +21,7 @@ from db.credentials import Authenticator
 from db.database import Database
 from db.ids import uuid7
 from server.keyring import Keyring
-from tests.conftest import House, Owner, Tenant
+from tests.conftest import House, Owner, Tenant, living_run
 from tests.server.approving import SENDING, sending_app, session_of, sign_in
 from tests.server.edge_services import served
 from tools.decisions import Decisions
@@ -102,11 +102,12 @@ POLICIES = pytest.mark.parametrize("policy", ["always", "when_new"])
 
 @asynccontextmanager
 async def without_questions(
-    client: str, address: str, app: Starlette, tenant: Tenant, token: str | None = None
+    client: str, address: str, app: Starlette, tenant: Tenant, owner: Owner, token: str | None = None
 ) -> AsyncIterator[Call]:
     """The clients that put no question: they are told the page's address."""
     if client == "run":
-        house, grant = HouseMCP(app.state.mcp_app), tenant.principal.for_run(uuid7(), depth=0, epoch=1)
+        house = HouseMCP(app.state.mcp_app)
+        grant = tenant.principal.for_run(await living_run(owner, tenant), depth=0, epoch=1)
 
         async def call_as_run(**arguments: Any) -> dict[str, Any]:
             return await house.call_tool(grant, "send", arguments, str(uuid7()))
@@ -140,13 +141,13 @@ async def test_a_client_that_cannot_ask_is_told_the_page_and_succeeds_once_it_wa
     person = await session_of(database, owner, tenant.user_id)
     decisions = Decisions(services, SENDING)
     project = str(tenant.project_id)
-    async with without_questions(client, address, app, tenant) as call:
+    async with without_questions(client, address, app, tenant, owner) as call:
         waiting = question_id(await call(project_id=project, to="approve"))
         await decisions.decide(person, waiting, allow=True)
         assert outcome(await call(project_id=project, to="approve", text="other arguments")) == "approval_required"
         if client != "run":
             other_token = await house.key(tenant.user_id)
-            async with without_questions(client, address, app, tenant, other_token) as other_caller:
+            async with without_questions(client, address, app, tenant, owner, other_token) as other_caller:
                 assert outcome(await other_caller(project_id=project, to="approve")) == "approval_required"
         assert outcome(await call(project_id=project, to="approve")) == "done"
         again = outcome(await call(project_id=project, to="approve"))
@@ -228,7 +229,7 @@ async def test_where_the_project_never_asks_every_client_acts_at_once(
     if client == "modern that can ask":
         opened = client_at(address, tenant.token, MODERN, nobody, [])
     else:
-        opened = without_questions(client, address, app, tenant)
+        opened = without_questions(client, address, app, tenant, owner)
     async with opened as call:
         assert outcome(await call(project_id=str(tenant.project_id), to="x")) == "done"
     assert await sent(owner, tenant) == ["x"]

@@ -14,8 +14,7 @@ from mcp_types import ResourceTemplateReference
 
 from db.credentials import Authenticator
 from db.database import Database
-from db.ids import uuid7
-from tests.conftest import Tenant
+from tests.conftest import Owner, Tenant, living_run
 from tests.fences import unfenced
 from tests.server.edge_services import EdgeServices, edge_app
 from tests.server.in_process import GrantTransport
@@ -117,11 +116,11 @@ async def test_a_long_list_of_components_keeps_its_bound_and_says_how_to_go_on(
 
 
 async def test_the_agent_of_a_run_reads_what_to_render_with_and_how(
-    database: Database, authenticator: Authenticator, tenant: Tenant, shelf: Shelf
+    database: Database, authenticator: Authenticator, tenant: Tenant, owner: Owner, shelf: Shelf
 ) -> None:
     """As the engine's own client does: in this process, with the grant of its run."""
     await shelf.publish("price-card", title="Price", description="What a plan costs.", props=PROPS)
-    grant = tenant.principal.for_run(uuid7(), depth=1, epoch=1, scopes={"registry:read"})
+    grant = tenant.principal.for_run(await living_run(owner, tenant), depth=1, epoch=1, scopes={"registry:read"})
     house = edge_app(EdgeServices(CATALOG, shelf.dispatch, cast("Any", authenticator), cast("Any", database)))
     transport = GrantTransport(house.state.mcp_app, grant)
     uri = ALL.format(project_id=tenant.project_id)

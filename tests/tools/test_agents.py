@@ -7,7 +7,7 @@ import pytest
 from db.errors import AppError
 from db.ids import uuid7
 from db.scopes import LENT_TO_END_USERS
-from tests.conftest import House, Tenant
+from tests.conftest import House, Owner, Tenant, living_run
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
@@ -126,8 +126,11 @@ async def test_a_run_never_manages_agents_whatever_it_is_lent(dispatch: Dispatch
     assert caught.value.status in (403, 404)
 
 
-async def test_a_run_uses_the_tools_of_its_agents_row_and_no_others(dispatch: Dispatch, tenant: Tenant) -> None:
-    grant = tenant.principal.for_run(uuid7(), depth=1, epoch=1, tools={"get_agent", "list_projects"})
+async def test_a_run_uses_the_tools_of_its_agents_row_and_no_others(
+    dispatch: Dispatch, tenant: Tenant, owner: Owner
+) -> None:
+    run_id = await living_run(owner, tenant)
+    grant = tenant.principal.for_run(run_id, depth=1, epoch=1, tools={"get_agent", "list_projects"})
     assert [tool.name for tool in dispatch.catalog.visible(grant)] == ["list_projects", "get_agent"]
     given = {"project_id": str(tenant.project_id)}
     read = await dispatch.call(grant, "get_agent", {**given, "agent": "default"})

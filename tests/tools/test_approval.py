@@ -19,7 +19,7 @@ from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
 from db.scopes import Scope
-from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually
+from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, living_run
 from tools.approval import Answer, ApprovalRequiredError, Asked
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, ProjectId, tool
@@ -126,7 +126,7 @@ async def test_an_approval_is_of_one_caller_and_one_set_of_arguments(
     question = await asked(dispatch, tenant.principal, "send", letter(tenant))
     await Decisions(services, catalog).decide(person, question.id, allow=True)
     other_key = await house.principal(await house.key(tenant.user_id))
-    run = tenant.principal.for_run(uuid7(), depth=0, epoch=1)
+    run = tenant.principal.for_run(await living_run(owner, tenant), depth=0, epoch=1)
     end_user = uuid7()
     await owner.execute(
         "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, 'u')", tenant.project_id, end_user
@@ -208,7 +208,8 @@ async def test_when_new_asks_for_a_target_once_in_thirty_days(
 
     await dispatch.call(tenant.principal, "send", letter(tenant, text="the second needs nobody"))
     await asked(dispatch, tenant.principal, "send", letter(tenant, to="bob"))
-    await asked(dispatch, tenant.principal.for_run(uuid7(), depth=0, epoch=1), "send", letter(tenant))
+    run = tenant.principal.for_run(await living_run(owner, tenant), depth=0, epoch=1)
+    await asked(dispatch, run, "send", letter(tenant))
     await owner.execute("UPDATE approvals SET used_at = used_at - interval '31 days'")
     await asked(dispatch, tenant.principal, "send", letter(tenant, text="a month later"))
     assert await sent(owner, tenant) == "adaada"
@@ -279,7 +280,7 @@ async def test_a_saved_answer_needs_no_new_approval_and_a_question_takes_no_key(
 
 
 async def test_a_runs_own_client_answers_nothing(dispatch: Dispatch, tenant: Tenant, owner: Owner) -> None:
-    run = tenant.principal.for_run(uuid7(), depth=0, epoch=1)
+    run = tenant.principal.for_run(await living_run(owner, tenant), depth=0, epoch=1)
     question = await asked(dispatch, run, "send", letter(tenant))
 
     await asked(dispatch, run, "send", letter(tenant), answer=Answer(question.id, True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -13,7 +12,7 @@ from db.errors import AppError
 from db.ids import uuid7
 from tests.agents.conftest import house_open, model
 from tests.agents.inn import Inn, body, ended, run, user
-from tests.conftest import House, Owner, Tenant, eventually
+from tests.conftest import House, Owner, Tenant, eventually, living_run
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
 from tools.dispatch import Dispatch
@@ -200,7 +199,7 @@ async def test_an_agent_starts_a_run_and_waits_for_it_but_runs_do_not_nest_witho
     assert [row["depth"] for row in rows] == [1, 2]
     assert rows[1]["parent_id"] == rows[0]["id"]
     await do(dispatch, tenant, "get_run", run_id=str(rows[1]["id"]), wait_seconds=20)
-    deep = tenant.principal.for_run(UUID(int=1), depth=3, epoch=1)
+    deep = tenant.principal.for_run(await living_run(owner, tenant), depth=3, epoch=1)
     with pytest.raises(AppError) as caught:
         await dispatch.call(deep, "start_run", {**given, "message": "Deeper"})
     assert caught.value.code == "runs_too_deep"
