@@ -13,8 +13,6 @@ from starlette.routing import BaseRoute
 from db.errors import AppError
 from db.principal import Principal
 from server.site.pages import Site, see
-from server.site.rendering import html
-from server.site.session import form_of
 from tools.decisions import Decisions, Shown
 
 PATH: Final = "/approvals"
@@ -33,17 +31,14 @@ def routes(site: Site) -> list[BaseRoute]:
 
 class _Pages:
     def __init__(self, site: Site) -> None:
-        self._sessions = site.sessions
+        self._site = site
         self._decisions = Decisions(site.services.dispatch.services, site.services.catalog)
 
     async def list(self, request: Request, person: Principal) -> Response:
         found = await self._decisions.latest(person)
         waiting = [shown for shown in found if shown.state == "pending"]
         others = [shown for shown in found if shown.state != "pending"]
-        return html(
-            "approvals.html",
-            {"waiting": waiting, "others": others, "signed_in": True, "csrf": self._sessions.csrf(person)},
-        )
+        return self._site.page(person, "approvals.html", {"waiting": waiting, "others": others})
 
     async def one(self, request: Request, person: Principal) -> Response:
         approval_id: UUID = request.path_params["approval_id"]
@@ -52,15 +47,12 @@ class _Pages:
             "shown": shown,
             "obstacle": obstacle,
             "arguments": _readable(shown),
-            "signed_in": True,
-            "csrf": self._sessions.csrf(person),
         }
-        return html("approval.html", values)
+        return self._site.page(person, "approval.html", values)
 
     async def decide(self, request: Request, person: Principal) -> Response:
         approval_id: UUID = request.path_params["approval_id"]
-        form = await form_of(request)
-        self._sessions.check_csrf(person, form)
+        form = await self._site.form(request, person)
         decision = form.get("decision")
         if decision not in ("allow", "deny"):
             raise AppError(

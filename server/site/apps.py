@@ -15,8 +15,6 @@ from db.principal import Principal
 from server.oauth.scopes import in_order, words
 from server.site.choices import MOST_PROJECTS
 from server.site.pages import Site, see
-from server.site.rendering import html
-from server.site.session import form_of
 
 PATH: Final = "/apps"
 
@@ -33,14 +31,11 @@ def routes(site: Site) -> list[BaseRoute]:
             "apps": found,
             "words": {scope: words(scope) for app in found for scope in in_order(app.scopes)},
             "names": names,
-            "signed_in": True,
-            "csrf": site.sessions.csrf(person),
         }
-        return html("apps.html", values)
+        return site.page(person, "apps.html", values)
 
     async def disconnect(request: Request, person: Principal) -> Response:
-        form = await form_of(request)
-        site.sessions.check_csrf(person, form)
+        await site.form(request, person)
         app_id: UUID = request.path_params["app_id"]
         async with database.transaction(person) as connection:
             await apps.forget(connection, app_id)

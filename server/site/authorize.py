@@ -144,12 +144,10 @@ class _Endpoint:
             "error": error,
             "anew": "" if asked.prompts else f"?{request.url.query}&prompt=consent",
             "request_id": request_id,
-            "signed_in": True,
             "csrf": self._site.sessions.csrf(person, _about(request, request_id)),
-            "csrf_leave": self._site.sessions.csrf(person),
         }
         ends_at = redirects.form_target(asked.back.redirect_uri)
-        return html("consent.html", values, 400 if error else 200, forms_end_at=ends_at)
+        return self._site.page(person, "consent.html", values, 400 if error else 200, forms_end_at=ends_at)
 
     async def _let_in(
         self, person: Principal, asked: AuthorizationRequest, request_id: UUID, consent: Consent

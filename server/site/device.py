@@ -14,7 +14,6 @@ from server.limits.newcomers import DEVICE_CODES, Newcomers
 from server.oauth.endpoints import DEVICE_PAGE
 from server.site import choices
 from server.site.pages import Site
-from server.site.rendering import html
 from server.site.session import Form, form_of
 
 
@@ -61,24 +60,23 @@ class _Page:
     async def _ask(
         self, person: Principal, typed: str, waiting: Waiting, form: Form | None = None, error: AppError | None = None
     ) -> Response:
-        values = {
+        values: dict[str, object] = {
             "client": await clients.find(self._database, waiting.client_id),
             "code": typed,
             "until": waiting.until,
             "offer": await choices.offer(self._database, person, waiting.scopes, None),
             "form": form,
             "error": error,
-            **self._common(person),
         }
-        return html("device_consent.html", values, 400 if error else 200)
+        return self._page(person, "device_consent.html", values, 400 if error else 200)
 
     def _empty(self, person: Principal, typed: str, error: AppError | None = None) -> Response:
-        values = {"code": typed[:20], "error": error, **self._common(person)}
-        return html("device.html", values, error.status if error else 200)
+        values: dict[str, object] = {"code": typed[:20], "error": error}
+        return self._page(person, "device.html", values, error.status if error else 200)
 
     def _done(self, person: Principal, *, allowed: bool) -> Response:
-        return html("device_done.html", {"allowed": allowed, **self._common(person)})
+        return self._page(person, "device_done.html", {"allowed": allowed})
 
-    def _common(self, person: Principal) -> dict[str, object]:
-        sessions = self._site.sessions
-        return {"signed_in": True, "csrf": sessions.csrf(person, DEVICE_PAGE), "csrf_leave": sessions.csrf(person)}
+    def _page(self, person: Principal, template: str, values: dict[str, object], status: int = 200) -> Response:
+        csrf = self._site.sessions.csrf(person, DEVICE_PAGE)
+        return self._site.page(person, template, {**values, "csrf": csrf}, status)

@@ -19,8 +19,6 @@ from server.http.resend_webhooks import PATH as WEBHOOKS
 from server.mail.carrier import DeferredError, RefusedError
 from server.settings.mail import is_webhook_secret
 from server.site.pages import Site, see
-from server.site.rendering import html
-from server.site.session import form_of
 from tools import roles
 from tools.mailboxes import Mailbox
 
@@ -30,7 +28,8 @@ if TYPE_CHECKING:
     from db.database import Connection
     from server.mail.post import Post
 
-PATH: Final = "/projects/{project_id:uuid}/email"
+TAB: Final = "/email"
+PATH: Final = "/projects/{project_id:uuid}" + TAB
 LONGEST: Final = 512
 HINT: Final = 4
 LONG_ENOUGH: Final = 16
@@ -75,8 +74,7 @@ class _Pages:
         return await self._page(request, person)
 
     async def save(self, request: Request, person: Principal) -> Response:
-        form = await form_of(request)
-        self._site.sessions.check_csrf(person, form)
+        form = await self._site.form(request, person)
         project_id: UUID = request.path_params["project_id"]
         async with self._database.transaction(person, project_id, read_only=True) as connection:
             await roles.administered(connection, project_id)
@@ -92,17 +90,16 @@ class _Pages:
             # Asked again: the answer of the provider takes seconds, in which a role can be taken away.
             await roles.administered(connection, project_id)
             await self._put(connection, person, project_id, entered)
-        return see(f"/projects/{project_id}/email")
+        return see(f"/projects/{project_id}{TAB}")
 
     async def delete(self, request: Request, person: Principal) -> Response:
-        form = await form_of(request)
-        self._site.sessions.check_csrf(person, form)
+        await self._site.form(request, person)
         project_id: UUID = request.path_params["project_id"]
         async with self._database.transaction(person, project_id) as connection:
             await roles.administered(connection, project_id)
             if await email_accounts.delete(connection, project_id):
                 await ledger.audit(connection, person, project_id, "delete_email_account", None)
-        return see(f"/projects/{project_id}/email")
+        return see(f"/projects/{project_id}{TAB}")
 
     async def _checked(self, entered: Entered, key: str) -> Entered | Fault:
         """With the domains that Resend says are the account's."""
@@ -162,12 +159,11 @@ class _Pages:
             "sender": _shown_sender(said, account),
             "house_sender": self._post.sender,
             "webhook": f"{self._site.address.base(request.scope)}{WEBHOOKS}/{project_id}",
-            "path": f"/projects/{project_id}/email",
+            "tab": TAB,
+            "path": f"/projects/{project_id}{TAB}",
             "longest": LONGEST,
-            "signed_in": True,
-            "csrf": self._site.sessions.csrf(person),
         }
-        return html("mail_account.html", values, 422 if fault else 200)
+        return self._site.page(person, "mail_account.html", values, 422 if fault else 200)
 
 
 def _entered(form: Mapping[str, str], *, has_key: bool) -> Entered | Fault:

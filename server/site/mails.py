@@ -19,8 +19,6 @@ from db.principal import Principal
 from server.mail.composing import compose
 from server.mail.house_delivery import message_of
 from server.site.pages import Site, see
-from server.site.rendering import html
-from server.site.session import form_of
 from tools.pages import from_cursor, to_cursor
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ def routes(site: Site, post: Post) -> list[BaseRoute]:
 
 class _Pages:
     def __init__(self, site: Site, post: Post) -> None:
-        self._sessions = site.sessions
+        self._site = site
         self._database = site.services.database
         self._post = post
 
@@ -99,8 +97,7 @@ class _Pages:
         return _framed(self._message(row))
 
     async def again(self, request: Request, person: Principal) -> Response:
-        form = await form_of(request)
-        self._sessions.check_csrf(person, form)
+        await self._site.form(request, person)
         row, writable = await self._row(request, person)
         if not writable:
             raise needs_member()
@@ -155,8 +152,7 @@ class _Pages:
         return message_of({**dict(row.items()), "secret": None, "expires_at": None}, self._post)
 
     def _page(self, template: str, person: Principal, values: dict[str, Any]) -> Response:
-        signed_in = {"signed_in": True, "csrf": self._sessions.csrf(person)}
-        return html(template, {**values, **signed_in}, frames=True)
+        return self._site.page(person, template, values, frames=True)
 
 
 def _chosen(asked: str | None, mine: list[asyncpg.Record]) -> UUID | None:

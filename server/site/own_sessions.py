@@ -12,8 +12,6 @@ from starlette.routing import BaseRoute
 from db import sessions
 from db.principal import Principal
 from server.site.pages import Site, see
-from server.site.rendering import html
-from server.site.session import form_of
 
 PATH: Final = "/sessions"
 
@@ -24,23 +22,17 @@ def routes(site: Site) -> list[BaseRoute]:
     async def show(_request: Request, person: Principal) -> Response:
         async with database.transaction(person, read_only=True) as connection:
             found = await sessions.live(connection, person)
-        values = {
-            "sessions": found,
-            "here": person.credential_id,
-            "signed_in": True,
-            "csrf": site.sessions.csrf(person),
-        }
-        return html("sessions.html", values)
+        return site.page(person, "sessions.html", {"sessions": found, "here": person.credential_id})
 
     async def end(request: Request, person: Principal) -> Response:
-        site.sessions.check_csrf(person, await form_of(request))
+        await site.form(request, person)
         session: UUID = request.path_params["session_id"]
         async with database.transaction(person) as connection:
             await sessions.end(connection, person, session)
         return see(PATH)
 
     async def end_others(request: Request, person: Principal) -> Response:
-        site.sessions.check_csrf(person, await form_of(request))
+        await site.form(request, person)
         async with database.transaction(person) as connection:
             await sessions.end_others(connection, person)
         return see(PATH)

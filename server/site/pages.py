@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -13,12 +13,14 @@ from starlette.routing import Route
 from db.accounts import FIRST_EMAIL
 from db.database import Database
 from db.errors import AppError
+from db.ids import uuid7
 from db.principal import Principal
 from server.http.address import PublicAddress
 from server.keyring import Keyring
+from server.site.acts import Acts
 from server.site.browsers import Browsers
-from server.site.rendering import HEADERS, html, notice
-from server.site.session import Sessions
+from server.site.rendering import HEADERS, HOME, html, notice
+from server.site.session import MAX_FORM_BYTES, Form, Sessions, form_of
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
 
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
     from server.mail.post import Post
     from server.settings.sign_in import SignInSettings
 
-HOME: Final = "/approvals"
 SIGN_IN: Final = "/sign-in"
 LONGEST_NEXT: Final = 8000
 NO_SESSION: Final = 401
-SECTIONS: Final = frozenset({"approvals", "apps", "device", "mails", "oauth", "projects", "sessions"})
+SECTIONS: Final = frozenset({"account", "approvals", "apps", "device", "mails", "oauth", "projects", "sessions"})
 """The first parts of the addresses of pages: where a sign-in may lead back to."""
 
 
@@ -83,6 +84,7 @@ class Site:
         self.address = PublicAddress(services.public_url)
         self.sessions = Sessions(services.database, services.keyring, self.address)
         self.browsers = Browsers(services.keyring, self.address)
+        self.acts = Acts(services.dispatch, services.catalog)
 
     @property
     def way(self) -> Way:
@@ -100,7 +102,7 @@ class Site:
                 person = await self.sessions.person(request)
                 return await page(request, person)
             except AppError as error:
-                return notice(error, signed_in=person is not None)
+                return notice(error, csrf=self.sessions.csrf(person) if person is not None else None)
 
         return PageRoute(path, endpoint, methods=list(methods) or ["GET"])
 
@@ -114,6 +116,27 @@ class Site:
 
         return self.open(path, endpoint, *methods)
 
+    def page(
+        self,
+        person: Principal,
+        template: str,
+        values: Mapping[str, object],
+        status: int = 200,
+        *,
+        forms_end_at: str = "",
+        frames: bool = False,
+    ) -> Response:
+        """A page for ``person``: ``template`` with ``values`` and what all of them have. See ``rendering.html``."""
+        csrf = self.sessions.csrf(person)
+        common = {"signed_in": True, "csrf": csrf, "csrf_leave": csrf, "once": uuid7().hex}
+        return html(template, {**common, **values}, status, forms_end_at=forms_end_at, frames=frames)
+
+    async def form(self, request: Request, person: Principal, most: int = MAX_FORM_BYTES) -> Form:
+        """The fields of a form of this person's session. Raises ``AppError`` for any other."""
+        form = await form_of(request, most)
+        self.sessions.check_csrf(person, form)
+        return form
+
     def sign_in(
         self, request: Request, next_page: str | None = None, *, typed: str | None = None, fault: str = ""
     ) -> Response:
@@ -126,7 +149,7 @@ class Site:
             values = {"link": request.query_params["link"], "to": request.url.path, "signed_in": False}
             return html("entrance.html", values)
         if next_page is None:
-            next_page = within(_address(request)) if request.method in ("GET", "HEAD") else HOME
+            next_page = within(_address(request))
         section, _, approval = request.url.path.strip("/").partition("/")
         browser = self.browsers.meet(request)
         values = {
@@ -161,5 +184,11 @@ def within(path: str) -> str:
 
 
 def _address(request: Request) -> str:
-    """The page that was asked for, with its query."""
+    """The page that was asked for, with its query; of a form the page that it was on."""
+    if request.method not in ("GET", "HEAD"):
+        try:
+            page = urlsplit(request.headers.get("referer", ""))
+        except ValueError:
+            return HOME
+        return f"{page.path}?{page.query}" if page.query else page.path
     return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path

@@ -19,15 +19,14 @@ from db.ids import uuid7
 from db.principal import Principal
 from server.integrations.provider_check import PROVIDERS, ProviderChecks, Verdict
 from server.site.pages import Site, see
-from server.site.rendering import html
-from server.site.session import form_of
 from server.vault import Vault
 from tools import roles
 
 if TYPE_CHECKING:
     import asyncpg
 
-PATH: Final = "/projects/{project_id:uuid}/provider-keys"
+TAB: Final = "/provider-keys"
+PATH: Final = "/projects/{project_id:uuid}" + TAB
 COMPATIBLE: Final = "compatible"
 TITLES: Final[Mapping[str, str]] = {
     **{name: provider.title for name, provider in PROVIDERS.items()},
@@ -72,7 +71,7 @@ def routes(site: Site, vault: Vault, checks: ProviderChecks) -> list[BaseRoute]:
 
 class _Pages:
     def __init__(self, site: Site, vault: Vault, checks: ProviderChecks) -> None:
-        self._sessions = site.sessions
+        self._site = site
         self._database = site.services.database
         self._limits = site.services.dispatch.services.limits
         self._vault = vault
@@ -84,8 +83,7 @@ class _Pages:
         return self._page(person, view)
 
     async def save(self, request: Request, person: Principal) -> Response:
-        form = await form_of(request)
-        self._sessions.check_csrf(person, form)
+        form = await self._site.form(request, person)
         project_id, provider, key = _project_of(request), _known(form.get("provider")), form.get("key", "").strip()
         view = await self._view(person, project_id, provider)
         if not view.administered:
@@ -105,8 +103,7 @@ class _Pages:
         return _see(project_id, saved=provider)
 
     async def delete(self, request: Request, person: Principal) -> Response:
-        form = await form_of(request)
-        self._sessions.check_csrf(person, form)
+        form = await self._site.form(request, person)
         project_id, provider = _project_of(request), _known(form.get("provider"))
         async with self._database.transaction(person, project_id) as connection:
             await roles.administered(connection, project_id)
@@ -150,12 +147,12 @@ class _Pages:
             "titles": TITLES,
             "kept": {row["provider"]: row for row in view.rows},
             "notice": _notice(view),
-            "path": f"/projects/{view.project['id']}/provider-keys",
+            "project": view.project,
+            "tab": TAB,
+            "path": f"/projects/{view.project['id']}{TAB}",
             "longest": LONGEST_KEY,
-            "signed_in": True,
-            "csrf": self._sessions.csrf(person),
         }
-        return html("provider_keys.html", values, status)
+        return self._site.page(person, "provider_keys.html", values, status)
 
 
 def _project_of(request: Request) -> UUID:
@@ -205,4 +202,4 @@ def _notice(view: View) -> str:
 
 
 def _see(project_id: UUID, **said: str) -> Response:
-    return see(f"/projects/{project_id}/provider-keys?{urlencode(said)}")
+    return see(f"/projects/{project_id}{TAB}?{urlencode(said)}")

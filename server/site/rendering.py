@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(__file__).parent
 STYLE: Final = (FOLDER / "style.css").read_text(encoding="utf-8")
 STYLE_URL: Final = f"/site/{sha256(STYLE.encode()).hexdigest()[:12]}.css"
+HOME: Final = "/projects"
+NAVIGATION: Final = {
+    HOME: "Projects",
+    "/approvals": "Approvals",
+    "/mails": "Mail",
+    "/apps": "Connected apps",
+    "/sessions": "Sessions",
+}
+"""What the header leads to."""
+PROJECT_TABS: Final = {
+    "": "Overview",
+    "/settings": "Settings",
+    "/provider-keys": "Provider keys",
+    "/email": "Mail account",
+}
+"""What the pages of a project lead to, below its own address."""
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'{}; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -49,9 +65,9 @@ def html(
     return Response(body, status_code=status, media_type="text/html; charset=utf-8", headers=headers)
 
 
-def notice(error: AppError, *, signed_in: bool) -> Response:
-    """An error as a page: what was wrong and what to do."""
-    values = {"title": error.message, "message": error.message, "hint": error.hint, "signed_in": signed_in}
+def notice(error: AppError, *, csrf: str | None = None) -> Response:
+    """An error as a page: what was wrong and what to do. ``csrf``: of the session, to who has one."""
+    values = {"message": error.message, "hint": error.hint, "signed_in": csrf is not None, "csrf_leave": csrf}
     response = html("notice.html", values, error.status)
     if error.retry_after is not None:
         response.headers["retry-after"] = str(error.retry_after)
@@ -77,7 +93,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["style_url"] = STYLE_URL
+    environment.globals |= {"style_url": STYLE_URL, "home": HOME, "navigation": NAVIGATION, "tabs": PROJECT_TABS}
     environment.filters["when"] = _when
     environment.filters["until"] = _until
     return environment

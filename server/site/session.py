@@ -111,8 +111,9 @@ class Form(dict[str, str]):
         return [value for field, value in self._pairs if field == name]
 
 
-async def form_of(request: Request) -> Form:
-    """The fields of a form posted from a page of ours. Raises ``AppError`` 403 when another origin posted it.
+async def form_of(request: Request, most: int = MAX_FORM_BYTES) -> Form:
+    """The fields of a form posted from a page of ours. Raises ``AppError``: 403 when another origin posted it, 413 when
+    it has more than ``most`` bytes.
 
     Other ports of this machine are the same site to a browser, so that SameSite alone would let them post here.
     """
@@ -123,6 +124,6 @@ async def form_of(request: Request) -> Form:
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         raise AppError("form_expected", 415, "A form was expected here.", "Use the page of this server.")
     body = await request.body()
-    if len(body) > MAX_FORM_BYTES:
+    if len(body) > most:
         raise AppError("form_too_large", 413, "This form is too large.", "Use the page of this server.")
     return Form(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))

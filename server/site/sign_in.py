@@ -7,7 +7,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from db.principal import Principal
-from server.site.pages import HOME, SIGN_IN, Site, see, within
+from server.site.pages import SIGN_IN, Site, see, within
+from server.site.rendering import HOME
 from server.site.session import form_of
 
 

@@ -28,7 +28,7 @@ def routes(database: Database, post: Post) -> list[BaseRoute]:
         try:
             return await (_leave if request.method == "POST" else _ask)(database, _reader(post, request))
         except AppError as error:
-            return notice(error, signed_in=False)
+            return notice(error)
 
     return [PageRoute(f"{PATH}/{{token}}", shown, methods=["GET", "POST"])]
 

@@ -147,7 +147,7 @@ async def test_a_link_opens_once_in_the_browser_that_asked_and_only_by_its_butto
         await ask(me, address)
         late = terminal.link
         signed_in = await me.post("/sign-in/mail", data=form)
-        assert (signed_in.status_code, signed_in.url.path) == (200, "/approvals")
+        assert (signed_in.status_code, signed_in.url.path) == (200, "/projects")
         (cookie,) = [one for one in signed_in.history[0].headers.get_list("set-cookie") if SESSION in one]
         assert {"HttpOnly", "SameSite=lax"} <= set(cookie.split("; "))
         assert COOKIE not in me.cookies
@@ -231,10 +231,10 @@ async def test_a_person_comes_back_to_where_they_were_stopped_and_never_to_anoth
         for evil in ("https://evil.example/", "//evil.example", "/\\evil.example", "/mcp", "javascript:alert(1)"):
             me.cookies.clear()
             shown = await me.get("/sign-in", params={"next": evil})
-            assert fields(shown)["next"] == "/approvals"
+            assert fields(shown)["next"] == "/projects"
             await owner.execute("DELETE FROM sign_in_links")
             await me.post("/sign-in", data={**fields(shown), "next": evil, "email": address})
-            assert await owner.fetchval("SELECT next FROM sign_in_links") in (None, "/approvals")
+            assert await owner.fetchval("SELECT next FROM sign_in_links") in (None, "/projects")
 
 
 async def test_what_is_typed_wrong_is_said_and_forms_of_others_are_refused(

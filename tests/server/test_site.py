@@ -101,7 +101,7 @@ async def test_a_link_that_expired_or_leads_elsewhere_opens_nothing_elsewhere(
     for elsewhere in ("https://evil.example", "//evil.example", "/mcp", "/approvals/../mcp"):
         fresh = await sessions.create_link(owner, tenant.user_id)
         opened = await browser.post("/sign-in/link", data={"link": fresh, "to": elsewhere})
-        assert opened.history[0].headers["location"] == "/approvals"
+        assert opened.history[0].headers["location"] == "/projects"
     await owner.execute("UPDATE credentials SET expires_at = now() - interval '1 second' WHERE kind = 'link'")
     assert (await browser.post("/sign-in/link", data={"link": link, "to": ""})).status_code == 403
     assert (await browser.post("/sign-in/link", data={"link": tenant.token, "to": ""})).status_code == 403

@@ -4,42 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest_asyncio
 
 from db.embedded.cluster import EmbeddedPostgres
-from db.ids import uuid7
-from server.app import create_app
-from server.data_directory import DatabaseUrls
-from server.keyring import Keyring
-from server.model_choice import ModelChoice
-from server.services import build
-from server.settings.loading import load
-from tests.server.edge_services import served
+from tests.server.oauth.houses import house
 from tests.server.oauth.people import Inn, Person
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def inn(cluster: EmbeddedPostgres) -> AsyncIterator[Inn]:
-    name = f"test_{uuid7().hex}"
-    superuser = await asyncpg.connect(cluster.url("postgres", "postgres"))
-    try:
-        await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE innkeeper OWNER innkeeper_owner')
-        owner = await asyncpg.connect(cluster.url(name, "innkeeper_owner"))
-        urls = DatabaseUrls(cluster.url(name, "innkeeper_app"), cluster.url(name, "innkeeper_ops"))
-        choice = ModelChoice(None, {}, {}, None, "none")
-        settings = load({}, environment="development")
-        keyring = Keyring(b"0123456789" * 4)
-        async with (
-            build(settings, urls, choice, keyring=keyring, public_url="http://127.0.0.1:1") as services,
-            served(create_app(services)) as (host, port),
-        ):
-            await services.database.listener.wait()
-            yield Inn(f"http://{host}:{port}", owner, services, cluster.url(name, "innkeeper_owner"))
-        await owner.close()
-        await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-    finally:
-        await superuser.close()
+    async with house(cluster) as inn:
+        yield inn
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -24,7 +24,8 @@ from server.oauth.descriptions import LONGEST_NAME, shown_name
 from server.oauth.known_clients import LONGEST_LIFE, SHORTEST_LIFE, is_document_address, life
 from server.oauth.requests import Parameters, RequestError
 from server.oauth.scopes import words
-from server.site.pages import HOME, SECTIONS, within
+from server.site.pages import SECTIONS, within
+from server.site.rendering import HOME
 from tests.server.oauth.people import BACK, VERIFIER, challenge_of
 
 pytestmark = pytest.mark.promise("IDN-14")
