@@ -57,11 +57,14 @@ def run_finished(
     run_id: str,
     *,
     pending: Sequence[str] = (),
+    interrupts: Sequence[dict[str, Any]] = (),
     cancelled: bool = False,
     usage: Sequence[dict[str, Any]] = (),
 ) -> Event:
     outcome: dict[str, Any] = {"type": "cancelled"} if cancelled else {"type": "success"}
-    if pending:
+    if interrupts:
+        outcome = {"type": "interrupt", "interrupts": list(interrupts)}
+    elif pending:
         outcome["pendingToolCallIds"] = list(pending)
     event: Event = {"type": "RUN_FINISHED", "threadId": thread_id, "runId": run_id, "outcome": outcome}
     if usage:

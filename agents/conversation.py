@@ -8,25 +8,28 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic_ai import DeferredToolRequests, UsageLimits, capture_run_messages
+from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolDenied, UsageLimits, capture_run_messages
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolReturnPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
-from agents import demo, history
+from agents import demo, history, interrupts
 from agents.assistant import Assistant
 from agents.attachments import Attachments
 from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
 from agents.house_tools import HouseTools
+from agents.interrupts import Consent
 from agents.journal import Journal, held
 from agents.model_errors import cost_of
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 from agents.narrator import Narrator
+from agents.open_calls import INTERRUPTS
 from agents.run_input import RunInput
 from db.agents import DEMO, Limits, RunSettings
+from db.database import Database
 from db.errors import invalid
 from db.principal import Principal
 from db.runs import Ending, Status
@@ -56,6 +59,15 @@ class Plan:
     told: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What a run leaves to be answered by the next one: the ids of calls that the client is to make, and calls that
+    wait for a person, as AG-UI interrupts."""
+
+    calls: Sequence[str] = ()
+    interrupts: Sequence[dict[str, Any]] = ()
+
+
 class Conversation:
     """``hold`` once, then ``close`` and ``ending``, whatever came of it."""
 
@@ -65,6 +77,8 @@ class Conversation:
         tools: HouseTools,
         factory: ModelFactory,
         attachments: Attachments,
+        database: Database,
+        consent: Consent,
         plan: Plan,
         log: EventLog,
     ) -> None:
@@ -72,25 +86,30 @@ class Conversation:
         self._tools = tools
         self._factory = factory
         self._attachments = attachments
+        self._database = database
+        self._consent = consent
         self._plan = plan
         self._narrator = Narrator(log, plan.told)
         self._journal = Journal(log, plan.steps)
         self._messages: Sequence[ModelMessage] = ()
         self._model: str | None = None
+        self._asked: dict[str, str] = {}
 
-    async def hold(self) -> list[str]:
-        """Let the agent answer. Returns the ids of calls that the client is to make; raises what went wrong."""
+    async def hold(self) -> Pause:
+        """Let the agent answer. Returns what it leaves open; raises what went wrong."""
         plan = self._plan
         spec = await self._spec()
         self._model = spec.model
         deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator)
         theirs = await self._client_tools()
         said = await self._attachments.with_bytes(plan.grant, plan.turn.messages)
+        self._narrator.told_by_us(plan.turn.denied)
         held.set(self._journal)
         with capture_run_messages() as messages:
             self._messages = messages
             result = await self._assistant.run(
                 message_history=said,
+                deferred_tool_results=_decided(plan.turn.decisions),
                 model=spec.model,
                 deps=deps,
                 toolsets=[theirs] if theirs else None,
@@ -99,7 +118,7 @@ class Conversation:
                 conversation_id=str(plan.thread_id),
             )
         output = result.output
-        return [call.tool_call_id for call in output.calls] if isinstance(output, DeferredToolRequests) else []
+        return await self._paused(output) if isinstance(output, DeferredToolRequests) else Pause()
 
     def close(self) -> None:
         """Close what the last events left open: a terminal event follows."""
@@ -108,6 +127,8 @@ class Conversation:
     def ending(self, status: Status, error_code: str | None, outcome: Mapping[str, Any] | None) -> Ending:
         """What is stored of this run, with the part of an answer that had come when it broke off."""
         new = self._new_messages()
+        if self._asked:
+            _remember(new, self._asked)
         answers = [message for message in new if isinstance(message, ModelResponse)]
         scripted = self._plan.agent == DEMO
         return Ending(
@@ -154,6 +175,19 @@ class Conversation:
         )
         return await self._factory.prepared(named, self._plan.grant)
 
+    async def _paused(self, output: DeferredToolRequests) -> Pause:
+        plan = self._plan
+        calls = [call.tool_call_id for call in output.calls]
+        self._asked = {call.tool_call_id: output.metadata[call.tool_call_id]["approval"] for call in output.approvals}
+        if not self._asked:
+            return Pause(calls)
+        # One question for all calls that are the same call.
+        first = {UUID(record): call_id for call_id, record in reversed(self._asked.items())}
+        async with self._database.transaction(plan.grant, plan.project_id, read_only=True) as connection:
+            found = await self._consent.questions(connection, plan.grant, list(first))
+        told = [interrupts.told(record, first[record], question) for record, question in found.items()]
+        return Pause(calls, sorted(told, key=lambda one: list(self._asked).index(one["toolCallId"])))
+
     def _instructions(self) -> str:
         settings, asked = self._plan.settings, self._plan.asked
         texts = [settings.instructions] if settings.instructions else []
@@ -179,9 +213,12 @@ class Conversation:
         return ExternalToolset(definitions)
 
     def _new_messages(self) -> list[ModelMessage]:
-        """What this run added. The first message it stamped is the request it was given, which is stored already."""
+        """What this run added. The first message it stamped is the request it was given, which is stored already;
+        unless it began with calls that waited for a person."""
         stamp = str(self._plan.run_id)
-        new = [message for message in self._messages if message.run_id == stamp][1:]
+        new = [message for message in self._messages if message.run_id == stamp]
+        if not self._plan.turn.decisions:
+            new = new[1:]
         said = self._narrator.broken_off()
         # A step that was cut off gives nothing back of what its model had said; the narrator heard it.
         last = new.pop() if new and isinstance(new[-1], ModelResponse) and not new[-1].parts else None
@@ -189,6 +226,23 @@ class Conversation:
             answer = last if isinstance(last, ModelResponse) else ModelResponse(parts=[], state="interrupted")
             new.append(replace(answer, parts=[TextPart(said)], metadata={OURS: self._narrator.ids()}))
         return new
+
+
+def _decided(decisions: Mapping[str, str | None]) -> DeferredToolResults | None:
+    if not decisions:
+        return None
+    return DeferredToolResults(
+        approvals={call_id: denial is None or ToolDenied(denial) for call_id, denial in decisions.items()}
+    )
+
+
+def _remember(new: Sequence[ModelMessage], asked: Mapping[str, str]) -> None:
+    """Note in the last answer which of its calls wait for which record."""
+    for message in reversed(new):
+        if isinstance(message, ModelResponse):
+            ours = {**(message.metadata or {}).get(OURS, {}), INTERRUPTS: dict(asked)}
+            message.metadata = {**(message.metadata or {}), OURS: ours}
+            return
 
 
 def _usage_limits(limits: Limits) -> UsageLimits:

@@ -14,6 +14,7 @@ from agents import admission, agui, errands
 from agents.errands import Errand, Progress
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
+from agents.interrupts import Consent, Unasked
 from agents.leases import LEASE, Leases
 from agents.live_runs import LiveRuns
 from agents.models import ModelFactory
@@ -56,8 +57,8 @@ class Beginning:
 class RunEngine:
     """One a process. ``open()`` at start-up, ``warm()`` after ready, ``shutdown()`` before the database closes.
 
-    ``mcp_app`` is the ASGI application behind ``/mcp``, ``fetch`` reads what download tickets lead to; both may be
-    given later, before the first run, with ``use``.
+    ``mcp_app`` is the ASGI application behind ``/mcp``, ``fetch`` reads what download tickets lead to, ``consent`` has
+    what waits for a person; they may be given later, before the first run, with ``use`` and ``ask``.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class RunEngine:
         mcp_app: MCPApp | None = None,
         *,
         fetch: Fetch | None = None,
+        consent: Consent | None = None,
         lease: timedelta = LEASE,
     ) -> None:
         self._database = database
@@ -75,6 +77,7 @@ class RunEngine:
         self._owner = process_id or uuid7()
         self._mcp_app = mcp_app
         self._fetch = fetch
+        self._consent: Consent = consent or Unasked()
         self._writer = EventWriter(database, self._owner)
         self._live = LiveRuns(self._writer)
         self._succession = Succession(database, self._owner, self._live, self._writer, self._kit)
@@ -89,6 +92,10 @@ class RunEngine:
         """The application that runs' tool calls go to, and what reads their attachments from the store."""
         self._mcp_app = mcp_app
         self._fetch = fetch
+
+    def ask(self, consent: Consent) -> None:
+        """The records of calls that wait for a person."""
+        self._consent = consent
 
     async def open(self) -> None:
         """Begin to write, to keep leases, to hear of other processes' runs, and to take what nobody holds."""
@@ -246,7 +253,7 @@ class RunEngine:
 
         if self._mcp_app is None:
             raise RuntimeError("the engine was given no MCP application")
-        return kit.load(self._models, self._mcp_app, self._fetch or _no_files)
+        return kit.load(self._models, self._mcp_app, self._fetch or _no_files, self._database, self._consent)
 
     def _new_run(self, principal: Principal, project: UUID, agent: str, asked: RunInput) -> NewRun:
         return NewRun(
@@ -273,6 +280,8 @@ class RunEngine:
         if begun.outcome != "started":
             return Beginning(new, begun, asked, None)
         turn = kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)
+        for answer in turn.answered:
+            await kit.consent.settle(connection, new.caller, new.project_id, answer.approval_id, answer.approve)
         if turn.said is not None:
             await runs.add_messages(
                 connection, new.project_id, begun.thread_id, new.id, new.caller.end_user_id, kit.to_store([turn.said])

@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from ag_ui.core import Message, ToolMessage, UserMessage
@@ -23,10 +23,7 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
-    ModelRequestPart,
-    ModelResponse,
     TextContent,
-    ToolCallPart,
     ToolReturnPart,
     UserContent,
     UserPromptPart,
@@ -34,8 +31,9 @@ from pydantic_ai.messages import (
     repair_messages,
 )
 
-from agents import attachment_address
+from agents import attachment_address, open_calls
 from agents.agui import without_surrogates
+from agents.interrupts import Answered
 from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
@@ -54,63 +52,44 @@ LINKS: Final[dict[str, type[Link]]] = {
 
 @dataclass(frozen=True)
 class Turn:
-    """``messages`` end with a request for the model to answer; ``said`` is what of it is new and to be stored."""
+    """``messages`` end with a request for the model to answer; ``said`` is what of it is new and to be stored.
+
+    ``decisions``: where they end with calls that waited for a person instead, what becomes of each: made, or denied
+    with these words. ``answered``: what the client's answers are to be recorded as.
+    """
 
     messages: list[ModelMessage]
     said: ModelRequest | None
+    decisions: Mapping[str, str | None] = field(default_factory=dict)
+    answered: Sequence[Answered] = ()
+
+    @property
+    def denied(self) -> list[ToolReturnPart]:
+        """Results that we have given ourselves, to calls that the client passed over."""
+        parts = self.said.parts if self.said else ()
+        return [part for part in parts if isinstance(part, ToolReturnPart) and part.outcome == "denied"]
 
 
 def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None) -> Turn:
-    """Raises AppError when there is nothing to answer, or the results of tools are not those that are waited for."""
+    """Raises AppError when there is nothing to answer, or what is open is not answered as it must be."""
     history = ModelMessagesTypeAdapter.validate_json(stored)
     fresh = _fresh(asked.messages, _known_ids(history))
     results = [message for message in fresh if isinstance(message, ToolMessage)]
-    parts, ids = _answers(results, history)
     users = [message for message in fresh if isinstance(message, UserMessage)]
+    found = open_calls.answers(open_calls.left_open(history), results, asked.resume, speaks=bool(users))
+    parts, ids = found.parts, found.ids
     for message in users:
         parts.append(UserPromptPart(_user_content(message, asked if message is users[-1] else None)))
         ids.append(message.id)
     said = ModelRequest(parts=parts, metadata={OURS: {"ids": ids}}) if parts else None
-    messages = repair_messages([*history, said] if said else history)
-    if not messages or not isinstance(messages[-1], ModelRequest):
+    messages = repair_messages([*history, said] if said else history, repair_last_response=not found.decisions)
+    if not found.decisions and (not messages or not isinstance(messages[-1], ModelRequest)):
         raise invalid(
             "There is no new message to answer.",
             "End 'messages' with a user message whose id this thread has not seen before.",
             "no_new_message",
         )
-    return Turn(_within(messages, max_input_tokens), said)
-
-
-def _answers(
-    results: Sequence[ToolMessage], history: Sequence[ModelMessage]
-) -> tuple[list[ModelRequestPart], list[str]]:
-    """What the client's tools returned, for exactly the calls that wait, with the ids of the messages that say so."""
-    waiting, answered = _calls(history)
-    parts: list[ModelRequestPart] = []
-    ids: list[str] = []
-    given: set[str] = set()
-    for message in results:
-        call_id = message.tool_call_id
-        if call_id in given:
-            raise invalid(f"There are two results of call '{call_id}'.", "Send one.", "tool_result_duplicate")
-        if call_id in waiting:
-            given.add(call_id)
-            parts.append(_tool_return(message, waiting[call_id]))
-            ids.append(message.id)
-        elif call_id not in answered:
-            raise invalid(
-                f"No call '{call_id}' waits for a result in this thread.",
-                "Send results of the calls in 'pendingToolCallIds' of the last RUN_FINISHED only.",
-                "tool_result_unexpected",
-            )
-    missing = waiting.keys() - given
-    if parts and missing:
-        raise invalid(
-            f"Tool calls of the last answer are still open: {', '.join(sorted(missing))}.",
-            "Send a tool message for each of them, or only a user message to go on without any.",
-            "tool_results_missing",
-        )
-    return parts, ids
+    return Turn(_within(messages, max_input_tokens), said, found.decisions, found.answered)
 
 
 def system_texts(messages: Sequence[Message]) -> list[str]:
@@ -161,34 +140,6 @@ def _known_ids(history: Sequence[ModelMessage]) -> set[str]:
     return known
 
 
-def _calls(history: Sequence[ModelMessage]) -> tuple[dict[str, ToolCallPart], set[str]]:
-    """Calls of the last answer that nothing has answered yet, by id, and the ids of all that were answered."""
-    waiting: dict[str, ToolCallPart] = {}
-    answered: set[str] = set()
-    for message in history:
-        if isinstance(message, ModelResponse):
-            waiting = {call.tool_call_id: call for call in message.tool_calls}
-            continue
-        if any(isinstance(part, UserPromptPart) for part in message.parts):
-            waiting.clear()
-        for part in message.parts:
-            if isinstance(part, ToolReturnPart):
-                waiting.pop(part.tool_call_id, None)
-                answered.add(part.tool_call_id)
-    return waiting, answered
-
-
-def _tool_return(message: ToolMessage, call: ToolCallPart) -> ToolReturnPart:
-    content: Any = message.content
-    if not isinstance(content, str):
-        content = "\n".join(_text_of(part) for part in content)
-    if message.error:
-        return ToolReturnPart(
-            call.tool_name, f"{content}\n{message.error}".strip(), call.tool_call_id, outcome="failed"
-        )
-    return ToolReturnPart(call.tool_name, content, call.tool_call_id)
-
-
 def _user_content(message: UserMessage, asked: RunInput | None) -> str | list[UserContent]:
     context = "\n".join(f"{item.description}: {item.value}" for item in asked.context) if asked else ""
     if isinstance(message.content, str) and not context:
@@ -200,12 +151,6 @@ def _user_content(message: UserMessage, asked: RunInput | None) -> str | list[Us
         return [*content, message.content]
     content.extend(part.text if part.type == "text" else _attached(part) for part in message.content)
     return content
-
-
-def _text_of(part: Any) -> str:
-    if part.type != "text":
-        raise invalid("A tool result here may hold text only.", "Describe the result in text.", "content_not_supported")
-    return str(part.text)
 
 
 def _attached(part: Any) -> BinaryContent | Link:

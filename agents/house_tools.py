@@ -13,7 +13,7 @@ from collections import OrderedDict
 from typing import Any, Final, Self
 
 from pydantic_ai import RunContext, ToolDefinition
-from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.exceptions import ApprovalRequired, ToolFailed
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import BinaryContent, ToolReturn
 from pydantic_ai.toolsets.abstract import ToolsetTool
@@ -26,6 +26,7 @@ TOOLSET_ID: Final = "innkeeper"
 LISTINGS: Final = 512
 LONGEST_KEY: Final = 255
 TRUST_META: Final = "innkeeper/trust"
+ERROR_META: Final = "innkeeper/error"
 STRUCTURED: Final = "structured"
 """The key in a tool return's metadata under which programs find the same as data."""
 NEEDS_A_PERSON: Final = (
@@ -65,6 +66,11 @@ class HouseTools(MCPToolset[RunDeps]):
             raise ToolFailed(NEEDS_A_PERSON)
         value = _value(result)
         if result.get("isError"):
+            approval = (result.get("_meta") or {}).get(ERROR_META, {}).get("approval")
+            if approval is not None and not ctx.tool_call_approved:
+                # Ends the run, once the other calls of this answer are made. Who resumes it is not asked again: an
+                # answer that came too late is told to the model.
+                raise ApprovalRequired({"approval": approval["id"]})
             raise ToolFailed(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
         if not _untrusted(result):
             return value

@@ -20,11 +20,13 @@ from agents.event_log import EventLog
 from agents.history import Turn
 from agents.house_mcp import HouseMCP, MCPApp
 from agents.house_tools import HouseTools
+from agents.interrupts import Consent
 from agents.journal import Journal
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 from agents.narrator import Narrator
 from agents.run_input import RunInput
+from db.database import Database
 from db.principal import Principal
 from db.runs import StoredMessage
 
@@ -37,6 +39,8 @@ class Kit:
     tools: HouseTools
     factory: ModelFactory
     attachments: Attachments
+    database: Database
+    consent: Consent
 
     def parse(self, body: bytes) -> RunInput:
         return run_input.parse(body)
@@ -48,10 +52,12 @@ class Kit:
         return history.to_store(messages)
 
     def conversation(self, plan: Plan, log: EventLog) -> Conversation:
-        return Conversation(self.assistant, self.tools, self.factory, self.attachments, plan, log)
+        return Conversation(
+            self.assistant, self.tools, self.factory, self.attachments, self.database, self.consent, plan, log
+        )
 
 
-def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch) -> Kit:
+def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch, database: Database, consent: Consent) -> Kit:
     """Build the one agent, after a scripted turn of a copy without tools: so that no run pays for what is done once.
 
     Blocks for a while: call it in a thread.
@@ -59,7 +65,7 @@ def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch) -> Kit:
     asyncio.run(_rehearse(factory))
     mcp = HouseMCP(mcp_app)
     tools = HouseTools(mcp)
-    return Kit(assistant.build(factory, tools), tools, factory, Attachments(mcp, fetch))
+    return Kit(assistant.build(factory, tools), tools, factory, Attachments(mcp, fetch), database, consent)
 
 
 class _NoTools(HouseTools):

@@ -99,7 +99,7 @@ class LiveRun:
         deadline = asyncio.timeout(self.plan.seconds)
         try:
             async with deadline:
-                pending = await self._conversation.hold()
+                pause = await self._conversation.hold()
         except asyncio.CancelledError:
             return self._stopped()
         except LeaseLostError:
@@ -115,7 +115,8 @@ class LiveRun:
             if mapped.code == "internal_error":
                 _log.exception("run failed", extra={"run": str(self.plan.run_id)})
             return self._failed(mapped)
-        return "succeeded", None, agui.run_finished(asked.thread_id, asked.run_id, pending=pending)
+        event = agui.run_finished(asked.thread_id, asked.run_id, pending=pause.calls, interrupts=pause.interrupts)
+        return "succeeded", None, event
 
     def _stopped(self) -> tuple[Status, str | None, Event]:
         task = asyncio.current_task()

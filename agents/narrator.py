@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -71,6 +71,11 @@ class Narrator:
         if self._text is not None:
             self._log.emit(agui.text_end(self._text))
         self._text = self._reasoning = self._call = None
+
+    def told_by_us(self, results: Sequence[ToolReturnPart]) -> None:
+        """Tell results that no tool gave."""
+        for part in results:
+            self._result(part)
 
     def broken_off(self) -> str:
         """The text that the model has said of an answer that it is still in the middle of."""

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast
 from uuid import UUID
 
-from ag_ui.core import Context, Message, RunAgentInput, Tool
+from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool
 from pydantic import ValidationError
 
+from agents.interrupts import Resume
 from db.errors import invalid
 from db.runs import OnBusy
 
 LONGEST_ID: Final = 255
+LONGEST_REASON: Final = 1_000
 OUR_PROPS: Final = "innkeeper"
 Wish = TypeVar("Wish", bound=str)
 
@@ -36,6 +38,7 @@ class RunInput:
     messages: Sequence[Message]
     tools: Sequence[Tool]
     context: Sequence[Context]
+    resume: Sequence[Resume]
     text: str
     canonical: str
     project: UUID | None
@@ -65,8 +68,6 @@ def parse(body: bytes) -> RunInput:
     for name, given in (("threadId", asked.thread_id), ("runId", asked.run_id)):
         if not 1 <= len(given) <= LONGEST_ID:
             raise invalid(f"{name} must have 1 to {LONGEST_ID} characters.", "Any text will do; a UUID is usual.")
-    if asked.resume:
-        raise invalid("There is no open interrupt to resume.", "Leave 'resume' out.", "interrupt_not_found")
     ours = _ours(asked.forwarded_props)
     return RunInput(
         thread_id=asked.thread_id,
@@ -74,12 +75,39 @@ def parse(body: bytes) -> RunInput:
         messages=asked.messages,
         tools=asked.tools or (),
         context=asked.context or (),
+        resume=_resumed(asked.resume or ()),
         text=text,
         canonical=json.dumps(value, sort_keys=True, separators=(",", ":")),
         project=project_id(ours.get("project"), "forwardedProps.innkeeper.project"),
         on_disconnect=_wish(ours, "onDisconnect", ("continue", "cancel")),
         on_busy=_wish(ours, "onBusy", ("reject", "enqueue", "interrupt")),
     )
+
+
+def _resumed(entries: Sequence[ResumeEntry]) -> list[Resume]:
+    answers = [_answer(entry, f"resume.{number}") for number, entry in enumerate(entries)]
+    if len({answer.interrupt_id for answer in answers}) < len(answers):
+        raise invalid("'resume' answers an interrupt twice.", "Send one entry for each interrupt.")
+    return answers
+
+
+def _answer(entry: ResumeEntry, place: str) -> Resume:
+    """Nothing but ``{"approved": true}`` allows a call. Without a payload it is left to whoever decides elsewhere."""
+    if entry.status == "cancelled":
+        return Resume(entry.interrupt_id, False)
+    payload = entry.payload
+    if payload is None:
+        return Resume(entry.interrupt_id, None)
+    approved = payload.get("approved") if isinstance(payload, dict) else None
+    reason = payload.get("reason") if isinstance(payload, dict) else None
+    if not isinstance(approved, bool) or not isinstance(reason, str | None):
+        raise invalid(
+            f"{place}.payload does not fit the interrupt's responseSchema.",
+            'Send {"approved": true} or {"approved": false, "reason": "..."}; leave it out if it is decided elsewhere.',
+        )
+    if payload.get("editedArgs") is not None:
+        raise invalid(f"{place}.payload.editedArgs: a call is made as it was asked, or not at all.", "Deny it instead.")
+    return Resume(entry.interrupt_id, approved, (reason or "")[:LONGEST_REASON])
 
 
 def _ours(props: Any) -> Mapping[str, Any]:

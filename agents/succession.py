@@ -19,7 +19,10 @@ from db.errors import AppError, unauthenticated
 from db.runs import Claim, Ending
 
 if TYPE_CHECKING:
+    from agents.history import Turn
     from agents.kit import Kit
+    from db.database import Connection
+    from db.principal import Principal
 
 MOST_EPOCHS: Final = 10
 """A run that this many processes have had took them with it, one after the other."""
@@ -72,6 +75,7 @@ class Succession:
             frames = await events.whole(connection, claim.project_id, claim.run_id)
             asked = kit.parse(kept.input.encode())
             turn = kit.next_turn(kept.history, asked, kept.settings.max_input_tokens)
+            await _settle(connection, kit, claim, kept.caller, turn)
             if turn.said is not None:
                 stored = kit.to_store([turn.said])
                 await runs.add_messages(
@@ -117,3 +121,14 @@ class Succession:
                     first = stands_at + 1
         except AppError as away:
             _log.warning("the end of a run waits for the database (%s)", away.code)
+
+
+async def _settle(connection: Connection, kit: Kit, claim: Claim, caller: Principal, turn: Turn) -> None:
+    """What the client answered to interrupts is recorded when the run begins. Where it had begun before, its record may
+    be used up by now, and whether the call may be made is found out by making it."""
+    for answer in turn.answered:
+        try:
+            await kit.consent.settle(connection, caller, claim.project_id, answer.approval_id, answer.approve)
+        except AppError:
+            if claim.epoch == 1:
+                raise

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from db.database import Connection
 
 Policy: TypeAlias = Literal["always", "when_new", "never"]
-Through: TypeAlias = Literal["elicitation", "page"]
+Through: TypeAlias = Literal["elicitation", "page", "interrupt"]
 REMEMBERED: Final = "30 days"
 MOST_WAITING: Final = 50
 """Questions of one credential that may wait at once: nobody looks through more, and each keeps its arguments."""
@@ -150,6 +150,34 @@ async def answer(connection: Connection, act: Act, approval_id: UUID, *, approve
             *(approval_id, "approved" if approve else "denied", act.principal.user_id),
         )
     )
+
+
+async def of_run(connection: Connection, principal: Principal, approval_id: UUID) -> asyncpg.Record | None:
+    """What a run of this caller asked, and how it stands; ``None`` for everything else."""
+    return await connection.fetchrow(
+        f"SELECT {_SHOWN} FROM approvals a WHERE a.id = $1 AND a.credential_id = $2"  # noqa: S608  fixed text
+        " AND a.end_user_id IS NOT DISTINCT FROM $3 AND a.through_run",
+        *(approval_id, principal.credential_id, principal.end_user_id),
+    )
+
+
+async def answer_of_run(connection: Connection, approval_id: UUID, user_id: UUID, *, approve: bool) -> bool:
+    """What the caller's client answered to an interrupt of a run. It may take back what was allowed, but not allow what
+    was denied. False when the record waits for neither."""
+    return bool(
+        await connection.fetchval(
+            "UPDATE approvals SET state = $2, decided_by = $3, decided_through = 'interrupt', decided_at = now(),"
+            " expires_at = now() + interval '10 minutes' WHERE id = $1 AND through_run AND state = ANY($4)"
+            " AND expires_at > now() RETURNING true",
+            *(approval_id, "approved" if approve else "denied", user_id),
+            ["pending"] if approve else ["pending", "approved"],
+        )
+    )
+
+
+async def enter(connection: Connection, project_id: UUID | None) -> None:
+    """Make this project that of the transaction; ``None``: none."""
+    await connection.execute("SELECT set_config('app.project_id', $1, true)", str(project_id or ""))
 
 
 async def find(connection: Connection, approval_id: UUID) -> asyncpg.Record | None:

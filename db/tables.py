@@ -204,7 +204,7 @@ class Approval(SQLModel, table=True):
     __tablename__ = "approvals"
     __table_args__ = (
         _one_of("state", "pending", "approved", "denied", "used", "expired"),
-        _one_of("decided_through", "elicitation", "page"),
+        _one_of("decided_through", "elicitation", "page", "interrupt"),
         Index(
             "approvals_one_live",
             *("credential_id", "end_user_id", "through_run", "tool", "arguments_digest"),

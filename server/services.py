@@ -33,6 +33,7 @@ from server.site.pages import SayLink
 from server.stores import bucket_events, close_store, open_store, storage_rules
 from server.vault import Vault
 from tools.catalog import CATALOG, Catalog
+from tools.consent import Consent
 from tools.dispatch import Dispatch
 from tools.ports import NO_MEANINGS, PagesAt
 from tools.ports import Services as ToolServices
@@ -130,6 +131,7 @@ async def build(
             meanings=meanings or NO_MEANINGS,
         )
         dispatch = Dispatch(reached)
+        engine.ask(Consent(reached, CATALOG))
         await dispatch.long_writes.listen()
         yield Services(
             database=database,

@@ -25,6 +25,8 @@ from tools.ports import Services
 if TYPE_CHECKING:
     import asyncpg
 
+    from db.database import Connection
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -92,24 +94,8 @@ class Decisions:
         return row
 
     async def _obstacle(self, person: Principal, row: asyncpg.Record) -> AppError | None:
-        spec = self._catalog.tool(row["tool"])
-        if spec is None:
-            return not_found("tool", "This version of the house has no such tool any more.")
-        if not person.may(spec.scope):
-            return missing_scope(spec.scope)
-        try:
-            values = dict(spec.input_model.model_validate(row["arguments"]))
-        except ValidationError:
-            return conflict("approval_outdated", "The tool takes other arguments now.", "Make the call again.")
-        project_id = row["project_id"]
-        try:
-            async with self._services.database.transaction(person, project_id) as connection:
-                await approval.preview(connection, spec, Call(person, self._services, project_id), values)
-        except AppError as refused:
-            if refused.status >= 500:
-                raise
-            return refused
-        return None
+        async with self._services.database.transaction(person, row["project_id"]) as connection:
+            return await obstacle(connection, self._services, self._catalog, person, row)
 
     def _shown(self, row: asyncpg.Record) -> Shown:
         spec = self._catalog.tool(row["tool"])
@@ -127,6 +113,29 @@ class Decisions:
             until=row["expires_at"],
             used_at=row["used_at"],
         )
+
+
+async def obstacle(
+    connection: Connection, services: Services, catalog: Catalog, who: Principal, row: asyncpg.Record
+) -> AppError | None:
+    """Why ``who`` may not allow the call of this record, found by asking the tool's preview as ``who``, within a
+    transaction of theirs in the record's project."""
+    spec = catalog.tool(row["tool"])
+    if spec is None:
+        return not_found("tool", "This version of the house has no such tool any more.")
+    if not who.may(spec.scope):
+        return missing_scope(spec.scope)
+    try:
+        values = dict(spec.input_model.model_validate(row["arguments"]))
+    except ValidationError:
+        return conflict("approval_outdated", "The tool takes other arguments now.", "Make the call again.")
+    try:
+        await approval.preview(connection, spec, Call(who, services, row["project_id"]), values)
+    except AppError as refused:
+        if refused.status >= 500:
+            raise
+        return refused
+    return None
 
 
 def _closed() -> AppError:

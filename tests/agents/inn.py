@@ -31,6 +31,7 @@ from tests.conftest import DatabaseUrls, Owner, opened
 from tests.fakes.outside import reaching_loopback
 from tests.fakes.sockets import on_socket
 from tools.catalog import CATALOG, Catalog
+from tools.consent import Consent
 from tools.dispatch import Dispatch
 from tools.ports import Services
 
@@ -70,6 +71,7 @@ async def inn(
     default: str = "openai-chat:scripted",
     tenants: TenantEndpoints | None = None,
     keyring: Keyring = KEYRING,
+    catalog: Catalog = CATALOG,
 ) -> AsyncIterator[Inn]:
     """One process. ``model_url``: the scripted model's base URL; without it no model is configured. ``tenants``: the
     way to base URLs of projects, by default to this machine too."""
@@ -80,7 +82,9 @@ async def inn(
         keys = ProjectKeys(database, Vault(keyring))
         models = ModelFactory(default=spec, tenants=tenants or reaching_loopback(), keys=keys)
         engine = RunEngine(database, models)
-        services = HouseServices(authenticator, Dispatch(Services(database, engine)), CATALOG, engine)
+        reached = Services(database, engine)
+        services = HouseServices(authenticator, Dispatch(reached, catalog), catalog, engine)
+        engine.ask(Consent(reached, catalog))
         mcp_app = endpoint.build(services)
         engine.use(mcp_app)
         app = Starlette(

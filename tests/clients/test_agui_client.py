@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -98,6 +99,41 @@ async def test_the_agui_client_answers_a_tool_of_its_own_in_the_next_run(guest: 
     assert second["finished"]["outcome"] == "success"
     assert second["messages"][-1]["content"] == "It rang."
     assert "ding ding" in str(model.requests[1].body["messages"])
+
+
+@pytest.mark.promise("RUN-08", "RUN-12")
+async def test_the_agui_client_is_interrupted_and_resumes(guest: Guest, model: ScriptedModel, tenant: Tenant) -> None:
+    gone = ToolCall("delete_project", {"project_id": str(tenant.project_id)}, id="call-1")
+    model.script(Turn(gone, ToolCall("list_projects", {}, id="call-2")), Turn("It stays."), Turn("Yes."))
+    asked, denied, later = await guest.runs(
+        {"id": "run-1", "say": "Delete everything"},
+        {"id": "run-2", "answer": {"approved": False, "reason": "Not today."}},
+        {"id": "run-3", "say": "Is it there?"},
+    )
+    [interrupt] = asked["finished"]["raw"]["interrupts"]
+    assert asked["finished"]["outcome"] == "interrupt"
+    assert interrupt["toolCallId"] == "call-1"
+    assert denied["thrown"] is None
+    assert denied["finished"]["outcome"] == later["finished"]["outcome"] == "success"
+    assert [message["content"] for message in denied["messages"] if message["role"] == "assistant"] == ["It stays."]
+    [result] = [message for message in denied["messages"] if message["role"] == "tool"]
+    assert result["toolCallId"] == "call-1"
+    assert "Not today." in result["content"]
+
+
+@pytest.mark.promise("RUN-08", "RUN-12")
+async def test_the_agui_client_allows_a_call(guest: Guest, model: ScriptedModel, tenant: Tenant, owner: Owner) -> None:
+    other = uuid4()
+    await owner.execute("INSERT INTO projects (id, name, created_by) VALUES ($1, 'Old', $2)", other, tenant.user_id)
+    model.script(Turn(ToolCall("delete_project", {"project_id": str(other)}, id="call-1")), Turn("Gone."))
+    asked, allowed = await guest.runs(
+        {"id": "run-1", "say": "Delete the old one"}, {"id": "run-2", "answer": {"approved": True}}
+    )
+    assert asked["finished"]["outcome"] == "interrupt"
+    assert allowed["thrown"] is None
+    assert allowed["finished"]["outcome"] == "success"
+    assert [message["toolCallId"] for message in allowed["messages"] if message["role"] == "tool"] == ["call-1"]
+    assert not await owner.fetchval("SELECT EXISTS (SELECT FROM projects WHERE id = $1)", other)
 
 
 @pytest.mark.promise("HOME-40", "HOME-21")
