@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_keys(add)
     _add_users(add)
     _add_clients(add)
+    _add_connections(add)
     _add_sources(add)
     _add_backups(add)
     opening = add("open", "print a link that opens the pages in a browser, once, for ten minutes")
@@ -210,6 +212,31 @@ def _add_clients(add: _Add) -> None:
     login.add_argument("--file", type=Path, metavar="FILE", help="where (default: ~/.config/innkeeper/tokens.json)")
 
 
+def _add_connections(add: _Add) -> None:
+    connect = add("connect", "put an Innkeeper into the MCP clients of this computer, signed in and proven")
+    connect.add_argument(
+        "client",
+        nargs="?",
+        metavar="CLIENT",
+        help="claude-code, cursor, vscode, vscode-insiders or codex; for another the configuration is printed "
+        "(default: those that are found here)",
+    )
+    connect.add_argument("--url", help="its address (default: INNKEEPER_PUBLIC_URL, else the running 'up')")
+    connect.add_argument("--name", type=_server_name, default="innkeeper", help="of the entry (default: %(default)s)")
+    connect.add_argument("--project", type=UUID, metavar="ID", help="narrow the connection to one project")
+    connect.add_argument("--tools", type=_families, metavar="A,B", help="narrow it to these families of tools")
+    connect.add_argument("--read-only", action="store_true", help="narrow it to what changes nothing")
+    connect.add_argument("--yes", action="store_true", help="do not ask before the clients that were found")
+    way = connect.add_mutually_exclusive_group()
+    way.add_argument("--remove", action="store_true", help="take out what was put in, and sign out")
+    way.add_argument("--print", action="store_true", help="print the configuration, and touch nothing")
+    _add_data(connect)
+    token = add("token", "print the access token of a sign-in, refreshed if need be")
+    token.add_argument("url", help="the address given to 'login' or 'connect'")
+    token.add_argument("--headers", action="store_true", help="as a JSON object of HTTP headers")
+    token.add_argument("--file", type=Path, metavar="FILE", help="where (default: ~/.config/innkeeper/tokens.json)")
+
+
 def _add_backups(add: _Add) -> None:
     backup = add("backup", "write database, keys and files into one file")
     backup.add_argument("file", type=Path, metavar="FILE")
@@ -233,6 +260,19 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
     return int(text)
+
+
+def _server_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: give letters, digits, '-' and '_'")
+    return text
+
+
+def _families(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    if not names or not all(re.fullmatch(r"[a-z_]+", name) for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} are no families of tools: give some as in projects,runs")
+    return names
 
 
 def _positive(text: str) -> int:

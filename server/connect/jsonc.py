@@ -126,8 +126,10 @@ def _insert(text: str, held: Value, key: str, value: Any) -> tuple[str, str, str
     newline, unit = _style(text)
     close = held.end - 1
     at = held.start + 1 + len(text[held.start + 1 : close].rstrip(_WHITE))
-    own = _indent(text, members[0].start) if members else _line_indent(text, held.start) + unit
+    own = _indent(text, members[0].start) if members else None
     if own is None:
+        own = _line_indent(text, held.start) + unit
+    if members and "\n" not in text[held.start : held.end]:
         lead, tail = " ", ""
         spelled = _member(key, value, None)
     else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from server.connect.faults import Malformed
 
 SERVERS: Final = "mcp_servers"
+UNSAFE: Final = "The file is written in a way that cannot be edited safely."
 _HEADER: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -32,36 +33,56 @@ def add(text: str, name: str, fields: Mapping[str, str]) -> tuple[str, str]:
     gap = "" if not text else newline if text.endswith("\n") else newline * 2
     lines = [f"[{SERVERS}.{_key(name)}]", *(f"{key} = {_string(value)}" for key, value in fields.items())]
     put_in = gap + newline.join(lines) + newline
-    wanted = _parse(text)
-    wanted.setdefault(SERVERS, {})[name] = dict(fields)
-    return _checked(text + put_in, wanted), put_in
+    rest, edited = _rest(text, name), text + put_in
+    try:
+        if get(edited, name) == dict(fields) and _rest(edited, name) == rest:
+            return edited, put_in
+    except Malformed:
+        pass
+    raise Malformed(UNSAFE)
 
 
 def remove(text: str, name: str, put_in: str | None) -> str:
     """The text without the table and the tables in it. ``put_in``: what :func:`add` said, if it is known."""
-    wanted = _parse(text)
-    if name not in wanted.get(SERVERS, {}):
+    if get(text, name) is None:
         return text
-    del wanted[SERVERS][name]
-    if not wanted[SERVERS] and SERVERS not in _parse(_cut(text, name)):
-        del wanted[SERVERS]
-    if put_in and text.count(put_in) == 1:
+    rest = _rest(text, name)
+    ways = [text.replace(put_in, "")] if put_in and text.count(put_in) == 1 else []
+    for edited in (*ways, *_cuts(text, name, "" if put_in is None else put_in[: put_in.index("[")])):
         try:
-            return _checked(text.replace(put_in, ""), wanted)
+            if get(edited, name) is None and _rest(edited, name) == rest:
+                return edited
         except Malformed:
-            pass
-    return _checked(_cut(text, name), wanted)
+            continue
+    raise Malformed(UNSAFE)
 
 
-def _cut(text: str, name: str) -> str:
-    """Without the sections of the table, each from its header to its last line that says something."""
+def _rest(text: str, name: str) -> str:
+    """What is said beside the table, spelled: a NaN is not equal to itself."""
+    said = _parse(text)
+    said.get(SERVERS, {}).pop(name, None)
+    if not said.get(SERVERS):
+        said.pop(SERVERS, None)
+    return repr(said)
+
+
+def _cuts(text: str, name: str, gap: str) -> Iterator[str]:
+    """The text without every section of the table, and without each one alone, should others only look like it. A
+    section goes from its header, with the ``gap`` before it, to its last line that says something."""
     either = "|".join({re.escape(name), re.escape(json.dumps(name)), re.escape(f"'{name}'")})
     ours = re.compile(rf"[ \t]*\[[ \t]*{SERVERS}[ \t]*\.[ \t]*(?:{either})[ \t]*(?:\.[^\]\n]*)?\]")
     starts = [found.start() for found in _HEADER.finditer(text)]
-    for start, end in reversed(list(zip(starts, [*starts[1:], len(text)], strict=True))):
-        if ours.match(text, start):
-            text = text[:start] + text[start + _length(text[start:end]) :]
-    return text
+    sections = [
+        (start - len(gap) if text.endswith(gap, 0, start) else start, start + _length(text[start:end]))
+        for start, end in zip(starts, [*starts[1:], len(text)], strict=True)
+        if ours.match(text, start)
+    ]
+    whole = text
+    for start, end in reversed(sections):
+        whole = whole[:start] + whole[end:]
+    yield whole
+    for start, end in sections:
+        yield text[:start] + text[end:]
 
 
 def _length(section: str) -> int:
@@ -77,17 +98,6 @@ def _parse(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Malformed(f"{error}.") from None
-
-
-def _checked(edited: str, wanted: dict[str, Any]) -> str:
-    """Compared as they are spelled, since a NaN is not equal to itself."""
-    try:
-        found = _parse(edited)
-    except Malformed:
-        found = None
-    if repr(found) != repr(wanted):
-        raise Malformed("The file is written in a way that cannot be edited safely.")
-    return edited
 
 
 def _key(name: str) -> str:

@@ -1,0 +1,208 @@
+"""``innkeeper connect``: put this server into the clients of this computer, signed in and proven; or take it out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+from server.connect import links, signing_in, verifying
+from server.connect.clients import CLAUDE_CODE, CLIENTS, Client, Computer
+from server.connect.ledger import Ledger, Record
+from server.connect.placing import CHANGED, KEPT, Placer, helper
+from server.connect.signing_in import TokenFile, Tokens
+from server.refusal import Refusal
+from server.terminal import note, put
+
+ENDPOINT: Final = "/mcp"
+
+
+def run(arguments: Namespace) -> int:
+    return asyncio.run(_run(arguments))
+
+
+async def _run(arguments: Namespace) -> int:
+    computer = Computer.here()
+    if arguments.remove:
+        return await _remove(arguments, computer)
+    house = signing_in.address(arguments.url or _running(arguments, computer))
+    mcp_url = narrowed(house, arguments)
+    chosen = next((client for client in CLIENTS if client.id == arguments.client), None)
+    if arguments.print or (arguments.client and chosen is None):
+        put(printed(mcp_url, arguments.name, chosen))
+        return 0
+    clients = [chosen] if chosen else _agreed(_found(computer), arguments)
+    if not clients:
+        note("No client was found on this computer. For any other, or one elsewhere:")
+        put(printed(mcp_url, arguments.name, None))
+        return 0
+    return await _connect(arguments, computer, house, mcp_url, clients)
+
+
+async def _connect(
+    arguments: Namespace, computer: Computer, house: str, mcp_url: str, clients: Sequence[Client]
+) -> int:
+    ledger = Ledger.open(computer.own)
+    tokens = await _signed_in(ledger, TokenFile.usual(computer.home), house, mcp_url)
+    proof = await verifying.verify(mcp_url, tokens["access_token"])
+    called = f", and {proof.called} answered" if proof.called else ""
+    note(f"{mcp_url} is {proof.server} (MCP {proof.protocol}): {proof.tools} tools{called}.")
+    placer = Placer(computer, ledger, arguments.name)
+    faults = 0
+    for client in clients:
+        try:
+            done = await placer.put(client, house, _entry(client, house, mcp_url))
+        except Refusal as refusal:
+            note(f"{client.title}: {refusal}")
+            faults += 1
+            continue
+        note(f"{client.title}: {done} in {client.file(computer)} as {arguments.name}.")
+        if done != KEPT:
+            note(f"  {client.signs_in.format(name=arguments.name)}" + _restart(done))
+    if faults:
+        raise Refusal(f"{faults} of {len(clients)} clients could not be configured.")
+    note(f"Take it out again with: innkeeper connect --remove --name {arguments.name}")
+    return 0
+
+
+async def _signed_in(ledger: Ledger, file: TokenFile, house: str, mcp_url: str) -> Tokens:
+    """The tokens of an earlier sign-in while they are good, else those of a new one, which is then ours to revoke."""
+    async with signing_in.client() as http:
+        tokens = await signing_in.fresh(http, file, house)
+        if tokens is not None and not await _accepted(http, mcp_url, tokens):
+            tokens = await signing_in.fresh(http, file, house, force=True)
+        if tokens is None:
+            tokens = await signing_in.sign_in(http, house)
+            ledger.signed_in.add(house)
+            ledger.save()
+            file.put(house, tokens)
+            note(f"Signed in to {house}. The tokens are in {file.path}, which only you can read.")
+    return tokens
+
+
+async def _accepted(http: signing_in.Http, mcp_url: str, tokens: Tokens) -> bool:
+    """Whether the access token counts: it may have been revoked long before its end."""
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    headers = {
+        "Authorization": f"Bearer {tokens['access_token']}",
+        "Accept": "application/json, text/event-stream",
+    }
+    try:
+        return (await http.post(mcp_url, json=ping, headers=headers)).status_code != 401
+    except signing_in.HttpFault as error:
+        raise Refusal(f"{mcp_url} does not answer ({type(error).__name__}).") from None
+
+
+async def _remove(arguments: Namespace, computer: Computer) -> int:
+    ledger = Ledger.open(computer.own)
+    by_id = {client.id: client for client in CLIENTS}
+    meant = [record for record in ledger.records if _is_meant(record, arguments)]
+    if not meant:
+        note("Nothing that 'innkeeper connect' has put in is there.")
+    for record in meant:
+        client = by_id[record.client]
+        gone = await Placer(computer, ledger, record.name).take(client, record)
+        said = "taken out of" if gone else "was changed by somebody, or is gone: left as it is in"
+        note(f"{client.title}: {record.name} {said} {record.file}.")
+    used = {record.house for record in ledger.records}
+    for house in sorted(ledger.signed_in - used):
+        await _sign_out(ledger, TokenFile.usual(computer.home), house)
+    return 0
+
+
+async def _sign_out(ledger: Ledger, file: TokenFile, house: str) -> None:
+    tokens = file.get(house)
+    if tokens is not None:
+        async with signing_in.client() as http:
+            if not await signing_in.revoke(http, house, tokens):
+                note(f"{house} could not be told to forget the sign-in: disconnect it there, under /apps.")
+        file.drop(house)
+        note(f"Signed out of {house}.")
+    ledger.signed_in.discard(house)
+    ledger.save()
+
+
+def _is_meant(record: Record, arguments: Namespace) -> bool:
+    return (
+        arguments.client in (None, record.client)
+        and arguments.name == record.name
+        and (arguments.url is None or signing_in.address(arguments.url) == record.house)
+    )
+
+
+def narrowed(house: str, arguments: Namespace) -> str:
+    """The endpoint with what the connection is narrowed to."""
+    query = {
+        **({"project": str(arguments.project)} if arguments.project else {}),
+        **({"read_only": "1"} if arguments.read_only else {}),
+        **({"tools": ",".join(arguments.tools)} if arguments.tools else {}),
+    }
+    return house + ENDPOINT + (f"?{urlencode(query, safe=',')}" if query else "")
+
+
+def printed(mcp_url: str, name: str, client: Client | None) -> str:
+    """What to put into a client by hand; without a ``client``, into any."""
+    if client is not None and client.form == "toml":
+        return f'[{client.servers}.{name}]\nurl = "{mcp_url}"'
+    entry = client.entry(mcp_url) if client else {"type": "http", "url": mcp_url}
+    text = json.dumps({client.servers if client else "mcpServers": {name: entry}}, indent=2)
+    if client is not None:
+        return text
+    lines = [
+        f"URL     {mcp_url}",
+        "Header  Authorization: Bearer TOKEN   (only for clients that do not sign in by themselves;",
+        "        a key of 'innkeeper keys create', or what 'innkeeper token' prints)",
+        "",
+        text,
+        "",
+        *(way.command or f"{way.client}: {way.href}" for way in links.installs(mcp_url, name)),
+    ]
+    return "\n".join(lines)
+
+
+def _entry(client: Client, house: str, mcp_url: str) -> dict[str, str]:
+    entry = client.entry(mcp_url)
+    return {**entry, "headersHelper": helper(house)} if client is CLAUDE_CODE else entry
+
+
+def _restart(done: str) -> str:
+    return " Restart it, so that it reads its file again." if done == CHANGED else ""
+
+
+def _found(computer: Computer) -> list[Client]:
+    found = [(client, sign) for client in CLIENTS if (sign := client.found(computer)) is not None]
+    for client, sign in found:
+        note(f"Found {client.title} ({sign}); its servers are in {client.file(computer)}.")
+    return [client for client, _ in found]
+
+
+def _agreed(clients: list[Client], arguments: Namespace) -> list[Client]:
+    """All of them, when the person says so: by ``--yes``, or on a terminal."""
+    if not clients or arguments.yes:
+        return clients
+    if not sys.stdin.isatty():
+        raise Refusal("Say --yes to connect these, or name one: " + ", ".join(client.id for client in clients) + ".")
+    sys.stderr.write("Connect these? [Y/n] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
+        raise Refusal("Nothing was changed.")
+    return clients
+
+
+def _running(arguments: Namespace, computer: Computer) -> str:
+    """The address of the setting, of the ``up`` that runs here, or of the one house that somebody is signed in to."""
+    from server.data_directory import data_directory
+
+    named = os.environ.get("INNKEEPER_DATA")
+    data = data_directory(arguments.data or (Path(named) if named else None), os.environ)
+    known = [os.environ.get("INNKEEPER_PUBLIC_URL") or data.running_address()]
+    found = [url for url in known if url] or TokenFile.usual(computer.home).urls()
+    if len(found) != 1:
+        raise Refusal("Which Innkeeper? Name its address with --url, or start 'innkeeper up'.")
+    return found[0]

@@ -1,0 +1,147 @@
+"""The clients that can be configured: how they are found on a computer, where their file is, what an entry says.
+
+Sources: code.claude.com/docs/en/mcp, cursor.com/docs/mcp, developers.openai.com/codex/mcp,
+code.visualstudio.com/docs/agents/reference/mcp-configuration. All of them sign in by themselves when a server asks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Computer:
+    """Whose home it is, and on which system: ``linux``, ``darwin`` or ``win32``."""
+
+    platform: str
+    home: Path
+    environ: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def here(cls) -> Computer:
+        return cls(sys.platform, Path.home(), os.environ)
+
+    def program(self, name: str) -> Path | None:
+        """The program as a shell would find it."""
+        found = shutil.which(name, path=self.environ.get("PATH", ""))
+        return Path(found) if found else None
+
+    def folder(self, variable: str, *usual: str) -> Path:
+        """A folder that an environment variable may name, else one below the home."""
+        named = self.environ.get(variable)
+        return Path(named) if named else self.home.joinpath(*usual)
+
+    @property
+    def application_data(self) -> Path:
+        """Where desktop applications keep their settings."""
+        if self.platform == "win32":
+            return self.folder("APPDATA", "AppData", "Roaming")
+        if self.platform == "darwin":
+            return self.home / "Library" / "Application Support"
+        return self.folder("XDG_CONFIG_HOME", ".config")
+
+    @property
+    def own(self) -> Path:
+        """Where Innkeeper keeps what belongs to a person on a terminal."""
+        return self.home / ".config" / "innkeeper"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """``programs``: any of them on the path, or ``folder``, show that it is there. ``servers``: where its file has the
+    servers."""
+
+    id: str
+    title: str
+    programs: tuple[str, ...]
+    folder: Callable[[Computer], Path]
+    file: Callable[[Computer], Path]
+    form: Literal["json", "toml"]
+    servers: str
+    typed: bool
+    signs_in: str
+
+    def found(self, computer: Computer) -> str | None:
+        """What shows that it is there."""
+        for name in self.programs:
+            if (program := computer.program(name)) is not None:
+                return str(program)
+        folder = self.folder(computer)
+        return str(folder) if folder.is_dir() else None
+
+    def entry(self, mcp_url: str) -> dict[str, str]:
+        return {"type": "http", "url": mcp_url} if self.typed else {"url": mcp_url}
+
+
+def _claude(computer: Computer) -> Path:
+    return computer.folder("CLAUDE_CONFIG_DIR", ".claude")
+
+
+def _claude_file(computer: Computer) -> Path:
+    return computer.folder("CLAUDE_CONFIG_DIR") / ".claude.json"
+
+
+def _code(computer: Computer) -> Path:
+    return computer.application_data / "Code" / "User"
+
+
+def _insiders(computer: Computer) -> Path:
+    return computer.application_data / "Code - Insiders" / "User"
+
+
+def _codex(computer: Computer) -> Path:
+    return computer.folder("CODEX_HOME", ".codex")
+
+
+_EDITOR: Final = "It asks you to sign in, in your browser, when it first starts the server."
+
+CLAUDE_CODE: Final = Client(
+    "claude-code",
+    "Claude Code",
+    ("claude",),
+    _claude,
+    _claude_file,
+    "json",
+    "mcpServers",
+    True,
+    "It is signed in: it asks Innkeeper's command line for its token.",
+)
+CLIENTS: Final = (
+    CLAUDE_CODE,
+    Client(
+        "cursor",
+        "Cursor",
+        ("cursor", "cursor-agent"),
+        lambda computer: computer.home / ".cursor",
+        lambda computer: computer.home / ".cursor" / "mcp.json",
+        "json",
+        "mcpServers",
+        False,
+        _EDITOR,
+    ),
+    Client(
+        "vscode", "VS Code", ("code",), _code, lambda computer: _code(computer) / "mcp.json",
+        "json", "servers", True, _EDITOR,
+    ),
+    Client(
+        "vscode-insiders", "VS Code Insiders", ("code-insiders",), _insiders,
+        lambda computer: _insiders(computer) / "mcp.json", "json", "servers", True, _EDITOR,
+    ),
+    Client(
+        "codex",
+        "Codex",
+        ("codex",),
+        _codex,
+        lambda computer: _codex(computer) / "config.toml",
+        "toml",
+        "mcp_servers",
+        False,
+        "Sign it in with: codex mcp login {name}",
+    ),
+)  # fmt: skip

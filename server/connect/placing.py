@@ -1,0 +1,157 @@
+"""An entry for a server, put into a client and taken out: by the client's own program where it has one for it, else in
+its file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from server.connect import files, jsonc, toml_tables
+from server.connect.clients import CLAUDE_CODE, Client, Computer
+from server.connect.faults import Malformed
+from server.connect.files import Contents
+from server.connect.ledger import Ledger, Record
+from server.refusal import Refusal
+
+PROGRAM_SECONDS: Final = 60
+ADDED: Final = "added"
+CHANGED: Final = "changed"
+KEPT: Final = "already there"
+
+
+class Placer:
+    """Puts entries named ``name`` for ``house`` into clients of ``computer``."""
+
+    def __init__(self, computer: Computer, ledger: Ledger, name: str) -> None:
+        self._computer = computer
+        self._ledger = ledger
+        self._name = name
+
+    async def put(self, client: Client, house: str, entry: dict[str, str]) -> str:
+        """What was done. Raises :class:`Refusal`, with nothing changed, for a file that is better left alone."""
+        path = client.file(self._computer)
+        before = files.read(path)
+        there = _get(client, path, before.text or "", self._name)
+        record = self._ledger.find((client.id, self._name, str(path)))
+        same = isinstance(there, dict) and there.get("url") == entry["url"]
+        if there == entry or (same and record is None):
+            return KEPT
+        if there is not None and (record is None or there != record.entry):
+            raise Refusal(
+                f"{path} has another server named {self._name}: take it out, or choose another name with --name."
+            )
+        made = before.text is None if record is None or there is None else record.made
+        fresh = Record(client.id, self._name, str(path), house, entry, made=made)
+        program = self._program(client)
+        if program is not None:
+            await self._by_program(client, program, path, entry, there is not None)
+            self._ledger.keep(fresh)
+        else:
+            text, kept = _edited(client, path, before.text or "", fresh, record if there is not None else None)
+            self._ledger.keep(kept)
+            files.write(before, text, backup=there is None)
+        return ADDED if there is None else CHANGED
+
+    async def take(self, client: Client, record: Record) -> bool:
+        """Take out what ``record`` tells of; false when it is gone, or somebody has changed it into something else."""
+        path = Path(record.file)
+        before = files.read(path)
+        there = _get(client, path, before.text or "", record.name)
+        ours = there is not None and isinstance(there, dict) and there.get("url") == record.entry["url"]
+        if ours:
+            program = self._program(client) if record.mark is None and record.put_in is None else None
+            if program is not None:
+                await _run(program, "mcp", "remove", "--scope", "user", record.name)
+            else:
+                files.forget(before, *_without(client, path, before, record))
+        self._ledger.drop(record)
+        return ours
+
+    def _program(self, client: Client) -> Path | None:
+        """Claude Code writes its file all the time: what is put in is best put in by itself."""
+        return self._computer.program("claude") if client is CLAUDE_CODE else None
+
+    async def _by_program(
+        self, client: Client, program: Path, path: Path, entry: dict[str, str], replaced: bool
+    ) -> None:
+        if replaced:
+            await _run(program, "mcp", "remove", "--scope", "user", self._name)
+        said = await _run(program, "mcp", "add-json", "--scope", "user", self._name, "-", told=json.dumps(entry))
+        if _get(client, path, files.read(path).text or "", self._name) != entry:
+            raise Refusal(f"{client.title} did not take the server: {said[-300:]}")
+
+
+def helper(house: str) -> str:
+    """The command line by which Claude Code gets its headers. Python is kept from looking into the folder it is started
+    in, which is that of anybody's project."""
+    script = Path(sys.executable).with_name("innkeeper.exe" if sys.platform == "win32" else "innkeeper")
+    program = [str(script)] if script.exists() else [sys.executable, "-P", "-m", "server.cli"]
+    words = [*program, "token", "--headers", house]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def _get(client: Client, path: Path, text: str, name: str) -> Any:
+    try:
+        return jsonc.get(text, (client.servers, name)) if client.form == "json" else toml_tables.get(text, name)
+    except Malformed as fault:
+        raise _left_alone(path, fault) from None
+
+
+def _edited(client: Client, path: Path, text: str, fresh: Record, replaced: Record | None) -> tuple[str, Record]:
+    try:
+        if client.form == "toml":
+            if replaced is not None:
+                text = toml_tables.remove(text, fresh.name, replaced.put_in)
+            text, put_in = toml_tables.add(text, fresh.name, fresh.entry)
+            return text, replace(fresh, put_in=put_in)
+        place = (client.servers, fresh.name)
+        if replaced is not None:
+            return jsonc.replace(text, place, fresh.entry), replace(fresh, mark=replaced.mark)
+        text, mark = jsonc.add(text, place, fresh.entry)
+        return text, replace(fresh, mark=mark)
+    except Malformed as fault:
+        raise _left_alone(path, fault) from None
+
+
+def _without(client: Client, path: Path, before: Contents, record: Record) -> tuple[str, bool]:
+    """The text that is left, and whether the file goes with the entry."""
+    text = before.text or ""
+    try:
+        if client.form == "toml":
+            text = toml_tables.remove(text, record.name, record.put_in)
+        else:
+            text = jsonc.remove(text, (client.servers, record.name), record.mark)
+    except Malformed as fault:
+        raise _left_alone(path, fault) from None
+    return text, record.made and not text
+
+
+def _left_alone(path: Path, fault: Malformed) -> Refusal:
+    return Refusal(f"{path} is left alone, it cannot be edited safely. {fault}")
+
+
+async def _run(program: Path, *arguments: str, told: str = "") -> str:
+    """What the program prints. Raises :class:`Refusal` when it fails."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program, *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+    except OSError as error:
+        raise Refusal(f"{program} does not run ({error.strerror}).") from None
+    try:
+        async with asyncio.timeout(PROGRAM_SECONDS):
+            said, _ = await process.communicate(told.encode())
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise Refusal(f"{program} does not answer: try again.") from None
+    if process.returncode:
+        raise Refusal(f"{program} {' '.join(arguments[:2])} failed: {said.decode(errors='replace').strip()[-300:]}")
+    return said.decode(errors="replace").strip()

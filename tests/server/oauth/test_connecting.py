@@ -1,0 +1,232 @@
+"""``innkeeper connect`` on a computer of its own, against the house on a socket: in, proven, again, and out."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.server.command import ROOT, Ended, ended
+from tests.server.oauth.people import Inn, Person, call, hidden
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-40")]
+VSCODE = ".config/Code/User/mcp.json"
+CURSOR = ".cursor/mcp.json"
+CODEX = ".codex/config.toml"
+FILES = {
+    CURSOR: b'{\n  // mine\n  "mcpServers": {\n    "a": { "url": "https://a.example" },\n  },\n}\n',
+    VSCODE: b'{\r\n\t"servers": {},\r\n\t"inputs": [] // none\r\n}\r\n',
+    CODEX: b'model = "o9"\n\n[mcp_servers.a]\ncommand = "x"',
+}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A home, and the command as its owner starts it."""
+
+    home: Path
+    path: str = "/usr/bin:/bin"
+
+    def environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+        own = {"HOME": str(self.home), "PATH": self.path, "PYTHONPATH": ROOT, "NO_PROXY": "*"}
+        return {**kept, **own, **(more or {})}
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "server.cli", *arguments, cwd=self.home, env=self.environ(),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def run(self, *arguments: str) -> Ended:
+        return await ended(await self.start(*arguments))
+
+    async def let_in(self, person: Person, *arguments: str) -> Ended:
+        """Run the command; the person opens the address that it shows, and allows it."""
+        process = await self.start(*arguments)
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            address = (await process.stdout.readline()).decode().strip()
+        assert address, (await ended(process)).err
+        page = await person.browser.get(address)
+        asked = await person.browser.post("/device", data={**hidden(page), "user_code": address.rpartition("=")[2]})
+        assert "Connected" in (await person.press(asked, "allow")).text
+        return await ended(process)
+
+    def read(self, name: str) -> bytes:
+        return (self.home / name).read_bytes()
+
+    def everything(self) -> dict[str, bytes]:
+        return {str(file.relative_to(self.home)): file.read_bytes() for file in self.home.rglob("*") if file.is_file()}
+
+    @property
+    def tokens(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = json.loads(self.read(".config/innkeeper/tokens.json"))
+        return found
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    for name, content in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / CODEX).chmod(0o640)
+    return Desk(tmp_path)
+
+
+async def test_the_clients_of_a_computer_are_connected_again_and_taken_out_byte_for_byte(
+    inn: Inn, person: Person, desk: Desk
+) -> None:
+    untouched = desk.everything()
+    asking = await desk.run("connect", "--url", inn.url)
+    assert asking.code == 2
+    assert "--yes" in asking.err
+    assert "Found VS Code" in asking.err
+    assert desk.everything() == untouched
+
+    done = await desk.let_in(person, "connect", "--url", f"{inn.url}/mcp", "--yes", "--read-only")
+    assert done.code == 0, done.err
+    assert "list_projects answered" in done.err
+    url = f"{inn.url}/mcp?read_only=1"
+    assert f'"innkeeper": {{\n      "url": "{url}"\n    }}\n  }},\n}}'.encode() in desk.read(CURSOR)
+    assert b"// mine" in desk.read(CURSOR)
+    assert f'\t\t"innkeeper": {{\r\n\t\t\t"type": "http",\r\n\t\t\t"url": "{url}"'.encode() in desk.read(VSCODE)
+    assert f'\n\n[mcp_servers.innkeeper]\nurl = "{url}"\n'.encode() in desk.read(CODEX)
+    assert (desk.home / CODEX).stat().st_mode & 0o777 == 0o640
+    assert desk.read(f"{CURSOR}.before-innkeeper") == FILES[CURSOR]
+
+    token = desk.tokens[inn.url]["access_token"]
+    holding = [name for name, content in desk.everything().items() if token.encode() in content]
+    assert holding == [".config/innkeeper/tokens.json"]
+    assert (desk.home / holding[0]).stat().st_mode & 0o777 == 0o600
+    assert token not in done.out + done.err
+
+    after = desk.everything()
+    again = await desk.run("connect", "--url", inn.url, "--yes", "--read-only")
+    assert again.code == 0, again.err
+    assert again.err.count("already there") == 3
+    assert again.out == ""
+    assert desk.everything() == after
+
+    wider = await desk.run("connect", "cursor", "--url", inn.url)
+    assert wider.code == 0, wider.err
+    assert "Cursor: changed" in wider.err
+    assert f'"url": "{inn.url}/mcp"\n'.encode() in desk.read(CURSOR)
+
+    gone = await desk.run("connect", "--remove")
+    assert gone.code == 0, gone.err
+    assert {name: content for name, content in desk.everything().items() if name in FILES} == FILES
+    assert not [name for name in desk.everything() if name.endswith(".before-innkeeper")]
+    assert (desk.home / CODEX).stat().st_mode & 0o777 == 0o640
+    assert desk.tokens == {}
+    assert (await call(inn, token, "list_projects")).status_code == 401
+    nothing = await desk.run("connect", "--remove")
+    assert (nothing.code, "Nothing" in nothing.err) == (0, True)
+
+
+async def test_a_sign_in_of_before_is_used_and_outlives_the_connection(inn: Inn, person: Person, desk: Desk) -> None:
+    signed_in = await desk.let_in(person, "login", inn.url)
+    assert signed_in.code == 0, signed_in.err
+    first = desk.tokens[inn.url]["access_token"]
+    assert (await desk.run("token", inn.url)).out.strip() == first
+
+    await inn.owner.execute("UPDATE oauth_access_tokens SET expires_at = now()")
+    done = await desk.run("connect", "codex", "--url", inn.url)
+    assert (done.code, done.out) == (0, ""), done.err
+    second = desk.tokens[inn.url]["access_token"]
+    assert second != first
+    headers = json.loads((await desk.run("token", "--headers", inn.url)).out)
+    assert headers == {"Authorization": f"Bearer {second}"}
+
+    assert (await desk.run("connect", "--remove", "codex")).code == 0
+    assert desk.read(CODEX) == FILES[CODEX]
+    assert (await call(inn, second, "list_projects")).status_code == 200
+    nobody = await desk.run("token", "http://127.0.0.1:1")
+    assert (nobody.code, "innkeeper login" in nobody.err) == (2, True)
+
+
+async def test_files_that_are_better_left_alone_are_and_the_others_are_connected(
+    inn: Inn, person: Person, desk: Desk
+) -> None:
+    assert (await desk.let_in(person, "login", inn.url)).code == 0
+    broken = b'{\n  "mcpServers": {\n'
+    (desk.home / CURSOR).write_bytes(broken)
+    taken = b'{"servers": {"innkeeper": {"command": "somebody-elses"}}}'
+    (desk.home / VSCODE).write_bytes(taken)
+    real = desk.home / "dotfiles.toml"
+    (desk.home / CODEX).rename(real)
+    (desk.home / CODEX).symlink_to(real)
+
+    done = await desk.run("connect", "--url", inn.url, "--yes")
+    assert done.code == 2
+    assert "mcp.json is left alone" in done.err
+    assert "Line 3, column 1" in done.err
+    assert "another server named innkeeper" in done.err
+    assert "2 of 3 clients" in done.err
+    assert (desk.read(CURSOR), desk.read(VSCODE)) == (broken, taken)
+    assert (desk.home / CODEX).is_symlink()
+    assert b"[mcp_servers.innkeeper]" in real.read_bytes()
+
+    other = await desk.run("connect", "vscode", "--url", inn.url, "--name", "house")
+    assert other.code == 0, other.err
+    assert json.loads(desk.read(VSCODE))["servers"]["innkeeper"] == {"command": "somebody-elses"}
+    assert (await desk.run("connect", "--remove", "--name", "house")).code == 0
+    assert desk.read(VSCODE) == taken
+    assert b"[mcp_servers.innkeeper]" in real.read_bytes()
+    assert (await desk.run("connect", "--remove")).code == 0
+    assert (real.read_bytes(), (desk.home / CODEX).is_symlink()) == (FILES[CODEX], True)
+
+
+async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn, desk: Desk) -> None:
+    before = desk.everything()
+    project = "0190c0de-0000-7000-8000-000000000001"
+    shown = await desk.run("connect", "zed", "--url", inn.url, "--project", project, "--tools", "projects,runs")
+    url = f"{inn.url}/mcp?project={project}&tools=projects,runs"
+    assert shown.code == 0
+    assert f"URL     {url}" in shown.out
+    assert "Authorization: Bearer" in shown.out
+    assert f'"url": "{url}"' in shown.out
+    codex = await desk.run("connect", "codex", "--url", inn.url, "--print")
+    assert codex.out == f'[mcp_servers.innkeeper]\nurl = "{inn.url}/mcp"\n'
+    assert desk.everything() == before
+
+
+@pytest.mark.timeout(200)
+async def test_claude_code_is_connected_by_its_own_program_and_signed_in(
+    inn: Inn, person: Person, tmp_path: Path
+) -> None:
+    package = importlib.util.find_spec("claude_agent_sdk")
+    if package is None or package.origin is None:
+        pytest.skip("Claude Code is not installed: pip install -r requirements-dev.txt brings it")
+    bundled = Path(package.origin).parent / "_bundled"
+    if not (bundled / "claude").exists():
+        pytest.skip("claude-agent-sdk brings no Claude Code for this platform")
+    desk = Desk(tmp_path, f"{bundled}:/usr/bin:/bin")
+    done = await desk.let_in(person, "connect", "claude-code", "--url", inn.url)
+    assert done.code == 0, done.err
+    config = json.loads(desk.read(".claude.json"))
+    entry = config["mcpServers"]["innkeeper"]
+    assert (entry["type"], entry["url"]) == ("http", inn.resource)
+    assert "ik_" not in json.dumps(config)
+
+    listed = await asyncio.create_subprocess_exec(
+        bundled / "claude", "mcp", "list", cwd=tmp_path,
+        env=desk.environ({"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said = await ended(listed)
+    (line,) = [line for line in said.out.splitlines() if line.startswith("innkeeper:")]
+    assert "Connected" in line
+
+    again = await desk.run("connect", "claude-code", "--url", inn.url)
+    assert "Claude Code: already there" in again.err
+    assert (await desk.run("connect", "--remove")).code == 0
+    assert "innkeeper" not in json.loads(desk.read(".claude.json")).get("mcpServers", {})
+    assert desk.tokens == {}
