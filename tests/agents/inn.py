@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
 import httpx2
@@ -36,6 +36,16 @@ from tools.dispatch import Dispatch
 from tools.ports import Services
 
 Event = dict[str, Any]
+
+
+class Reachable(Protocol):
+    """A house that can be asked over HTTP, wherever it lives."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def client(self) -> httpx2.AsyncClient: ...
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ class Stream:
 
 
 async def run(
-    house: Inn, token: str, asked: dict[str, Any], *, agent: str | None = None, project: UUID | None = None
+    house: Reachable, token: str, asked: dict[str, Any], *, agent: str | None = None, project: UUID | None = None
 ) -> Stream:
     """POST a run and read all of it."""
     async with running(house, token, asked, agent=agent, project=project) as (stream, response):
@@ -160,7 +170,7 @@ async def run(
 
 @asynccontextmanager
 async def running(
-    house: Inn, token: str, asked: dict[str, Any], *, agent: str | None = None, project: UUID | None = None
+    house: Reachable, token: str, asked: dict[str, Any], *, agent: str | None = None, project: UUID | None = None
 ) -> AsyncIterator[tuple[Stream, httpx2.Response]]:
     """POST a run and leave its stream open."""
     path = "/agui" if agent is None else f"/agui/{agent}"
@@ -175,7 +185,7 @@ async def running(
 
 @asynccontextmanager
 async def following(
-    house: Inn, token: str, run_id: str, after: int | str | None = None, project: UUID | None = None
+    house: Reachable, token: str, run_id: str, after: int | str | None = None, project: UUID | None = None
 ) -> AsyncIterator[tuple[Stream, httpx2.Response]]:
     """GET the events of a run from behind one of them, and leave the stream open."""
     headers = {"authorization": f"Bearer {token}"}
@@ -192,7 +202,7 @@ async def following(
 
 
 async def followed(
-    house: Inn, token: str, run_id: str, after: int | str | None = None, project: UUID | None = None
+    house: Reachable, token: str, run_id: str, after: int | str | None = None, project: UUID | None = None
 ) -> Stream:
     """GET the events of a run from behind one of them to its end."""
     async with following(house, token, run_id, after, project) as (stream, response):
@@ -202,7 +212,9 @@ async def followed(
 
 
 @asynccontextmanager
-async def speaking(house: Inn, token: str, asked: dict[str, Any]) -> AsyncIterator[tuple[Stream, AsyncIterator[bytes]]]:
+async def speaking(
+    house: Reachable, token: str, asked: dict[str, Any]
+) -> AsyncIterator[tuple[Stream, AsyncIterator[bytes]]]:
     """POST a run, and go on once its model has said something: the next run then gets the next turn of the script."""
     async with running(house, token, asked) as (stream, response):
         chunks = response.aiter_raw()

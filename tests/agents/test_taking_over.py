@@ -75,6 +75,7 @@ async def test_every_tool_that_a_run_executed_is_in_its_journal_parallel_ones_to
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
     first = [ToolCall("list_projects", {}, id=f"call {number}") for number in range(5)]
+    first.append(ToolCall("get_project", {"project_id": str(uuid4())}, id="call that fails"))
     again = ToolCall("get_project", {"project_id": str(tenant.project_id)}, id="call 0")
     model.script(Turn(*first), Turn(again), Turn("Done."))
     stream = await run(house_open, tenant.token, body(user("Look")))
@@ -85,9 +86,12 @@ async def test_every_tool_that_a_run_executed_is_in_its_journal_parallel_ones_to
         "model:2",
         "model:3",
         *(f"tool:1:call {number}" for number in range(5)),
+        "tool:1:call that fails",
         "tool:2:call 0",
     ]
-    assert all(json.loads(row["value"]) for row in steps)
+    values = {row["name"]: json.loads(row["value"]) for row in steps}
+    assert all(values.values())
+    assert "project_not_found" in str(values["tool:1:call that fails"])
 
 
 async def test_a_run_ends_at_its_deadline_however_many_processes_had_it(

@@ -16,7 +16,7 @@ import argparse
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -25,7 +25,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from tests.fakes import openai_wire
-from tests.fakes.script import Answer, Gate, Hang, Raw, Reset, Status, Turn, unscripted
+from tests.fakes.script import Answer, Gate, Hang, Raw, Reset, Status, Turn, asked, unscripted
 from tests.fakes.sockets import on_socket
 
 
@@ -47,6 +47,15 @@ class Recorded:
         return self.headers.get("authorization", "")
 
 
+class _Play:
+    def __init__(self, answers: Sequence[Answer | tuple[Answer, ...]]) -> None:
+        self._steps = [deque(answer if isinstance(answer, tuple) else (answer,)) for answer in answers]
+
+    def answer(self, step: int) -> Answer:
+        left = self._steps[min(step, len(self._steps) - 1)]
+        return left.popleft() if len(left) > 1 else left[0]
+
+
 class ScriptedModel:
     """The ASGI application; ``base_url`` is set once it listens."""
 
@@ -56,11 +65,17 @@ class ScriptedModel:
         self.disconnected = asyncio.Event()  # a client went away before its answer was whole
         self._pause = 1 / tokens_per_second if tokens_per_second else 0.0
         self._script: deque[Answer] = deque()
+        self._plays: dict[str, _Play] = {}
         self._arrived = asyncio.Condition()
 
     def script(self, *answers: Answer) -> None:
         """Queue answers, one a request; when they are used up, :func:`tests.fakes.script.unscripted` answers."""
         self._script.extend(answers)
+
+    def play(self, said: str, *answers: Answer | tuple[Answer, ...]) -> None:
+        """What is answered, step by step, to whoever is asked by exactly this user message, whatever else is going on.
+        A tuple: each time the same step is asked for, the next of it; its last one from then on."""
+        self._plays[said] = _Play(answers)
 
     async def requested(self, number: int = 1, timeout: float = 10) -> Recorded:
         """Wait until that many requests have come, and give the last of them."""
@@ -77,7 +92,7 @@ class ScriptedModel:
         async with self._arrived:
             self.requests.append(Recorded(scope["path"], headers, body))
             self._arrived.notify_all()
-        answer = self._script.popleft() if self._script else unscripted(body)
+        answer = self._next(body)
         if isinstance(answer, Status):
             return await _json(send, answer.status, answer.body, answer.headers)
         wire: openai_wire.Wire
@@ -87,6 +102,12 @@ class ScriptedModel:
             wire = openai_wire.ChatCompletions(body, answer)
         await self._answer(wire, answer, receive, send, stream=bool(body.get("stream")))
         return None
+
+    def _next(self, body: dict[str, Any]) -> Answer:
+        said, step = asked(body)
+        if said in self._plays:
+            return self._plays[said].answer(step)
+        return self._script.popleft() if self._script else unscripted(body)
 
     async def _answer(self, wire: openai_wire.Wire, turn: Turn, receive: Receive, send: Send, *, stream: bool) -> None:
         gone = asyncio.create_task(_disconnect(receive))

@@ -108,6 +108,17 @@ def unscripted(request: Mapping[str, Any]) -> Turn:
     return Turn("Hello.")
 
 
+def asked(request: Mapping[str, Any]) -> tuple[str, int]:
+    """The last user message, and how many answers the model has given since."""
+    messages = request.get("messages") or _messages_of(request.get("input"))
+    answers = 0
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            return _text(message.get("content")), answers
+        answers += message.get("role") == "assistant"
+    return "", answers
+
+
 def _reply(said: str, results: list[str]) -> Turn:
     if results:
         return Turn("Done: ", *(result[:2000] for result in results))

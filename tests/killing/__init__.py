@@ -1,0 +1,1 @@
+"""Real houses in processes of their own, which die, stand still, or lose their database."""

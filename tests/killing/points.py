@@ -1,0 +1,235 @@
+"""Named points in the life of a run at which its process dies, or waits; laid into the product from outside.
+
+``lay`` once in a process, with what is to happen where. A point is passed again and again: ``on`` says which time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from agents.engine import RunEngine
+from agents.journal import MODEL, TOOL, Journal
+from agents.narrator import Narrator
+from agents.succession import Succession
+from db import events, ledger, runs
+from db.database import Transaction
+from server.mail.carrier import Carried, Carrier, Leaving
+from server.mail.message import Message
+from server.mail.post import Post
+
+MODEL_BEGINS: Final = "the model is about to be asked"
+MODEL_SPEAKS: Final = "the model has said a piece"
+MODEL_DONE: Final = "the model has answered, which is not recorded"
+MODEL_RECORDED: Final = "the model's answer is recorded"
+TOOL_BEGINS: Final = "a tool is about to be called"
+EFFECT_WRITTEN: Final = "a tool's effect is written, not committed"
+EFFECT_COMMITTING: Final = "a tool's effect is being committed"
+TOOL_DONE: Final = "a tool was called, which is not recorded"
+TOOL_RECORDED: Final = "a tool's call is recorded"
+STEP_WRITING: Final = "a step is about to be written"
+STEP_WRITTEN: Final = "a step is written, which nobody knows"
+STEP_COMMITTING: Final = "a step is being committed"
+EVENTS_WRITING: Final = "events are about to be written"
+EVENTS_WRITTEN: Final = "events are written, which nobody knows"
+BEGINNING: Final = "a run is begun, not committed"
+BEGUN: Final = "a run is begun and committed, and lives nowhere"
+ENDING: Final = "a run's end is about to be written"
+ENDED: Final = "a run's end is written, which nobody knows"
+ENDING_COMMITTING: Final = "a run's end is being committed"
+TAKING_OVER: Final = "a run is claimed, and not yet taken over"
+MAIL_BEGINS: Final = "a mail is about to be handed over"
+MAIL_LEAVES: Final = "a mail is noted as leaving"
+MAIL_CARRIED: Final = "a mail is handed over, which is not recorded"
+
+EVERY: Final = (
+    *(MODEL_BEGINS, MODEL_SPEAKS, MODEL_DONE, MODEL_RECORDED),
+    *(TOOL_BEGINS, EFFECT_WRITTEN, EFFECT_COMMITTING, TOOL_DONE, TOOL_RECORDED),
+    *(STEP_WRITING, STEP_COMMITTING, STEP_WRITTEN, EVENTS_WRITING, EVENTS_WRITTEN),
+    *(BEGINNING, BEGUN, ENDING, ENDING_COMMITTING, ENDED, TAKING_OVER),
+    *(MAIL_BEGINS, MAIL_LEAVES, MAIL_CARRIED),
+)
+COMMITTING: Final = {EFFECT_COMMITTING, STEP_COMMITTING, ENDING_COMMITTING}
+"""Points at which the message with the commit has left, and its answer never comes."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What happens when ``name`` is passed for the ``on``-th time: death, or a wait for SIGUSR1 (``hold``)."""
+
+    name: str
+    on: int = 1
+    hold: bool = False
+
+
+def lay(where: Any, name: str, what: Any) -> None:
+    setattr(where, name, what)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Points:
+    """Those of one process. ``reached`` is told of each wait."""
+
+    def __init__(self, points: Sequence[Point], reached: Callable[[str], None]) -> None:
+        self.released = asyncio.Event()
+        self._points = {point.name: point for point in points}
+        self._passed: Counter[str] = Counter()
+        self._reached = reached
+
+    def wanted(self, name: str) -> bool:
+        return name in self._points
+
+    def pass_by(self, name: str) -> bool:
+        """Die here if that is what is to happen; True when it is to wait."""
+        point = self._points.get(name)
+        if point is None:
+            return False
+        self._passed[name] += 1
+        if self._passed[name] != point.on:
+            return False
+        if not point.hold:
+            if name in COMMITTING:
+                asyncio.get_running_loop().call_soon(die)
+            else:
+                die()
+        return point.hold
+
+    async def at(self, name: str) -> None:
+        if self.pass_by(name):
+            self._reached(name)
+            await self.released.wait()
+
+    def lay(self) -> None:
+        """Into the steps of runs, the writer, the transactions of tools, and the carriers of mail."""
+        self._lay_into_steps()
+        self._lay_into_effects()
+        self._lay_into_the_log()
+        self._lay_into_runs()
+        self._lay_into_mail()
+
+    def _lay_into_steps(self) -> None:
+        points, step, tell = self, Journal.step, Narrator.tell
+        before = {MODEL: MODEL_BEGINS, TOOL: TOOL_BEGINS}
+        between = {MODEL: MODEL_DONE, TOOL: TOOL_DONE}
+        after = {MODEL: MODEL_RECORDED, TOOL: TOOL_RECORDED}
+
+        async def step_by_points(
+            journal: Journal, kind: str, number: int, call_id: str, body: Callable[[], Awaitable[Any]]
+        ) -> Any:
+            async def carried_out() -> Any:
+                await points.at(before[kind])
+                value = await body()
+                await points.at(between[kind])
+                return value
+
+            value = await step(journal, kind, number, call_id, carried_out)
+            await points.at(after[kind])
+            return value
+
+        def tell_and_pass(narrator: Narrator, event: Any) -> None:
+            tell(narrator, event)
+            points.pass_by(MODEL_SPEAKS)
+
+        lay(Journal, "step", step_by_points)
+        lay(Narrator, "tell", tell_and_pass)
+
+    def _lay_into_effects(self) -> None:
+        points, save, leave = self, ledger.save, Transaction.__aexit__
+
+        async def save_and_pass(connection: Any, principal: Any, *more: Any) -> None:
+            await save(connection, principal, *more)
+            if principal.run_id is not None:
+                await points.at(EFFECT_WRITTEN)
+
+        async def leave_and_pass(transaction: Transaction, kind: Any, error: Any, traceback: Any) -> None:
+            if kind is None and transaction._commit != "COMMIT":
+                points.pass_by(EFFECT_COMMITTING)
+            await leave(transaction, kind, error, traceback)
+
+        lay(ledger, "save", save_and_pass)
+        lay(Transaction, "__aexit__", leave_and_pass)
+
+    def _lay_into_the_log(self) -> None:
+        points, append = self, events.append
+
+        async def append_and_pass(connection: Any, owner: Any, batches: Any, **more: Any) -> Any:
+            with_steps = any(batch.steps for batch in batches)
+            points.pass_by(STEP_WRITING if with_steps else EVENTS_WRITING)
+            if with_steps:
+                points.pass_by(STEP_COMMITTING)
+            refused = await append(connection, owner, batches, **more)
+            points.pass_by(STEP_WRITTEN if with_steps else EVENTS_WRITTEN)
+            return refused
+
+        lay(events, "append", append_and_pass)
+
+    def _lay_into_runs(self) -> None:
+        points, finish, launch = self, runs.finish, RunEngine._launch
+        begin, take = RunEngine._begin, Succession._begin
+
+        async def finish_and_pass(*arguments: Any) -> Any:
+            await points.at(ENDING)
+            points.pass_by(ENDING_COMMITTING)
+            answer = await finish(*arguments)
+            await points.at(ENDED)
+            return answer
+
+        async def begin_and_pass(one: RunEngine, *arguments: Any) -> Any:
+            beginning = await begin(one, *arguments)
+            await points.at(BEGINNING)
+            return beginning
+
+        def pass_and_launch(one: RunEngine, *arguments: Any) -> None:
+            points.pass_by(BEGUN)
+            launch(one, *arguments)
+
+        async def pass_and_take(one: Succession, *arguments: Any) -> None:
+            await points.at(TAKING_OVER)
+            await take(one, *arguments)
+
+        lay(runs, "finish", finish_and_pass)
+        lay(RunEngine, "_begin", begin_and_pass)
+        lay(RunEngine, "_launch", pass_and_launch)
+        lay(Succession, "_begin", pass_and_take)
+
+    def _lay_into_mail(self) -> None:
+        points, carrier_of = self, Post.carrier_of
+
+        def dying_carrier_of(post: Post, *which: Any) -> Carrier | None:
+            carrier = carrier_of(post, *which)
+            return None if carrier is None else _PassingCarrier(carrier, points)
+
+        lay(Post, "carrier_of", dying_carrier_of)
+
+
+class _PassingCarrier:
+    def __init__(self, carrier: Carrier, points: Points) -> None:
+        self._carrier = carrier
+        self._points = points
+
+    @property
+    def route(self) -> str:
+        return self._carrier.route
+
+    @property
+    def repeats(self) -> timedelta:
+        return self._carrier.repeats
+
+    async def carry(self, message: Message, leaving: Leaving) -> Carried:
+        async def noted() -> None:
+            await leaving()
+            self._points.pass_by(MAIL_LEAVES)
+
+        self._points.pass_by(MAIL_BEGINS)
+        carried = await self._carrier.carry(message, noted)
+        self._points.pass_by(MAIL_CARRIED)
+        return carried
