@@ -1,6 +1,7 @@
 """The whole HTTP application: every route, inside the middleware that all of them share.
 
-From the outside in: front door (id, clean headers, log, count, crash), host and origin, body limit, routes.
+From the outside in: errors as pages for browsers, front door (id, clean headers, log, count, crash), host and origin,
+body limit, routes.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ from server.site import (
     sign_in,
     unsubscribe,
 )
+from server.site.error_pages import ErrorPages
 from server.site.pages import Site
 from server.site.rendering import style_route
 from server.vault import Vault
@@ -133,7 +135,7 @@ def create_app(services: Services) -> Starlette:
         FrontDoor(guard, metrics, MCP_PATH),
         _files(services, guard, metrics),
         routes=routes,
-        middleware=[Middleware(FrontDoor, metrics=metrics), Middleware(guarded)],
+        middleware=[Middleware(ErrorPages), Middleware(FrontDoor, metrics=metrics), Middleware(guarded)],
         exception_handlers={AppError: render_app_error, HTTPException: render_http_exception},
     )
     # A redirect of a POST loses its token in some clients; a path is either served or it is not.

@@ -74,6 +74,12 @@ def notice(error: AppError, *, csrf: str | None = None) -> Response:
     return response
 
 
+def error_body(message: str, hint: str) -> bytes:
+    """The same of an error that came before anybody knew who asks."""
+    values = {"message": message, "hint": hint, "signed_in": False}
+    return _environment().get_template("notice.html").render(**values).encode()
+
+
 def style_route() -> Route:
     async def style(_request: Request) -> Response:
         return Response(STYLE, media_type="text/css", headers={"cache-control": "public, max-age=31536000, immutable"})
