@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from db import projects
 from db.errors import AppError
 from db.principal import Principal
+from server.connect.links import installs, named
 from server.site.acts import ALLOWED, ONCE
 from server.site.forms import Sheet, refused
 from server.site.pages import Site, see
@@ -68,7 +69,9 @@ class _Pages:
 
     async def overview(self, request: Request, person: Principal) -> Response:
         here = await self._place(request, person)
-        values = {"tab": "", "endpoint": self._site.address.resource(request.scope), **_of(here)}
+        endpoint = f"{self._site.address.resource(request.scope)}?project={here.project['id']}"
+        ways = installs(endpoint, named(here.project["name"]))
+        values = {"tab": "", "endpoint": endpoint, "installs": ways, **_of(here)}
         return self._site.page(person, "project.html", values)
 
     async def settings(self, request: Request, person: Principal) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import asyncpg
+from starlette.applications import Starlette
 
 from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
@@ -13,7 +14,7 @@ from server.app import create_app
 from server.data_directory import DatabaseUrls
 from server.keyring import Keyring
 from server.model_choice import ModelChoice
-from server.services import build
+from server.services import Services, build
 from server.settings.loading import load
 from server.site.pages import SayLink
 from tests.server.edge_services import served
@@ -38,11 +39,18 @@ async def house(
             build(
                 settings, urls, choice, keyring=keyring, public_url="http://127.0.0.1:1", say_link=say_link
             ) as services,
-            served(create_app(services)) as (host, port),
+            _app(services) as (app, url),
         ):
             await services.database.listener.wait()
-            yield Inn(f"http://{host}:{port}", owner, services, cluster.url(name, "innkeeper_owner"))
+            yield Inn(url, owner, services, cluster.url(name, "innkeeper_owner"), app)
         await owner.close()
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:
         await superuser.close()
+
+
+@asynccontextmanager
+async def _app(services: Services) -> AsyncIterator[tuple[Starlette, str]]:
+    app = create_app(services)
+    async with served(app) as (host, port):
+        yield app, f"http://{host}:{port}"

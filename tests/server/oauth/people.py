@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx2
+from starlette.applications import Starlette
 
 from db import accounts, sessions
 from db.ids import uuid7
@@ -38,6 +39,7 @@ class Inn:
     owner: asyncpg.Connection[asyncpg.Record] = field(repr=False)
     services: Services = field(repr=False)
     owner_url: str = field(default="", repr=False)
+    app: Starlette = field(default_factory=Starlette, repr=False)
 
     @property
     def resource(self) -> str:

@@ -1,0 +1,171 @@
+"""A house in which every page has something to show, and the pages there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from starlette.routing import Route
+
+from db import accounts, house_mails, provider_keys, sessions
+from db.ids import uuid7
+from server.mail.unsubscribe import PATH as UNSUBSCRIBE
+from server.site.pages import PageRoute
+from tests.server.oauth.people import Inn, Person, Program
+from tools.approval import ApprovalRequiredError
+from tools.narrowing import Narrowing
+
+LONG = "A reading room with a rather long name, for the people of the Northern Lighthouse Association"
+HTML = "<h1>Hello</h1><p>The room is ready.</p>"
+
+
+@dataclass
+class Stage:
+    """Somebody with a project in which much goes on. ``ids``: of what pages show, by the name in their addresses."""
+
+    inn: Inn
+    person: Person
+    program: Program
+    ids: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def project(self) -> UUID:
+        return self.person.projects[LONG]
+
+    async def link(self, path: str) -> str:
+        """The address of ``path`` with a link of ``innkeeper open``."""
+        token = await sessions.create_link(self.inn.owner, self.person.user_id)
+        return f"{path}{'&' if '?' in path else '?'}link={token}"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One state of a page. ``template``: of its route; ``signed_in``: whether somebody is."""
+
+    name: str
+    template: str
+    path: Callable[[Stage], str]
+    status: int = 200
+    signed_in: bool = True
+
+
+def _own(template: str) -> Callable[[Stage], str]:
+    return lambda stage: template.replace(":uuid", "").format(**stage.ids)
+
+
+def _visit(name: str, template: str, query: str = "") -> Visit:
+    return Visit(name, template, lambda stage: _own(template)(stage) + query)
+
+
+_PROJECT = "/projects/{project_id:uuid}"
+VISITS = (
+    Visit("sign-in", "/sign-in", lambda _stage: "/sign-in", signed_in=False),
+    Visit("stopped", "/approvals", lambda _stage: "/approvals", 401, signed_in=False),
+    Visit("link-closed", "/sign-in/mail", lambda _stage: "/sign-in/mail?token=x", 403, signed_in=False),
+    Visit("unsubscribe", f"{UNSUBSCRIBE}/{{token}}", lambda stage: str(stage.ids["unsubscribe"]), signed_in=False),
+    _visit("projects", "/projects"),
+    _visit("project-new", "/projects/new"),
+    _visit("project", _PROJECT),
+    _visit("project-settings", f"{_PROJECT}/settings"),
+    _visit("project-delete", f"{_PROJECT}/delete"),
+    _visit("provider-keys", f"{_PROJECT}/provider-keys"),
+    _visit("mail-account", f"{_PROJECT}/email"),
+    _visit("approvals", "/approvals"),
+    _visit("approval", "/approvals/{approval_id:uuid}"),
+    _visit("mails", "/mails"),
+    _visit("mail", "/mails/{project_id:uuid}/{email_id:uuid}"),
+    _visit("house-mail", "/mails/house/{mail_id:uuid}"),
+    _visit("apps", "/apps"),
+    _visit("sessions", "/sessions"),
+    _visit("device", "/device"),
+    Visit("consent", "/oauth/authorize", lambda stage: stage.program.address(scope="projects:read storage:write")),
+    Visit("not-found", "/projects/{project_id:uuid}", lambda _stage: f"/projects/{uuid7()}", 404),
+    Visit("no-such-page", "", lambda _stage: "/nothing/here", 404),
+)
+FRAMED = {"/mails/{project_id:uuid}/{email_id:uuid}/html", "/mails/house/{mail_id:uuid}/html"}
+"""What others wrote, in frames of pages of the walk."""
+
+
+def pages(inn: Inn) -> set[str]:
+    """The templates of all routes behind which people find a page."""
+    return {
+        route.path
+        for route in inn.app.routes
+        if isinstance(route, Route) and "GET" in (route.methods or ()) and _is_for_people(route)
+    }
+
+
+def _is_for_people(route: Route) -> bool:
+    return isinstance(route, PageRoute) or route.path.startswith(UNSUBSCRIBE)
+
+
+@asynccontextmanager
+async def stage(inn: Inn) -> AsyncIterator[Stage]:
+    async with inn.person(LONG, "Harbour") as person:
+        found = Stage(inn, person, await inn.program(client_name="Lantern"))
+        found.ids["project_id"] = found.project
+        await _fill(found)
+        yield found
+
+
+async def _fill(stage: Stage) -> None:
+    inn, person = stage.inn, stage.person
+    owner, services = inn.owner, inn.services
+    await owner.execute(
+        "UPDATE users SET email = 'ada.of.the.northern.lighthouse@example.org', name = 'Ada' WHERE id = $1",
+        person.user_id,
+    )
+    await owner.execute(
+        "UPDATE projects SET instructions = 'Answer in one sentence.', model = 'openai:gpt-5.2' WHERE id = $1",
+        stage.project,
+    )
+    _id, token = await accounts.create_key(owner, person.user_id, name="the night watch")
+    caller = await services.authenticator.authenticate(token)
+    assert caller is not None
+
+    async def call(tool: str, **arguments: object) -> dict[str, object]:
+        given = {"project_id": str(stage.project), **arguments}
+        narrowing = Narrowing(families=services.catalog.families)
+        return (await services.dispatch.call(caller, tool, given, narrowing=narrowing)).structured
+
+    try:
+        await call("delete_project")
+    except ApprovalRequiredError as waiting:
+        stage.ids["approval_id"] = waiting.asked.id
+    await owner.execute("UPDATE projects SET approval_policy = 'never' WHERE id = $1", stage.project)
+    contact = await call("upsert_contact", email="grace@example.org")
+    sent = await call("send_email", to=["Grace <grace@example.org>"], subject="The room is ready", html=HTML)
+    await owner.execute("UPDATE emails SET status = 'kept' WHERE id = $1", UUID(str(sent["id"])))
+    await owner.execute("UPDATE projects SET approval_policy = 'always' WHERE id = $1", stage.project)
+    stage.ids["email_id"] = sent["id"]
+    links = services.post.links
+    unsubscribe = links.of_contact(stage.project, UUID(str(contact["id"])), UUID(str(sent["id"])))
+    stage.ids["unsubscribe"] = UNSUBSCRIBE + unsubscribe.partition(UNSUBSCRIBE)[2]
+    async with services.database.system() as connection:
+        await house_mails.queue_welcome(connection, person.user_id)
+    stage.ids["mail_id"] = await owner.fetchval("SELECT id FROM house_mails WHERE user_id = $1", person.user_id)
+    await _enter_provider_key(stage)
+    await (await inn.program(client_name="Cartographer’s desk")).tokens(person, projects=[LONG])
+
+
+async def _enter_provider_key(stage: Stage) -> None:
+    person = await sessions.open_session(
+        stage.inn.services.database, await sessions.create_link(stage.inn.owner, stage.person.user_id)
+    )
+    assert person is not None
+    principal = await sessions.find_session(stage.inn.services.database, person)
+    assert principal is not None
+    async with stage.inn.services.database.transaction(principal, stage.project) as connection:
+        await provider_keys.put(
+            connection,
+            stage.project,
+            "openai",
+            key_id=uuid7(),
+            base_url=None,
+            sealed=b"sealed",
+            hint="wxyz",
+            created_by=stage.person.user_id,
+            checked=True,
+        )

@@ -1,0 +1,60 @@
+"""Every page in a real browser: what axe-core, the Tab key, a phone and the dark find wrong with it. Nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from server.mail.unsubscribe import PATH as UNSUBSCRIBE
+from tests.server.oauth.people import Inn
+from tests.server.site.chromium import LIGHT, PHONE_DARK, Glass, chromium, window
+from tests.server.site.stage import FRAMED, VISITS, Stage, pages, stage
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+pytestmark = [pytest.mark.promise("IDN-31"), pytest.mark.asyncio(loop_scope="module")]
+UNMARKED = frozenset({"/sign-in/link", UNSUBSCRIBE})
+"""Forms that carry the secret which is all they need."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(inn: Inn) -> AsyncIterator[Stage]:
+    async with stage(inn) as place:
+        yield place
+
+
+async def sign_in(glass: Glass, place: Stage, path: str = "/projects") -> None:
+    await glass.page.goto(await place.link(path))
+    await glass.page.get_by_role("button", name="Continue").click()
+
+
+async def test_no_page_is_left_out_of_the_walk(inn: Inn) -> None:
+    assert pages(inn) - FRAMED == {visit.template for visit in VISITS} - {""}
+
+
+@pytest.mark.parametrize(("look", "keys"), [(LIGHT, True), (PHONE_DARK, False)], ids=["light", "phone-dark"])
+async def test_every_page_is_sound(browser: Browser, place: Stage, look: object, keys: bool) -> None:
+    found: dict[str, list[str]] = {}
+    async with window(browser, place.inn.url, look) as out, window(browser, place.inn.url, look) as glass:  # type: ignore[arg-type]
+        await sign_in(glass, place)
+        titles = set()
+        for visit in VISITS:
+            shown = glass if visit.signed_in else out
+            answer = await shown.page.goto(visit.path(place))
+            assert answer is not None
+            assert answer.status == visit.status, visit.name
+            titles.add(await shown.page.title())
+            if faults := await shown.faults(unmarked=UNMARKED, keys=keys):
+                found[visit.name] = faults
+        assert not found, "\n".join(f"{name}: {fault}" for name, faults in found.items() for fault in faults)
+        assert len(titles) >= len(VISITS) - 3
