@@ -15,17 +15,22 @@ import asyncpg
 
 from db.errors import AppError, invalid, not_found
 from db.ids import uuid7
-from db.scopes import ALL_SCOPES, Scope
-from db.tokens import FEED_KEY, HINT, is_wellformed, new_token, token_hash
+from db.keys import KINDS, scopes_of
+from db.origins import origins_of
+from db.scopes import Scope
+from db.tokens import FEED_KEY, HINT, PUBLISHABLE_KEY, is_wellformed, new_token, token_hash
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 FIRST_EMAIL: Final = "owner@localhost"
-_KEY_COLUMNS: Final = "id, kind, name, hint, user_id, project_id, scopes, read_only, created_at, expires_at, revoked_at"
+_KEY_COLUMNS: Final = (
+    "id, kind, name, hint, user_id, project_id, scopes, origins, read_only, created_at, expires_at, revoked_at"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it may be shown: never the token. ``kind``: ``secret``, or ``feed`` for a registry's feed."""
+    """A key as it may be shown: never the token. ``kind``: ``secret``, ``publishable`` for pages of ``origins``, or
+    ``feed`` for a registry's feed."""
 
     id: UUID
     kind: str
@@ -34,6 +39,7 @@ class Key:
     user_id: UUID
     project_id: UUID | None
     scopes: list[str]
+    origins: list[str] | None
     read_only: bool
     created_at: datetime
     expires_at: datetime | None
@@ -96,10 +102,7 @@ async def create_key(
     token: str | None = None,
 ) -> tuple[UUID, str]:
     """Make a secret key and return (id, token); the token is not to be had again. No scopes named means all."""
-    chosen = sorted(ALL_SCOPES if scopes is None else set(scopes))
-    unknown = [scope for scope in chosen if scope not in ALL_SCOPES]
-    if unknown:
-        raise invalid(f"Unknown scope: {', '.join(unknown)}.", f"Scopes are {', '.join(sorted(ALL_SCOPES))}.")
+    chosen = scopes_of(scopes)
     if project_id is not None:
         await _require_member(owner, user_id, project_id)
     token = token or new_token()
@@ -128,6 +131,26 @@ async def create_feed_key(
     return key_id, token
 
 
+async def create_publishable_key(
+    owner: Owner,
+    user_id: UUID,
+    project_id: UUID,
+    *,
+    origins: Iterable[str] = (),
+    name: str = "",
+    expires_at: datetime | None = None,
+) -> tuple[UUID, str]:
+    """Make a key for the pages of ``origins``, which acts for end users of one project alone; as :func:`create_key`."""
+    await _require_member(owner, user_id, project_id)
+    token, key_id = new_token(PUBLISHABLE_KEY), uuid7()
+    await owner.execute(
+        "INSERT INTO credentials (id, kind, user_id, project_id, name, hint, token_hash, origins, expires_at)"
+        " VALUES ($1, 'publishable', $2, $3, $4, $5, $6, $7, $8)",
+        *(key_id, user_id, project_id, name, token[:HINT], token_hash(token), origins_of(origins), expires_at),
+    )
+    return key_id, token
+
+
 async def _require_member(owner: Owner, user_id: UUID, project_id: UUID) -> None:
     if not await owner.fetchval(
         "SELECT EXISTS (SELECT FROM project_members WHERE project_id = $1 AND user_id = $2)", project_id, user_id
@@ -138,8 +161,8 @@ async def _require_member(owner: Owner, user_id: UUID, project_id: UUID) -> None
 async def list_keys(owner: Owner, user_id: UUID | None = None) -> list[Key]:
     rows = await owner.fetch(
         f"SELECT {_KEY_COLUMNS} FROM credentials"  # noqa: S608  fixed text
-        " WHERE kind IN ('secret', 'feed') AND ($1::uuid IS NULL OR user_id = $1) ORDER BY id",
-        user_id,
+        " WHERE kind = ANY ($2::text[]) AND ($1::uuid IS NULL OR user_id = $1) ORDER BY id",
+        *(user_id, list(KINDS)),
     )
     return [Key(**_plain(row)) for row in rows]
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from db.database import Database
 from db.principal import Principal
-from db.tokens import fingerprint, is_bearer, token_hash
+from db.tokens import PUBLISHABLE_KEY, fingerprint, is_bearer, is_wellformed, token_hash
 
 CHANNEL: Final = "innkeeper_revoked"
 CACHE_SECONDS: Final = 60.0
@@ -41,6 +41,7 @@ class Authenticator:
         self._database = database
         self._accepts = accepts
         self._by_token: dict[bytes, _Cached] = {}
+        self._publishable: dict[bytes, _Cached] = {}
         self._by_credential: dict[UUID, _Cached] = {}
         self._generation = 0
 
@@ -51,10 +52,7 @@ class Authenticator:
 
     def recall(self, known_as: bytes) -> Principal | None:
         """The principal of a token that is remembered under its fingerprint."""
-        cached = self._by_token.get(known_as)
-        if cached is not None and cached.fresh and self._database.listener.listening:
-            return cached.principal
-        return None
+        return self._remembered(self._by_token, known_as)
 
     async def authenticate(self, token: str) -> Principal | None:
         """The principal of a live token, ``None`` for every other. Raises ``AppError`` when the database is away."""
@@ -62,14 +60,30 @@ class Authenticator:
         principal = self.recall(known_as)
         if principal is not None:
             return principal
-        if not is_bearer(token):
-            return None
+        return await self._look_up(self._by_token, known_as, token) if is_bearer(token) else None
+
+    async def publishable(self, key: str) -> Principal | None:
+        """What a live publishable key stands for: a project, and pages. It is nobody's bearer token."""
+        known_as = fingerprint(key)
+        principal = self._remembered(self._publishable, known_as)
+        if principal is not None:
+            return principal
+        return await self._look_up(self._publishable, known_as, key) if is_wellformed(key, PUBLISHABLE_KEY) else None
+
+    def _remembered(self, cache: dict[bytes, _Cached], known_as: bytes) -> Principal | None:
+        cached = cache.get(known_as)
+        if cached is not None and cached.fresh and self._database.listener.listening:
+            return cached.principal
+        return None
+
+    async def _look_up(self, cache: dict[bytes, _Cached], known_as: bytes, token: str) -> Principal | None:
         generation = self._generation
         async with self._database.system() as connection:
             row = await connection.fetchrow("SELECT * FROM authenticate($1)", token_hash(token))
         if row is None or not (row["audience"] is None or self._accepts(row["audience"])):
-            self._by_token.pop(known_as, None)
+            cache.pop(known_as, None)
             return None
+        origins = row["origins"]
         principal = Principal(
             credential_id=row["credential_id"],
             user_id=row["user_id"],
@@ -79,8 +93,9 @@ class Authenticator:
             kind=row["kind"],
             read_only=row["read_only"],
             project_ids=frozenset(row["project_ids"] or ()),
+            origins=None if origins is None else frozenset(origins),
         )
-        self._remember(self._by_token, known_as, principal, row["expires_at"], generation)
+        self._remember(cache, known_as, principal, row["expires_at"], generation)
         return principal
 
     async def still_valid(self, principal: Principal) -> bool:
@@ -113,11 +128,13 @@ class Authenticator:
         self._generation += 1
         kind, _, identifier = payload.partition(":")
         self._by_token = _without(self._by_token, kind, identifier)
+        self._publishable = _without(self._publishable, kind, identifier)
         self._by_credential = _without(self._by_credential, kind, identifier)
 
     def _forget_all(self) -> None:
         self._generation += 1
         self._by_token.clear()
+        self._publishable.clear()
         self._by_credential.clear()
 
 

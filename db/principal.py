@@ -17,6 +17,7 @@ class Principal:
     when it names any. ``end_user_id`` narrows to one end user of that project. With ``run_id`` set this is a *run
     grant*: the caller's own rights, cut to what an agent may use, lent to one run at ``run_depth`` under the lease of
     ``run_epoch``. ``tools``: the names of the only tools that may be called; ``None`` for all that the scopes allow.
+    ``origins``: of the only pages that a publishable key, or what an end user has by one, may be used on.
     """
 
     credential_id: UUID
@@ -31,6 +32,7 @@ class Principal:
     run_epoch: int = 0
     tools: frozenset[str] | None = None
     project_ids: frozenset[UUID] = frozenset()
+    origins: frozenset[str] | None = None
 
     @property
     def account_wide(self) -> bool:

@@ -29,5 +29,11 @@ ALL_SCOPES: frozenset[str] = frozenset(scope.value for scope in Scope)
 READ_SCOPES: frozenset[str] = frozenset(scope.value for scope in Scope if not scope.writes)
 MANAGING_SCOPES: frozenset[str] = frozenset({Scope.agents_write.value})
 """What no run is ever lent: with these an agent could give itself, or another one, more than its caller meant."""
-LENT_TO_END_USERS: frozenset[str] = frozenset({Scope.storage_read.value, Scope.storage_write.value})
-"""What an agent that names no scopes lends to the runs of end users: their own files."""
+LENT_TO_END_USERS: frozenset[str] = frozenset(
+    {Scope.registry_read.value, Scope.storage_read.value, Scope.storage_write.value}
+)
+"""What an agent that names no scopes lends to the runs of end users: the registry to read, and their own files."""
+HELD_BY_END_USERS: frozenset[str] = frozenset(
+    {Scope.runs_read.value, Scope.runs_write.value, Scope.storage_read.value, Scope.storage_write.value}
+)
+"""What an end user may do by a token of theirs: talk to agents in their own threads, and keep their own files."""

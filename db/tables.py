@@ -97,6 +97,8 @@ class Project(SQLModel, table=True):
     approval_policy: str = Field(sa_column=_text("always"))
     registry_public: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     registry_namespace: str = Field(sa_column=_text("innkeeper"))
+    anonymous_sessions: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    user_keys_from_browsers: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     retention_days: int | None = Field(default=None, sa_column=Column(Integer))
     created_by: UUID = Field(foreign_key="users.id", index=True)
     created_at: datetime = Field(sa_column=_now())
@@ -121,26 +123,74 @@ class ProjectMember(SQLModel, table=True):
 
 
 class EndUser(SQLModel, table=True):
-    """A user of a project's own product, known by the product's name for them."""
+    """A user of a project's own product, known by the name that ``issuer`` has for them: the one of their tokens, empty
+    for the product's own server, and words with a tilde before them for what is no issuer (:mod:`db.end_users`)."""
 
     __tablename__ = "end_users"
     __table_args__ = (
         PrimaryKeyConstraint("project_id", "id"),
-        UniqueConstraint("project_id", "external_id"),
+        UniqueConstraint("project_id", "issuer", "external_id"),
         _of_project(),
+        Index("end_users_visitors_idx", "seen_at", postgresql_where=text("issuer = '~anonymous'")),
     )
 
     project_id: UUID
     id: UUID
+    issuer: str = Field(sa_column=_text(""))
     external_id: str = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_now())
+    seen_at: datetime = Field(sa_column=_now())
+
+
+class TokenSource(SQLModel, table=True):
+    """Whose word a project takes for who its end users are: an ``issuer`` with the keys it publishes (``url``: where,
+    if it does not say itself), tokens signed with a shared secret (``hs256``, in ``sealed``) or under a ``public_key``,
+    the ``userinfo`` endpoint at ``url``, or, with ``none``, anybody's."""
+
+    __tablename__ = "token_sources"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        UniqueConstraint(
+            *("project_id", "kind", "issuer", "audience", "url", "public_key"), postgresql_nulls_not_distinct=True
+        ),
+        _of_project(),
+        _one_of("kind", "issuer", "hs256", "public_key", "userinfo", "none"),
+        CheckConstraint("kind <> 'issuer' OR (issuer IS NOT NULL AND audience IS NOT NULL)", name="issuer_whole"),
+        CheckConstraint("(kind = 'hs256') = (sealed IS NOT NULL)", name="secret_of_hs256"),
+        CheckConstraint("(kind = 'public_key') = (public_key IS NOT NULL)", name="key_of_public_key"),
+        CheckConstraint("kind <> 'userinfo' OR url IS NOT NULL", name="url_of_userinfo"),
+    )
+
+    project_id: UUID
+    id: UUID
+    kind: str = Field(sa_column=_text())
+    issuer: str | None = Field(default=None, sa_column=Column(Text))
+    audience: str | None = Field(default=None, sa_column=Column(Text))
+    url: str | None = Field(default=None, sa_column=Column(Text))
+    public_key: str | None = Field(default=None, sa_column=Column(Text))
+    sealed: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    created_by: UUID
     created_at: datetime = Field(sa_column=_now())
 
 
+class EndUserToken(SQLModel, table=True):
+    """A short-lived token of one end user. Read by ``authenticate`` alone."""
+
+    __tablename__ = "end_user_tokens"
+
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    credential_id: UUID = Field(foreign_key="credentials.id", ondelete="CASCADE", index=True)
+    scopes: list[str] = Field(sa_column=_texts())
+    created_at: datetime = Field(sa_column=_now())
+    expires_at: datetime = Field(sa_column=Column(Timestamp, nullable=False, index=True))
+
+
 class Credential(SQLModel, table=True):
-    """A key (``secret``; ``feed`` for installing from one project's registry), or a person's session on the pages
-    (``session``), or the link that opens one, once (``link``). Only the SHA-256 of the token is kept; ``hint`` is its
-    first characters, to tell keys apart. What an OAuth client may do for a user (``oauth``) has no token of its own but
-    those of ``db.oauth.tables``, and stays the same when they change.
+    """A key (``secret``; ``feed`` for installing from one project's registry; ``publishable`` for browsers, on pages of
+    ``origins``), or a person's session on the pages (``session``), or the link that opens one, once (``link``). Only
+    the SHA-256 of the token is kept; ``hint`` is its first characters, to tell keys apart. What an OAuth client may do
+    for a user (``oauth``), and an end user by the key ``parent_id`` (``end_user``), has no token of its own but those
+    of ``db.oauth.tables`` and of ``EndUserToken``, and stays the same when they change.
 
     ``project_id`` and ``project_ids``, at most one of which is set, have no foreign key: a key bound to a deleted
     project reaches nothing, but can still fetch the saved answers of its own writes, the deletion's among them.
@@ -149,13 +199,27 @@ class Credential(SQLModel, table=True):
     __tablename__ = "credentials"
     __table_args__ = (
         _parent("end_users", "end_user_id"),
-        _one_of("kind", "secret", "link", "session", "feed", "oauth"),
+        _one_of("kind", "secret", "link", "session", "feed", "oauth", "publishable", "end_user"),
         CheckConstraint("end_user_id IS NULL OR project_id IS NOT NULL", name="end_user_of_project"),
         CheckConstraint("(kind = 'oauth') = (client_id IS NOT NULL)", name="client_of_oauth"),
-        CheckConstraint("(kind = 'oauth') = (token_hash IS NULL)", name="token_of_others"),
+        CheckConstraint("(kind IN ('oauth', 'end_user')) = (token_hash IS NULL)", name="token_of_others"),
         CheckConstraint("project_id IS NULL OR project_ids IS NULL", name="one_binding"),
+        CheckConstraint("(kind = 'publishable') = (origins IS NOT NULL)", name="origins_of_publishable"),
+        CheckConstraint("kind <> 'publishable' OR project_id IS NOT NULL", name="publishable_of_project"),
+        CheckConstraint(
+            "(kind = 'end_user') = (parent_id IS NOT NULL) AND (kind <> 'end_user' OR end_user_id IS NOT NULL)",
+            name="parent_of_end_user",
+        ),
         Index(None, "user_id"),
         Index(None, "project_id"),
+        Index(None, "project_id", "end_user_id"),
+        Index("credentials_origins_idx", "origins", postgresql_using="gin"),
+        Index(
+            "credentials_one_of_end_user",
+            *("parent_id", "end_user_id"),
+            unique=True,
+            postgresql_where=text("revoked_at IS NULL AND parent_id IS NOT NULL"),
+        ),
     )
 
     id: UUID = Field(primary_key=True)
@@ -165,6 +229,8 @@ class Credential(SQLModel, table=True):
     project_ids: list[UUID] | None = Field(default=None, sa_column=Column(ARRAY(Uuid)))
     end_user_id: UUID | None = None
     client_id: UUID | None = Field(default=None, foreign_key="oauth_clients.id", ondelete="CASCADE", index=True)
+    parent_id: UUID | None = Field(default=None, foreign_key="credentials.id", ondelete="CASCADE", index=True)
+    origins: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
     audience: str | None = Field(default=None, sa_column=Column(Text))
     name: str = Field(sa_column=_text(""))
     hint: str = Field(sa_column=_text())

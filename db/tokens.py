@@ -20,7 +20,11 @@ FEED_KEY: Final = "ik_fk_"
 """Of the keys that only the registry's feed takes."""
 ACCESS: Final = "ik_at_"
 """Of the tokens that OAuth clients get (:mod:`db.oauth.tokens`)."""
-BEARERS: Final = frozenset({SECRET_KEY, ACCESS})
+PUBLISHABLE_KEY: Final = "ik_pk_"
+"""Of the keys that pages in browsers have. They are no bearer's: by themselves they open nothing."""
+END_USER: Final = "ik_ut_"
+"""Of the tokens that end users get (:mod:`db.end_users`)."""
+BEARERS: Final = frozenset({SECRET_KEY, ACCESS, END_USER})
 """What stands before the tokens that ``/mcp`` and the APIs take; the others open pages or are exchanged for these."""
 HINT: Final = len(SECRET_KEY) + 4
 _VALID: Final = frozenset(ALPHABET)

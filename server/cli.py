@@ -148,6 +148,8 @@ def _add_keys(add: _Add) -> None:
     create.add_argument("--scope", action="append", metavar="SCOPE", help="repeatable (default: every scope)")
     create.add_argument("--read-only", action="store_true", help="a key that never changes anything")
     create.add_argument("--feed", action="store_true", help="a key that only installs from --project's registry")
+    create.add_argument("--publishable", action="store_true", help="a key for browsers: acts for --project's end users")
+    create.add_argument("--origin", action="append", metavar="URL", help="of pages that may use it (repeatable)")
     create.add_argument("--days", type=_positive, metavar="N", help="expire after N days (default: never)")
     listing = actions.add_parser("list", help="print the account's keys, without their secret part")
     revoke = actions.add_parser("revoke", help="make a key useless, on every process, at once")

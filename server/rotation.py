@@ -15,6 +15,7 @@ from db.email_accounts import SEALED as EMAIL_SECRETS
 from db.errors import AppError
 from db.provider_keys import SEALED as PROVIDER_KEYS
 from db.registry_sync import SECRET as SOURCE_SECRETS
+from db.token_sources import SEALED as TOKEN_SECRETS
 from server.terminal import Progress
 from server.vault import Vault, key_id_of
 
@@ -47,6 +48,7 @@ SEALED_COLUMNS: Final = (
     SealedColumn(PROVIDER_KEYS, "provider"),
     SealedColumn(SOURCE_SECRETS, "id::text"),
     SealedColumn(EMAIL_SECRETS, "kind"),
+    SealedColumn(TOKEN_SECRETS, "id::text"),
 )
 """All of them: a test asks that no column of bytes is forgotten, and that ``sealed_under()`` counts each."""
 

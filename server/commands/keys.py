@@ -1,4 +1,4 @@
-"""``innkeeper keys``: secret keys, and the root secret, from the operator's side."""
+"""``innkeeper keys``: keys of accounts and projects, and the root secret, from the operator's side."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ async def _create(connection: Connection, arguments: Namespace) -> None:
     user_id = await user_named(connection, arguments.user)
     expires_at = datetime.now(UTC) + timedelta(days=arguments.days) if arguments.days else None
     project_id = uuid_of(arguments.project, "--project") if arguments.project else None
-    if arguments.feed:
+    if arguments.origin and not arguments.publishable:
+        raise Refusal("--origin lists the pages of a key for browsers: add --publishable.")
+    if arguments.publishable:
+        key_id, token = await _create_publishable_key(connection, user_id, project_id, arguments, expires_at)
+    elif arguments.feed:
         key_id, token = await _create_feed_key(connection, user_id, project_id, arguments, expires_at)
     else:
         key_id, token = await accounts.create_key(
@@ -72,6 +76,18 @@ async def _create_feed_key(
     return await accounts.create_feed_key(connection, user_id, project_id, name=arguments.name, expires_at=expires_at)
 
 
+async def _create_publishable_key(
+    connection: Connection, user_id: UUID, project_id: UUID | None, arguments: Namespace, expires_at: datetime | None
+) -> tuple[UUID, str]:
+    if project_id is None:
+        raise Refusal("--publishable makes a key for the end users of one project: name it with --project.")
+    if arguments.scope or arguments.read_only or arguments.feed:
+        raise Refusal("--publishable makes a key that only acts for end users: leave other rights out.")
+    return await accounts.create_publishable_key(
+        connection, user_id, project_id, origins=arguments.origin or (), name=arguments.name, expires_at=expires_at
+    )
+
+
 async def _list(connection: Connection, arguments: Namespace) -> None:
     user_id = await user_named(connection, arguments.user) if arguments.user else None
     keys = await accounts.list_keys(connection, user_id)
@@ -80,7 +96,7 @@ async def _list(connection: Connection, arguments: Namespace) -> None:
         return
     for key in keys:
         state = "revoked" if key.revoked_at else "expired" if _expired(key) else "live"
-        rights = "feed" if key.kind == "feed" else "read-only" if key.read_only else ",".join(key.scopes)
+        rights = _rights(key)
         where = f"project {key.project_id}" if key.project_id else "all projects"
         put(f"{key.id}  {key.hint}…  {state:<7}  {where}  {rights}  {key.name}")
 
@@ -118,6 +134,12 @@ def uuid_of(text: str, option: str) -> UUID:
         raise Refusal(f"{option} {text} is not an id: give the UUID that list_projects shows.") from None
 
 
+def _rights(key: accounts.Key) -> str:
+    if key.kind == "publishable":
+        return f"publishable:{','.join(key.origins or ())}"
+    return "feed" if key.kind == "feed" else "read-only" if key.read_only else ",".join(key.scopes)
+
+
 def _expired(key: accounts.Key) -> bool:
     return key.expires_at is not None and key.expires_at <= datetime.now(UTC)
 
@@ -131,6 +153,7 @@ def _shown(key: accounts.Key) -> dict[str, object]:
         "user_id": str(key.user_id),
         "project_id": str(key.project_id) if key.project_id else None,
         "scopes": list(key.scopes),
+        **({} if key.origins is None else {"origins": list(key.origins)}),
         "read_only": key.read_only,
         "created_at": key.created_at.isoformat(),
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,

@@ -12,6 +12,7 @@ BATCHES: Final = {
     "clean_up": 1000,
     "clean_up_oauth": 1000,
     "clean_sign_ins": 1000,
+    "clean_end_users": 1000,
     "ops.clean_jobs": 1000,
     "clean_mail": 1000,
     # A run has hundreds of events, a thread as many messages.
