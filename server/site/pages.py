@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -146,7 +146,9 @@ class Site:
         then, by default to what they asked for.
         """
         if "link" in request.query_params:
-            values = {"link": request.query_params["link"], "to": request.url.path, "signed_in": False}
+            rest = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "link"])
+            to = f"{request.url.path}?{rest}" if rest else request.url.path
+            values = {"link": request.query_params["link"], "to": to, "signed_in": False}
             return html("entrance.html", values)
         if next_page is None:
             next_page = within(_address(request))

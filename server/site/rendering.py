@@ -33,6 +33,7 @@ NAVIGATION: Final = {
 PROJECT_TABS: Final = {
     "": "Overview",
     "/settings": "Settings",
+    "/keys": "Keys",
     "/provider-keys": "Provider keys",
     "/email": "Mail account",
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PEERS = Path(__file__).parents[1] / "oauth" / "peers"
 SHIFT = 0.001
 """The cumulative layout shift that is as good as none."""
+PATIENCE = 15_000
+"""Milliseconds."""
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -159,6 +161,7 @@ async def window(browser: Browser, url: str, look: Look = LIGHT, **more: Any) ->
     )
     try:
         glass = Glass(await context.new_page())
+        glass.page.set_default_timeout(PATIENCE)
         # A refused page is an answer, which the console reports as an error.
         glass.page.on(
             "console",

@@ -70,6 +70,9 @@ VISITS = (
     _visit("project", _PROJECT),
     _visit("project-settings", f"{_PROJECT}/settings"),
     _visit("project-delete", f"{_PROJECT}/delete"),
+    _visit("keys", f"{_PROJECT}/keys"),
+    _visit("key-new", f"{_PROJECT}/keys/new", "?kind=secret"),
+    _visit("key-new-publishable", f"{_PROJECT}/keys/new", "?kind=publishable"),
     _visit("provider-keys", f"{_PROJECT}/provider-keys"),
     _visit("mail-account", f"{_PROJECT}/email"),
     _visit("approvals", "/approvals"),
@@ -114,8 +117,8 @@ async def _fill(stage: Stage) -> None:
     inn, person = stage.inn, stage.person
     owner, services = inn.owner, inn.services
     await owner.execute(
-        "UPDATE users SET email = 'ada.of.the.northern.lighthouse@example.org', name = 'Ada' WHERE id = $1",
-        person.user_id,
+        "UPDATE users SET email = $2, name = 'Ada' WHERE id = $1",
+        *(person.user_id, f"ada.{person.user_id.hex[-6:]}@northern-lighthouse.example"),
     )
     await owner.execute(
         "UPDATE projects SET instructions = 'Answer in one sentence.', model = 'openai:gpt-5.2' WHERE id = $1",

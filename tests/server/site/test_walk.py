@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -11,6 +12,7 @@ import pytest_asyncio
 from server.mail.unsubscribe import PATH as UNSUBSCRIBE
 from tests.server.oauth.people import Inn
 from tests.server.site.chromium import LIGHT, PHONE_DARK, Glass, chromium, window
+from tests.server.site.sheets import sheet
 from tests.server.site.stage import FRAMED, VISITS, Stage, pages, stage
 
 if TYPE_CHECKING:
@@ -58,3 +60,20 @@ async def test_every_page_is_sound(browser: Browser, place: Stage, look: object,
                 found[visit.name] = faults
         assert not found, "\n".join(f"{name}: {fault}" for name, faults in found.items() for fault in faults)
         assert len(titles) >= len(VISITS) - 3
+
+
+async def test_whoever_is_signed_out_is_shown_how_to_sign_in_on_every_page_and_comes_back_to_it(place: Stage) -> None:
+    async with place.inn.browser() as somebody:
+        for visit in VISITS:
+            if not visit.signed_in or not visit.template:
+                continue
+            path = visit.path(place).removeprefix(place.inn.url)
+            somebody.cookies.clear()
+            stopped = await somebody.get(path)
+            assert (stopped.status_code, "<h1>Sign in</h1>" in stopped.text) == (401, True), visit.name
+            assert sheet(stopped, "/sign-in")["next"] == [path]
+            entrance = await somebody.get(await place.link(path))
+            opened = await somebody.post("/sign-in/link", data=sheet(entrance, "/sign-in/link"))
+            assert opened.status_code == 303
+            assert urlsplit(opened.headers["location"]) == urlsplit(path), visit.name
+            assert (await somebody.get(opened.headers["location"])).status_code in (visit.status, 303), visit.name
