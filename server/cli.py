@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--app-role", default="innkeeper_app", help="default: %(default)s")
     migrate.add_argument("--ops-role", default="innkeeper_ops", help="default: %(default)s")
     doctor = add("doctor", "check settings, database, roles, row-level security and model; exit code 1 on a fault")
+    doctor.add_argument("--mcp", metavar="URL", help="check the connection to this MCP endpoint instead, anybody's")
+    doctor.add_argument("--token-file", type=Path, metavar="FILE", help="the token for --mcp; it is never printed")
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     doctor.add_argument("--fix", action="store_true", help="give the bucket of files the CORS and lifecycle it lacks")
     _add_data(doctor)

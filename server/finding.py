@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Verdict = Literal["ok", "note", "warn", "fault"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """``note`` is worth knowing and nothing to be done about; ``warn`` is a risk that the settings ask for."""
 
     subject: str
-    verdict: Literal["ok", "note", "warn", "fault"]
+    verdict: Verdict
     said: str

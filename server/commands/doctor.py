@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
 
 
 async def _doctor(arguments: Namespace) -> int:
-    findings = [finding async for finding in _findings(arguments)]
+    findings = [finding async for finding in _asked(arguments)]
     healthy = all(finding.verdict != "fault" for finding in findings)
     if arguments.json:
         put(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
@@ -41,6 +41,17 @@ async def _doctor(arguments: Namespace) -> int:
         for finding in findings:
             put(f"{finding.verdict:<5}  {finding.subject:<9}  {finding.said}")
     return 0 if healthy else 1
+
+
+def _asked(arguments: Namespace) -> AsyncIterator[Finding]:
+    """About a connection to any MCP server, or about this house."""
+    if arguments.mcp is None:
+        if arguments.token_file is not None:
+            raise Refusal("--token-file is for --mcp URL: name the endpoint that takes the token.")
+        return _findings(arguments)
+    from server.diagnosis.examine import examine
+
+    return examine(arguments.mcp, arguments.token_file)
 
 
 async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:

@@ -70,8 +70,15 @@ class _Pages:
     async def overview(self, request: Request, person: Principal) -> Response:
         here = await self._place(request, person)
         endpoint = f"{self._site.address.resource(request.scope)}?project={here.project['id']}"
-        ways = installs(endpoint, named(here.project["name"]))
-        values = {"tab": "", "endpoint": endpoint, "installs": ways, **_of(here)}
+        name = named(here.project["name"])
+        values = {
+            "tab": "",
+            "endpoint": endpoint,
+            "house": self._site.address.base(request.scope),
+            "server_name": name,
+            "installs": installs(endpoint, name),
+            **_of(here),
+        }
         return self._site.page(person, "project.html", values)
 
     async def settings(self, request: Request, person: Principal) -> Response:

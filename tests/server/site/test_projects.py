@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pytest
 
 from db.ids import uuid7
+from server.connect import links
 from tests.server.oauth.people import Inn, Person
 from tests.server.site.sheets import send, sheet
 
@@ -38,6 +40,16 @@ async def test_a_project_is_made_once_however_often_the_button_is_pressed(inn: I
     listed = await person.browser.get("/projects")
     assert all(name in listed.text for name in ("A new one", "Another", "One", "Two"))
     assert (await acts(inn, person)).count("create_project") == 2
+
+
+@pytest.mark.promise("IDN-40")
+async def test_a_projects_page_puts_it_into_clients(inn: Inn, person: Person) -> None:
+    project = person.projects["One"]
+    page = html.unescape((await person.browser.get(f"/projects/{project}")).text)
+    endpoint = f"{inn.resource}?project={project}"
+    for way in links.installs(endpoint, "innkeeper-one"):
+        assert (f'href="{way.href}">Add to {way.client}<' if way.href else f">{way.command}</pre>") in page
+    assert f">innkeeper connect --url {inn.url} --project {project} --name innkeeper-one</pre>" in page
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 81])
