@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from server.connect import links, signing_in, verifying
-from server.connect.clients import CLAUDE_CODE, CLIENTS, Client, Computer
+from server.connect.clients import CLIENTS, Client, Computer
 from server.connect.ledger import Ledger, Record
 from server.connect.placing import CHANGED, KEPT, Placer, helper
 from server.connect.signing_in import TokenFile, Tokens
@@ -64,7 +64,7 @@ async def _connect(
             continue
         note(f"{client.title}: {done} in {client.file(computer)} as {arguments.name}.")
         if done != KEPT:
-            note(f"  {client.signs_in.format(name=arguments.name)}" + _restart(done))
+            note(f"  {client.signs_in}" + _restart(done))
     if faults:
         raise Refusal(f"{faults} of {len(clients)} clients could not be configured.")
     note(f"Take it out again with: innkeeper connect --remove --name {arguments.name}")
@@ -168,7 +168,7 @@ def printed(mcp_url: str, name: str, client: Client | None) -> str:
 
 def _entry(client: Client, house: str, mcp_url: str) -> dict[str, str]:
     entry = client.entry(mcp_url)
-    return {**entry, "headersHelper": helper(house)} if client is CLAUDE_CODE else entry
+    return {**entry, client.helper: helper(house)} if client.helper else entry
 
 
 def _restart(done: str) -> str:

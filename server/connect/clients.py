@@ -55,7 +55,7 @@ class Computer:
 @dataclass(frozen=True, slots=True)
 class Client:
     """``programs``: any of them on the path, or ``folder``, show that it is there. ``servers``: where its file has the
-    servers."""
+    servers. ``helper``: the field of an entry for a command line that prints headers, such as that with a token."""
 
     id: str
     title: str
@@ -65,7 +65,7 @@ class Client:
     form: Literal["json", "toml"]
     servers: str
     typed: bool
-    signs_in: str
+    helper: str | None = None
 
     def found(self, computer: Computer) -> str | None:
         """What shows that it is there."""
@@ -77,6 +77,12 @@ class Client:
 
     def entry(self, mcp_url: str) -> dict[str, str]:
         return {"type": "http", "url": mcp_url} if self.typed else {"url": mcp_url}
+
+    @property
+    def signs_in(self) -> str:
+        if self.helper is None:
+            return "It asks you to sign in, in your browser, when it first starts the server."
+        return "It is signed in: it asks Innkeeper's command line for its token."
 
 
 def _claude(computer: Computer) -> Path:
@@ -99,8 +105,6 @@ def _codex(computer: Computer) -> Path:
     return computer.folder("CODEX_HOME", ".codex")
 
 
-_EDITOR: Final = "It asks you to sign in, in your browser, when it first starts the server."
-
 CLAUDE_CODE: Final = Client(
     "claude-code",
     "Claude Code",
@@ -110,7 +114,7 @@ CLAUDE_CODE: Final = Client(
     "json",
     "mcpServers",
     True,
-    "It is signed in: it asks Innkeeper's command line for its token.",
+    "headersHelper",
 )
 CLIENTS: Final = (
     CLAUDE_CODE,
@@ -123,15 +127,14 @@ CLIENTS: Final = (
         "json",
         "mcpServers",
         False,
-        _EDITOR,
     ),
     Client(
         "vscode", "VS Code", ("code",), _code, lambda computer: _code(computer) / "mcp.json",
-        "json", "servers", True, _EDITOR,
+        "json", "servers", True,
     ),
     Client(
         "vscode-insiders", "VS Code Insiders", ("code-insiders",), _insiders,
-        lambda computer: _insiders(computer) / "mcp.json", "json", "servers", True, _EDITOR,
+        lambda computer: _insiders(computer) / "mcp.json", "json", "servers", True,
     ),
     Client(
         "codex",
@@ -142,6 +145,6 @@ CLIENTS: Final = (
         "toml",
         "mcp_servers",
         False,
-        "Sign it in with: codex mcp login {name}",
+        "http_headers_helper",
     ),
 )  # fmt: skip

@@ -88,7 +88,7 @@ class Placer:
 
 
 def helper(house: str) -> str:
-    """The command line by which Claude Code gets its headers. Python is kept from looking into the folder it is started
+    """The command line by which a client gets its headers. Python is kept from looking into the folder it is started
     in, which is that of anybody's project."""
     script = Path(sys.executable).with_name("innkeeper.exe" if sys.platform == "win32" else "innkeeper")
     program = [str(script)] if script.exists() else [sys.executable, "-P", "-m", "server.cli"]

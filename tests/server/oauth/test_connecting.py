@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ async def test_the_clients_of_a_computer_are_connected_again_and_taken_out_byte_
     assert f'"innkeeper": {{\n      "url": "{url}"\n    }}\n  }},\n}}'.encode() in desk.read(CURSOR)
     assert b"// mine" in desk.read(CURSOR)
     assert f'\t\t"innkeeper": {{\r\n\t\t\t"type": "http",\r\n\t\t\t"url": "{url}"'.encode() in desk.read(VSCODE)
-    assert f'\n\n[mcp_servers.innkeeper]\nurl = "{url}"\n'.encode() in desk.read(CODEX)
+    assert f'\n\n[mcp_servers.innkeeper]\nurl = "{url}"\nhttp_headers_helper = "'.encode() in desk.read(CODEX)
     assert (desk.home / CODEX).stat().st_mode & 0o777 == 0o640
     assert desk.read(f"{CURSOR}.before-innkeeper") == FILES[CURSOR]
 
@@ -173,6 +174,11 @@ async def test_files_that_are_better_left_alone_are_and_the_others_are_connected
     assert (desk.read(CURSOR), desk.read(VSCODE)) == (broken, taken)
     assert (desk.home / CODEX).is_symlink()
     assert b"[mcp_servers.innkeeper]" in real.read_bytes()
+    helper = tomllib.loads(real.read_text())["mcp_servers"]["innkeeper"]["http_headers_helper"]
+    shell = await asyncio.create_subprocess_shell(
+        helper, cwd=desk.home, env=desk.environ(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert json.loads((await ended(shell)).out) == {"Authorization": f"Bearer {desk.tokens[inn.url]['access_token']}"}
 
     other = await desk.run("connect", "vscode", "--url", inn.url, "--name", "house")
     assert other.code == 0, other.err
