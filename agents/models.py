@@ -286,6 +286,7 @@ class ModelFactory:
 
     def _load(self) -> None:
         from agents import model_warmup, openai_models
+        from agents.paced_stream import paced
 
         if self._outside is None:
             self._outside = openai_models.http_client(trust_env=True)
@@ -297,6 +298,9 @@ class ModelFactory:
             # Proxies from the environment are for the world outside, not for 127.0.0.1.
             self._loopback = openai_models.http_client(trust_env=False)
             self._owned.append(self._loopback)
+        for client in (self._outside, self._guarded, self._loopback):
+            if client is not None:
+                paced(client)
         model_warmup.warm_up("openai-chat")
 
     def _load_responses(self) -> None:

@@ -31,15 +31,15 @@ WISH: Final = '{"tokens": 5}'
 
 
 @asynccontextmanager
-async def process(*arguments: str, **environment: str) -> AsyncIterator[dict[str, Any]]:
-    """A Python process that prints one JSON line when it is ready."""
+async def process(*arguments: str, **environment: str) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    """A Python process that prints one JSON line when it is ready: its id, and what it says."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL, env=os.environ | environment
     )
     try:
         async with asyncio.timeout(START_SECONDS):
             ready = json.loads(await _ready_line(child))
-        yield ready
+        yield child.pid, ready
     finally:
         if child.returncode is None:
             child.terminate()
@@ -72,8 +72,10 @@ async def first(client: httpx2.AsyncClient, url: str, body: dict[str, Any], sign
 
 async def measure(rounds: int) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        model = await stack.enter_async_context(process("-m", "tests.fakes.openai_server"))
-        raw = await stack.enter_async_context(process("-m", "tests.fakes.passthrough", "--upstream", model["base_url"]))
+        _, model = await stack.enter_async_context(process("-m", "tests.fakes.openai_server"))
+        _, raw = await stack.enter_async_context(
+            process("-m", "tests.fakes.passthrough", "--upstream", model["base_url"])
+        )
         data = stack.enter_context(tempfile.TemporaryDirectory(prefix="innkeeper-bench-"))
         up = ["-m", "server.cli", "up", "--json", "--port", "0", "--data", data, "--no-detect"]
         settings = {
@@ -81,7 +83,7 @@ async def measure(rounds: int) -> dict[str, Any]:
             "OPENAI_BASE_URL": model["base_url"],
             "OPENAI_API_KEY": "none",
         }
-        house = await stack.enter_async_context(process(*up, **settings))
+        _, house = await stack.enter_async_context(process(*up, **settings))
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, trust_env=False))
         direct, through = [], []
         for number in range(WARM_UP + rounds):

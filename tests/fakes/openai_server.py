@@ -25,7 +25,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from tests.fakes import openai_wire
-from tests.fakes.script import Answer, Gate, Hang, Raw, Reset, Status, Turn, asked, unscripted
+from tests.fakes.script import Answer, Gate, Hang, Moment, Raw, Reset, Status, Turn, asked, unscripted
 from tests.fakes.sockets import on_socket
 
 
@@ -128,6 +128,8 @@ class ScriptedModel:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await _chunk(send, wire.begin())
         numbers = count()
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         for step in turn.steps:
             match step:
                 case Gate():
@@ -139,9 +141,11 @@ class ScriptedModel:
                 case Hang():
                     await asyncio.Event().wait()
                 case _:
-                    if self._pause:
-                        await asyncio.sleep(self._pause)
-                    for data in wire.step(next(numbers), step):
+                    due += self._pause
+                    if (early := due - loop.time()) > 0:
+                        await asyncio.sleep(early)
+                    said = step.text if isinstance(step, Moment) else step
+                    for data in wire.step(next(numbers), said):
                         await _chunk(send, data)
         await _chunk(send, wire.end())
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +64,15 @@ class Hang:
     """Nothing more comes until the client goes away."""
 
 
-Step = str | ToolCall | Gate | Raw | Reset | Hang
+class Moment:
+    """A word that tells when it is said: ``@`` and the nanoseconds of this machine's monotonic clock."""
+
+    @property
+    def text(self) -> str:
+        return f"@{time.monotonic_ns()} "
+
+
+Step = str | ToolCall | Gate | Raw | Reset | Hang | Moment
 
 
 class Turn:
@@ -77,7 +86,10 @@ class Turn:
 
     def tokens(self, request: Mapping[str, Any]) -> tuple[int, int]:
         asked = json.dumps(request.get("messages", request.get("input", "")))
-        return self.usage or (len(asked.split()), sum(1 for step in self.steps if isinstance(step, str | ToolCall)))
+        return self.usage or (
+            len(asked.split()),
+            sum(1 for step in self.steps if isinstance(step, str | ToolCall | Moment)),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,8 @@ def unscripted(request: Mapping[str, Any]) -> Turn:
     """What the model says when nothing is scripted; the last user message decides.
 
     ``{"call": "create_project", "args": {...}}`` calls that tool and then reports its result; ``{"calls": [...]}``
-    makes several calls at once; ``{"tokens": 200}`` writes so many words; any other text is echoed.
+    makes several calls at once; ``{"tokens": 200}`` writes so many words, ``{"moments": 200}`` the moments at which it
+    does; any other text is echoed.
     """
     messages = request.get("messages") or _messages_of(request.get("input"))
     results = []
@@ -129,6 +142,8 @@ def _reply(said: str, results: list[str]) -> Turn:
     if isinstance(wish, dict) and ("call" in wish or "calls" in wish):
         calls = wish.get("calls") or [wish]
         return Turn(*(ToolCall(call["call"], call.get("args", {})) for call in calls))
+    if isinstance(wish, dict) and "moments" in wish:
+        return Turn(*(Moment() for _ in range(int(wish["moments"]))))
     if isinstance(wish, dict) and "tokens" in wish:
         return Turn(*(f"word{number} " for number in range(int(wish["tokens"]))))
     return Turn("You ", "said: ", said)

@@ -1,0 +1,124 @@
+"""Reads a model's stream a few times a second instead of once a token, and joins what came meanwhile.
+
+The first pieces are read as they come, so that nobody waits for the first word. Then the socket is left alone for a
+moment before each read, and the kernel collects: one wake-up, one pass through the HTTP parser and one event of the SDK
+stand for many tokens. As soon as something else than a further piece comes, the next read waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import httpx2
+
+from agents.joined_deltas import Joiner
+
+AT_ONCE: Final = 4
+"""Reads at the beginning of a stream that wait for nothing."""
+PAUSE: Final = 0.05
+LONG_PAUSE: Final = 0.1
+MANY: Final = 48
+"""Streams of a process beyond which the long pause is made."""
+MOST_HELD: Final = 256 * 1024
+
+
+def paced(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """The client, whose streams of events are read as this module says."""
+    hooks = client.event_hooks
+    if _pace not in hooks["response"]:
+        client.event_hooks = {**hooks, "response": [*hooks["response"], _pace]}
+    return client
+
+
+async def _pace(response: httpx2.Response) -> None:
+    streams = response.headers.get("content-type", "").startswith("text/event-stream")
+    if streams and response.status_code == 200 and "content-encoding" not in response.headers:
+        stream = response.stream
+        if isinstance(stream, httpx2.AsyncByteStream):
+            response.stream = PacedStream(stream, response.extensions.get("network_stream"))
+
+
+class PacedStream(httpx2.AsyncByteStream):
+    """``network``: the connection's stream, as httpcore gives it with a response."""
+
+    open = 0
+    """How many of them are being read in this process."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, network: Any) -> None:
+        self._stream = stream
+        self._network = network
+        self._joiner = Joiner()
+        self._reads = 0
+        self._held: list[bytes] = []
+        self._size = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._pump = pump = asyncio.create_task(self._read(), name="model-stream")
+        PacedStream.open += 1
+        self._slow_down()
+        try:
+            while not pump.done() or self._held:
+                await self._news.wait()
+                if joined := self._joiner.feed(self._taken()):
+                    yield joined
+            if rest := self._joiner.end():
+                yield rest
+            pump.result()
+        finally:
+            PacedStream.open -= 1
+            await self._stop()
+
+    async def aclose(self) -> None:
+        await self._stop()
+        await self._stream.aclose()
+
+    async def _read(self) -> None:
+        try:
+            async for data in self._stream:
+                self._held.append(data)
+                self._size += len(data)
+                self._news.set()
+                if self._size > MOST_HELD:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            self._news.set()
+
+    def _taken(self) -> bytes:
+        self._news.clear()
+        taken, self._held, self._size = b"".join(self._held), [], 0
+        self._room.set()
+        if self._pump is not None and self._pump.done():
+            self._news.set()
+        return taken
+
+    def _slow_down(self) -> None:
+        """Stand before the reads of the connection, which belongs to this response until its end."""
+        network = self._network
+        if network is None:
+            return
+        read = network.read
+
+        async def paced(max_bytes: int, timeout: float | None = None) -> bytes:
+            self._reads += 1
+            if self._reads > AT_ONCE and self._joiner.flowing:
+                await asyncio.sleep(PAUSE if PacedStream.open <= MANY else LONG_PAUSE)
+            return bytes(await read(max_bytes, timeout))
+
+        vars(network)["read"] = paced
+
+    async def _stop(self) -> None:
+        if self._network is not None:
+            vars(self._network).pop("read", None)
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
+            await asyncio.wait([pump])
+            if not pump.cancelled():
+                pump.exception()
