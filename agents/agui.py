@@ -23,7 +23,14 @@ DELTA_ID: Final = {
 """Events that carry a ``delta``, and the field that says of what: consecutive ones may be joined."""
 
 RELAXED: Final = frozenset(
-    {*DELTA_ID, "TEXT_MESSAGE_START", "REASONING_START", "REASONING_MESSAGE_START", "TOOL_CALL_START"}
+    {
+        *DELTA_ID,
+        "TEXT_MESSAGE_START",
+        "REASONING_START",
+        "REASONING_MESSAGE_START",
+        "TOOL_CALL_START",
+        "ACTIVITY_SNAPSHOT",
+    }
 )
 """Events that may be lost with the database's last half second: the run holds them and writes them again."""
 

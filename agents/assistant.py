@@ -13,6 +13,7 @@ from pydantic_ai import Agent, DeferredToolRequests, RunContext
 from pydantic_ai.capabilities import AbstractCapability, ResolveModelId
 
 from agents import demo
+from agents.component_tools import ComponentTools
 from agents.deps import RunDeps
 from agents.durability import Durability
 from agents.house_tools import HouseTools
@@ -52,7 +53,7 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         deps_type=RunDeps,
         output_type=[str, DeferredToolRequests],
         instructions=_instructions,
-        toolsets=[tools],
+        toolsets=[tools, ComponentTools()],
         capabilities=[ResolveModelId(scripted_demo), by_id, ModelSpans(), Durability()],
         retries={"tools": 3, "output": 1},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolDenied, UsageLimits, capture_run_messages
@@ -13,27 +13,25 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
-from agents import demo, history, interrupts
-from agents.assistant import Assistant
-from agents.attachments import Attachments
+from agents import component_offers, demo, history, interrupts
+from agents.component_offers import Component
 from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
-from agents.house_tools import HouseTools
-from agents.interrupts import Consent
 from agents.journal import Journal, held
 from agents.model_errors import cost_of
 from agents.model_spec import ModelSpec
-from agents.models import ModelFactory
 from agents.narrator import Narrator
 from agents.open_calls import INTERRUPTS
 from agents.run_input import RunInput
 from db.agents import DEMO, Limits, RunSettings
-from db.database import Database
 from db.errors import invalid
 from db.principal import Principal
 from db.runs import Ending, Status
 from db.transcript import OURS
+
+if TYPE_CHECKING:
+    from agents.kit import Kit
 
 ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -42,8 +40,8 @@ ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": T
 class Plan:
     """Everything a run is decided by before it begins, or goes on. ``run_id`` is our id, ``asked`` holds the client's.
 
-    ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, and ``told``: how many
-    results of each call its log has.
+    ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, ``told``: how many results of
+    each call its log has, and ``showing``: the components that it has not said the end of, by their calls.
     """
 
     run_id: UUID
@@ -57,6 +55,7 @@ class Plan:
     seconds: float
     steps: Mapping[str, bytes] = field(default_factory=dict)
     told: Mapping[str, int] = field(default_factory=dict)
+    showing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +72,13 @@ class Conversation:
 
     def __init__(
         self,
-        assistant: Assistant,
-        tools: HouseTools,
-        factory: ModelFactory,
-        attachments: Attachments,
-        database: Database,
-        consent: Consent,
+        kit: Kit,
         plan: Plan,
         log: EventLog,
     ) -> None:
-        self._assistant = assistant
-        self._tools = tools
-        self._factory = factory
-        self._attachments = attachments
-        self._database = database
-        self._consent = consent
+        self._kit = kit
         self._plan = plan
-        self._narrator = Narrator(log, plan.told)
+        self._narrator = Narrator(log, plan.told, plan.showing)
         self._journal = Journal(log, plan.steps)
         self._messages: Sequence[ModelMessage] = ()
         self._model: str | None = None
@@ -100,14 +89,15 @@ class Conversation:
         plan = self._plan
         spec = await self._spec()
         self._model = spec.model
-        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator)
-        theirs = await self._client_tools()
-        said = await self._attachments.with_bytes(plan.grant, plan.turn.messages)
+        shown = await self._components()
+        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator, shown)
+        theirs = await self._client_tools(shown)
+        said = await self._kit.attachments.with_bytes(plan.grant, plan.turn.messages)
         self._narrator.told_by_us(plan.turn.denied)
         held.set(self._journal)
         with capture_run_messages() as messages:
             self._messages = messages
-            result = await self._assistant.run(
+            result = await self._kit.assistant.run(
                 message_history=said,
                 deferred_tool_results=_decided(plan.turn.decisions),
                 model=spec.model,
@@ -173,7 +163,7 @@ class Conversation:
             parameters=settings.model_parameters,
             project_id=self._plan.project_id,
         )
-        return await self._factory.prepared(named, self._plan.grant)
+        return await self._kit.factory.prepared(named, self._plan.grant)
 
     async def _paused(self, output: DeferredToolRequests) -> Pause:
         plan = self._plan
@@ -183,8 +173,8 @@ class Conversation:
             return Pause(calls)
         # One question for all calls that are the same call.
         first = {UUID(record): call_id for call_id, record in reversed(self._asked.items())}
-        async with self._database.transaction(plan.grant, plan.project_id, read_only=True) as connection:
-            found = await self._consent.questions(connection, plan.grant, list(first))
+        async with self._kit.database.transaction(plan.grant, plan.project_id, read_only=True) as connection:
+            found = await self._kit.consent.questions(connection, plan.grant, list(first))
         told = [interrupts.told(record, first[record], question) for record, question in found.items()]
         return Pause(calls, sorted(told, key=lambda one: list(self._asked).index(one["toolCallId"])))
 
@@ -196,11 +186,21 @@ class Conversation:
         texts.append(f"You work in the project {self._plan.project_id}.")
         return "\n\n".join(texts)
 
-    async def _client_tools(self) -> ExternalToolset[RunDeps] | None:
+    async def _components(self) -> Mapping[str, Component]:
+        plan = self._plan
+        if not plan.asked.components:
+            return {}
+        # Its client names them, not its model: the agent's allowed tools say nothing about that.
+        reader = replace(plan.grant, tools=None)
+        found = await component_offers.resolved(self._kit.mcp, reader, plan.project_id, plan.asked.components)
+        self._narrator.components = found
+        return found
+
+    async def _client_tools(self, shown: Mapping[str, Component]) -> ExternalToolset[RunDeps] | None:
         offered = self._plan.asked.tools
         if not offered:
             return None
-        taken = await self._tools.names(self._plan.grant)
+        taken = await self._kit.tools.names(self._plan.grant) | set(shown)
         definitions = []
         for tool in offered:
             if tool.name in taken:

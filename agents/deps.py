@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agents.model_spec import ModelSpec
@@ -10,6 +11,8 @@ from db.principal import Principal
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import AgentStreamEvent
+
+    from agents.component_offers import Component
 
 
 class Listener(Protocol):
@@ -24,10 +27,12 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunDeps:
-    """``grant`` is what the run's tool calls act as; ``call_prefix`` starts their idempotency keys."""
+    """``grant`` is what the run's tool calls act as; ``call_prefix`` starts their idempotency keys. ``components``:
+    what the model may show, by the tools that show it."""
 
     grant: Principal
     call_prefix: str
     instructions: str
     model_spec: ModelSpec
     narrator: Listener
+    components: Mapping[str, Component] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from agents import agui
@@ -23,6 +23,14 @@ class _Pieces:
     kind: str
     of: str
     texts: list[str] = field(default_factory=list)
+
+
+class Drawing(Protocol):
+    """Something that changes as it is streamed, and is told when it is written."""
+
+    def drawn(self) -> Event | None:
+        """What has changed since this was asked the last time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +67,7 @@ class EventLog:
         self.relaxed = True
         self._touch = touch
         self._frames: list[bytes] = list(frames)
-        self._pending: list[Event | _Pieces] = []
+        self._pending: list[Event | _Pieces | Drawing] = []
         self._taken = len(self._frames)
         self._committed = len(self._frames)
         self._steps: list[_Step] = []
@@ -88,6 +96,12 @@ class EventLog:
             self._pending.append(_Pieces(kind, of, [text]))
         self._touch(self, self._written_at + WINDOW)
 
+    def draw(self, drawing: Drawing) -> None:
+        """Tell what has changed of ``drawing``, as with pieces: all that changes for ``WINDOW`` seconds together."""
+        if not self._pending or self._pending[-1] is not drawing:
+            self._pending.append(drawing)
+        self._touch(self, self._written_at + WINDOW)
+
     def step(self, name: str, value: bytes) -> asyncio.Event:
         """Add a finished step. The event is set once it is committed, or once the lease is ``lost``."""
         step = _Step(name, value)
@@ -102,8 +116,9 @@ class EventLog:
     def take(self, now: float) -> Batch | None:
         """What is to be written next, or None; ``confirm`` or ``rewind`` must follow."""
         for item in self._pending:
-            event = agui.delta(item.kind, item.of, "".join(item.texts)) if isinstance(item, _Pieces) else item
-            self._frames.append(agui.encode(event))
+            event = _event(item)
+            if event is not None:
+                self._frames.append(agui.encode(event))
         self._pending.clear()
         self.relaxed = True
         self._written_at = now
@@ -165,3 +180,11 @@ class EventLog:
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+def _event(item: Event | _Pieces | Drawing) -> Event | None:
+    if isinstance(item, dict):
+        return item
+    if isinstance(item, _Pieces):
+        return agui.delta(item.kind, item.of, "".join(item.texts))
+    return item.drawn()

@@ -39,6 +39,7 @@ class Kit:
     tools: HouseTools
     factory: ModelFactory
     attachments: Attachments
+    mcp: HouseMCP
     database: Database
     consent: Consent
 
@@ -52,9 +53,7 @@ class Kit:
         return history.to_store(messages)
 
     def conversation(self, plan: Plan, log: EventLog) -> Conversation:
-        return Conversation(
-            self.assistant, self.tools, self.factory, self.attachments, self.database, self.consent, plan, log
-        )
+        return Conversation(self, plan, log)
 
 
 def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch, database: Database, consent: Consent) -> Kit:
@@ -65,7 +64,7 @@ def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch, database: Databas
     asyncio.run(_rehearse(factory))
     mcp = HouseMCP(mcp_app)
     tools = HouseTools(mcp)
-    return Kit(assistant.build(factory, tools), tools, factory, Attachments(mcp, fetch), database, consent)
+    return Kit(assistant.build(factory, tools), tools, factory, Attachments(mcp, fetch), mcp, database, consent)
 
 
 class _NoTools(HouseTools):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from pydantic_ai.messages import (
     AgentStreamEvent,
@@ -23,27 +23,37 @@ from pydantic_ai.messages import (
 )
 from pydantic_core import to_json
 
-from agents import agui
+from agents import agui, component_stream
+from agents.component_offers import PREFIX, Component
+from agents.component_stream import ComponentStream
 from agents.event_log import EventLog
 from db import transcript
 from db.ids import uuid7
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+NOTHING_SHOWN: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Narrator:
     """One a run. What it opens (a text, a span of reasoning, a call's arguments) it closes, whatever happens.
 
-    ``told``: how many results of each call the log has already, from before the run was taken over.
+    ``told``: how many results of each call the log has already, from before the run was taken over; ``showing``: the
+    components that it has not said the end of, by their calls. ``components``: what calls of these tools show.
     """
 
-    def __init__(self, log: EventLog, told: Mapping[str, int] = NOTHING) -> None:
+    def __init__(
+        self, log: EventLog, told: Mapping[str, int] = NOTHING, showing: Mapping[str, str] = NOTHING_SHOWN
+    ) -> None:
+        self.components: Mapping[str, Component] = {}
         self._log = log
         self._told = told
+        self._showing = dict(showing)
         self._results: Counter[str] = Counter()
         self._text: str | None = None
         self._reasoning: str | None = None
         self._call: str | None = None
+        self._stream: ComponentStream | None = None
+        self._shown: dict[str, dict[str, Any]] = {}
         self._parent = str(uuid7())
         self._half: tuple[str, str, str] | None = None
         self._answering = False
@@ -65,12 +75,17 @@ class Narrator:
         self._say_half()
         if self._call is not None:
             self._log.emit(agui.tool_end(self._call))
+        if self._stream is not None:
+            self._log.draw(self._stream)
+        for component_id in self._showing.values():
+            self._log.emit(component_stream.ended(component_id, "cancelled"))
+        self._showing.clear()
         if self._reasoning is not None:
             for event in agui.reasoning_end(self._reasoning):
                 self._log.emit(event)
         if self._text is not None:
             self._log.emit(agui.text_end(self._text))
-        self._text = self._reasoning = self._call = None
+        self._text = self._reasoning = self._call = self._stream = None
 
     def told_by_us(self, results: Sequence[ToolReturnPart]) -> None:
         """Tell results that no tool gave."""
@@ -86,10 +101,18 @@ class Narrator:
         found: dict[str, object] = {"message": self._parent}
         if self._thoughts:
             found["reasoning"] = list(self._thoughts)
+        if self._shown:
+            found[transcript.COMPONENTS] = dict(self._shown)
         return found
 
     def _result(self, part: ToolReturnPart) -> None:
         call_id = part.tool_call_id
+        if part.tool_name.startswith(PREFIX) and part.tool_name in self.components:
+            component_id = self._showing.pop(call_id, None)
+            if component_id is not None:
+                wrong = None if part.outcome == "success" else part.model_response_str()
+                self._log.emit(component_stream.ended(component_id, "invalid" if wrong else "done", wrong))
+            return
         self._results[call_id] += 1
         number = self._results[call_id]
         if number > self._told.get(call_id, 0):
@@ -104,6 +127,7 @@ class Narrator:
             self._answering = True
             self._said.clear()
             self._thoughts.clear()
+            self._shown = {}
         if isinstance(part, TextPart):
             if self._text is None:
                 self._text = self._parent = str(uuid7())
@@ -116,6 +140,8 @@ class Narrator:
                 for told in agui.reasoning_start(self._reasoning):
                     self._log.emit(told)
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)
+        elif isinstance(part, ToolCallPart) and part.tool_name in self.components:
+            self._show(part)
         elif isinstance(part, ToolCallPart):
             self._call = part.tool_call_id
             self._log.emit(agui.tool_start(part.tool_call_id, part.tool_name, self._parent))
@@ -127,6 +153,9 @@ class Narrator:
             self._say("TEXT_MESSAGE_CONTENT", self._text, delta.content_delta)
         elif isinstance(delta, ThinkingPartDelta):
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, delta.content_delta or "")
+        elif isinstance(delta, ToolCallPartDelta) and self._stream is not None:
+            self._stream.feed(_arguments(delta.args_delta))
+            self._log.draw(self._stream)
         elif isinstance(delta, ToolCallPartDelta):
             self._say("TOOL_CALL_ARGS", self._call, _arguments(delta.args_delta))
 
@@ -141,9 +170,21 @@ class Narrator:
             for told in agui.reasoning_end(self._reasoning):
                 self._log.emit(told)
             self._reasoning = None
+        elif isinstance(part, ToolCallPart) and self._stream is not None:
+            self._log.draw(self._stream)
+            self._stream = None
         elif isinstance(part, ToolCallPart) and self._call is not None:
             self._log.emit(agui.tool_end(self._call))
             self._call = None
+
+    def _show(self, part: ToolCallPart) -> None:
+        stream = ComponentStream(str(uuid7()), part.tool_call_id, self.components[part.tool_name])
+        self._stream = stream
+        self._showing[stream.call_id] = stream.id
+        self._shown[stream.id] = stream.kept()
+        self._log.emit(stream.begun())
+        stream.feed(_arguments(part.args))
+        self._log.draw(stream)
 
     def _say(self, kind: str, of: str | None, text: str) -> None:
         """Say ``text`` but for half a surrogate pair at its end: the other half may be in the next piece."""

@@ -15,6 +15,8 @@ from uuid import UUID
 from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool
 from pydantic import ValidationError
 
+from agents import component_offers
+from agents.component_offers import Component, FromRegistry
 from agents.interrupts import Resume
 from db.errors import invalid
 from db.runs import OnBusy
@@ -29,8 +31,8 @@ Wish = TypeVar("Wish", bound=str)
 class RunInput:
     """``text`` is the JSON as it came, ``canonical`` the same for every spelling of the same JSON value.
 
-    ``project``, ``on_disconnect`` and ``on_busy``: from ``project``, ``onDisconnect`` and ``onBusy`` in
-    ``forwardedProps.innkeeper``.
+    ``project``, ``on_disconnect``, ``on_busy`` and ``components``: from ``project``, ``onDisconnect``, ``onBusy`` and
+    ``components`` in ``forwardedProps.innkeeper``.
     """
 
     thread_id: str
@@ -44,6 +46,7 @@ class RunInput:
     project: UUID | None
     on_disconnect: Literal["continue", "cancel"]
     on_busy: OnBusy
+    components: Sequence[Component | FromRegistry]
 
     def digest_for(self, agent: str) -> bytes:
         """What decides whether a repeated run id asks for the same run."""
@@ -81,6 +84,7 @@ def parse(body: bytes) -> RunInput:
         project=project_id(ours.get("project"), "forwardedProps.innkeeper.project"),
         on_disconnect=_wish(ours, "onDisconnect", ("continue", "cancel")),
         on_busy=_wish(ours, "onBusy", ("reject", "enqueue", "interrupt")),
+        components=component_offers.parse(ours.get("components")),
     )
 
 

@@ -84,7 +84,7 @@ class Succession:
         if self._live.claimed.get(claim.run_id) != claim.epoch:
             return
         log = EventLog(claim.project_id, claim.run_id, claim.epoch, frames, self._writer.touch)
-        broken = takeover.legacy(frames, kept.steps_until) if claim.epoch > 1 else takeover.Legacy([], {})
+        broken = takeover.legacy(frames, kept.steps_until) if claim.epoch > 1 else takeover.Legacy([], {}, {})
         for event in broken.closing:
             log.emit(event)
         grant = granted(kept.caller, kept.settings, claim.run_id, claim.epoch)
@@ -100,6 +100,7 @@ class Succession:
             kept.seconds,
             kept.steps,
             broken.told,
+            broken.showing,
         )
         run = self._live.begin(kit, plan, log)
         if kept.cancel:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agents import agui
+from agents import agui, component_stream
 from agents.agui import Event
 
 OPENS: Final = {"TEXT_MESSAGE_START": "messageId", "REASONING_START": "messageId", "TOOL_CALL_START": "toolCallId"}
@@ -23,16 +23,20 @@ CLOSES: Final = {
 @dataclass(frozen=True, slots=True)
 class Legacy:
     """``closing``: events that close what the broken step left open, and say which of its messages and calls count no
-    more. ``told``: how many results of each call are in the log: models may use an id again."""
+    more. ``told``: how many results of each call are in the log: models may use an id again. ``showing``: the
+    components whose end is not in the log and will be, by their calls."""
 
     closing: list[Event]
     told: Mapping[str, int]
+    showing: Mapping[str, str]
 
 
 def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
     """``frames``: all events of the run; ``steps_until``: the number of the last one before which its model had
     finished an answer. Everything a model said after that belongs to a step that will be made again."""
     told: Counter[str] = Counter()
+    showing: dict[str, str] = {}
+    lost: dict[str, None] = {}
     opened: dict[tuple[str, str], None] = {}
     dropped: dict[str, list[str]] = {"messageId": [], "toolCallId": []}
     for number, frame in enumerate(frames, 1):
@@ -48,10 +52,19 @@ def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
             opened.pop((opening, event[OPENS[opening]]), None)
         elif kind == "TOOL_CALL_RESULT":
             told[event["toolCallId"]] += 1
+        elif kind == "ACTIVITY_SNAPSHOT" and number > steps_until:
+            dropped["messageId"].append(event["messageId"])
+            lost[event["messageId"]] = None
+        elif kind == "ACTIVITY_SNAPSHOT":
+            showing[event["content"]["toolCallId"]] = event["messageId"]
+        elif kind == "ACTIVITY_DELTA" and any(one["path"] == "/status" for one in event["patch"]):
+            lost.pop(event["messageId"], None)
+            showing = {call_id: shown for call_id, shown in showing.items() if shown != event["messageId"]}
     closing = [event for kind, of in opened for event in _closed(kind, of)]
+    closing += [component_stream.ended(component_id, "superseded") for component_id in lost]
     if any(dropped.values()):
         closing.append(agui.superseded(dropped["messageId"], dropped["toolCallId"]))
-    return Legacy(closing, told)
+    return Legacy(closing, told, showing)
 
 
 def _closed(kind: str, of: str) -> list[Event]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID, uuid5
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import asyncpg
 
 OURS: Final = "innkeeper"
+COMPONENT: Final = "innkeeper.component"
+"""The ``activityType`` of a component that an agent showed."""
+COMPONENTS: Final = "components"
+"""Where in :data:`OURS` an answer keeps the components it shows, by their ids."""
 CONTEXT: Final = "context"
 """Marks text of a user's message that the application added for the model."""
 
@@ -29,46 +34,97 @@ def result_id(run_id: UUID, call_id: str, number: int = 1) -> str:
     return str(uuid5(run_id, f"{call_id}#{number}"))
 
 
+@dataclass(slots=True)
+class _Reading:
+    """What earlier messages say of later ones: how often each call of a run was answered, and which calls of the last
+    answer show components."""
+
+    counted: Counter[tuple[UUID, str]] = field(default_factory=Counter)
+    shown: dict[str, Message] = field(default_factory=dict)
+
+
 def messages(rows: Sequence[asyncpg.Record]) -> list[Message]:
     """AG-UI messages of consecutive rows with ``id``, ``run_id`` and ``content``."""
-    counted: Counter[tuple[UUID, str]] = Counter()
-    return [message for row in rows for message in _of(row, counted)]
+    reading = _Reading()
+    return [message for row in rows for message in _of(row, reading)]
 
 
-def _of(row: asyncpg.Record, counted: Counter[tuple[UUID, str]]) -> Iterator[Message]:
+def _of(row: asyncpg.Record, reading: _Reading) -> Iterator[Message]:
     content = row["content"]
     ours = (content.get("metadata") or {}).get(OURS, {})
     if content["kind"] == "response":
-        yield from _answer(content["parts"], ours, str(row["id"]))
+        reading.shown = _components(content["parts"], ours.get(COMPONENTS, {}))
+        yield from _answer(content["parts"], ours, str(row["id"]), reading.shown)
         return
     ids = list(ours.get("ids", ()))
     for number, part in enumerate(content["parts"]):
         theirs = ids[number] if number < len(ids) else None
         if part["part_kind"] == "user-prompt":
             yield {"id": theirs or f"{row['id']}-{number}", "role": "user", "content": _said(part["content"])}
+        elif part.get("tool_call_id") in reading.shown:
+            _conclude(reading.shown[part["tool_call_id"]]["content"], part)
         elif "tool_call_id" in part and part.get("tool_name"):
             call_id = part["tool_call_id"]
-            counted[row["run_id"], call_id] += 1
-            own = result_id(row["run_id"], call_id, counted[row["run_id"], call_id])
+            reading.counted[row["run_id"], call_id] += 1
+            own = result_id(row["run_id"], call_id, reading.counted[row["run_id"], call_id])
             yield _result(part, theirs or own)
 
 
-def _answer(parts: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], row_id: str) -> Iterator[Message]:
+def _answer(
+    parts: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], row_id: str, shown: Mapping[str, Message]
+) -> Iterator[Message]:
     reasoning = list(ours.get("reasoning", ()))
     thoughts = [part["content"] for part in parts if part["part_kind"] == "thinking" and part["content"]]
     if thoughts:
         name = reasoning[0] if reasoning else f"{row_id}-reasoning"
         yield {"id": name, "role": "reasoning", "content": "".join(thoughts)}
     text = "".join(part["content"] for part in parts if part["part_kind"] == "text")
-    calls = [_call(part) for part in parts if part["part_kind"] == "tool-call"]
-    if not text and not calls:
-        return
-    message: Message = {"id": ours.get("message", row_id), "role": "assistant"}
-    if text:
-        message["content"] = text
-    if calls:
-        message["toolCalls"] = calls
-    yield message
+    calls = [_call(part) for part in parts if part["part_kind"] == "tool-call" and part["tool_call_id"] not in shown]
+    if text or calls:
+        message: Message = {"id": ours.get("message", row_id), "role": "assistant"}
+        if text:
+            message["content"] = text
+        if calls:
+            message["toolCalls"] = calls
+        yield message
+    yield from shown.values()
+
+
+def _components(parts: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> dict[str, Message]:
+    """The components that an answer shows, by their calls. Each is cancelled unless its call has a result."""
+    found: dict[str, Message] = {}
+    arguments = {part["tool_call_id"]: part["args"] for part in parts if part["part_kind"] == "tool-call"}
+    for component_id, one in kept.items():
+        if one["call"] not in arguments:
+            continue
+        content = {
+            "name": one["name"],
+            "toolCallId": one["call"],
+            "status": "cancelled",
+            "props": _object(arguments[one["call"]]),
+            "streaming": {},
+            "state": one.get("state"),
+        }
+        found[one["call"]] = {"id": component_id, "role": "activity", "activityType": COMPONENT, "content": content}
+    return found
+
+
+def _conclude(content: dict[str, Any], part: Mapping[str, Any]) -> None:
+    if part.get("outcome", "retried") == "success":
+        content["status"] = "done"
+        content["streaming"] = dict.fromkeys(content["props"], "done")
+    else:
+        content["status"] = "invalid"
+        content["error"] = _text(part["content"])
+
+
+def _object(arguments: Any) -> dict[str, Any]:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            return {}
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def _call(part: Mapping[str, Any]) -> dict[str, Any]:

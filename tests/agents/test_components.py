@@ -1,0 +1,198 @@
+"""Components that an agent shows: offered by the client or named from the registry, streamed, checked, kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import jsonpatch
+import pytest
+
+from tests.agents.inn import Inn, Stream, body, rest, run, running, user
+from tests.conftest import Owner, Tenant
+from tests.fakes.openai_server import ScriptedModel
+from tests.fakes.script import Gate, Hang, ToolCall, Turn
+
+pytestmark = pytest.mark.promise("RUN-07")
+
+WEATHER: dict[str, Any] = {
+    "name": "Weather",
+    "description": "The weather of a place.",
+    "propsSchema": {
+        "type": "object",
+        "properties": {"place": {"type": "string"}, "degrees": {"type": "number"}},
+        "required": ["place", "degrees"],
+        "additionalProperties": False,
+    },
+    "stateSchema": {"type": "object", "properties": {"open": {"type": "boolean"}}},
+}
+ACTIVITIES = {"ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA"}
+
+
+def offering(*components: dict[str, Any]) -> dict[str, Any]:
+    return {"forwardedProps": {"innkeeper": {"components": list(components or (WEATHER,))}}}
+
+
+def weather(place: str = "Paris", degrees: Any = 21) -> ToolCall:
+    return ToolCall("show_component_Weather", {"place": place, "degrees": degrees})
+
+
+def shown(stream: Stream) -> dict[str, dict[str, Any]]:
+    """The components as a client has them in the end, by their ids."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in stream.events:
+        if event["type"] == "ACTIVITY_SNAPSHOT":
+            found[event["messageId"]] = event["content"]
+        elif event["type"] == "ACTIVITY_DELTA":
+            found[event["messageId"]] = jsonpatch.apply_patch(found[event["messageId"]], event["patch"])
+    return found
+
+
+async def test_a_component_of_the_client_is_a_tool_whose_props_stream_to_it(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    call = weather()
+    model.script(Turn("Look: ", call), Turn("There."))
+    stream = await run(house_open, tenant.token, body(user("Weather?"), thread="t", **offering()))
+    assert stream.last["outcome"] == {"type": "success"}
+    [(component_id, content)] = shown(stream).items()
+    assert content == {
+        "name": "Weather",
+        "toolCallId": call.id,
+        "status": "done",
+        "props": {"place": "Paris", "degrees": 21},
+        "streaming": {"place": "done", "degrees": "done"},
+        "state": None,
+    }
+    assert not {kind for kind in stream.types if kind.startswith("TOOL_CALL")}
+    asked = model.requests[0]
+    [tool] = [tool for tool in asked.body["tools"] if tool["function"]["name"] == "show_component_Weather"]
+    assert tool["function"]["parameters"]["required"] == ["place", "degrees"]
+    assert "The weather of a place." in tool["function"]["description"]
+    [told] = [message["content"] for message in model.requests[1].body["messages"] if message["role"] == "tool"]
+    assert told == "The user sees it now."
+    assert await owner.fetchval("SELECT count(*) FROM run_steps WHERE name LIKE 'tool:%'") == 1
+    stored = [json.loads(row["content"]) for row in await owner.fetch("SELECT content FROM messages ORDER BY position")]
+    assert stored[1]["metadata"]["innkeeper"]["components"][component_id]["name"] == "Weather"
+
+
+async def test_props_are_seen_while_the_model_is_still_writing_them(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    gate = Gate()
+    half = ToolCall("show_component_Weather", '{"place": "Par')
+    model.script(Turn(half, gate), Turn("Hm."))
+    async with running(house_open, tenant.token, body(user("Weather?"), **offering())) as (stream, response):
+        chunks = response.aiter_raw()
+        while not any(event["type"] == "ACTIVITY_DELTA" for event in stream.events):
+            stream.feed(await anext(chunks))
+        [content] = shown(stream).values()
+        assert content["props"] == {"place": "Par"}
+        assert (content["streaming"], content["status"]) == ({"place": "streaming"}, "streaming")
+        gate.open()
+        await rest(stream, chunks)
+    [content] = shown(stream).values()
+    assert content["status"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"place": "Paris", "degrees": "warm"}, {"place": "Paris"}, '{"place": "Par', "[]"], ids=str
+)
+async def test_props_that_do_not_fit_are_told_to_the_client_and_to_the_model_which_tries_again(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, wrong: Any
+) -> None:
+    model.script(Turn(ToolCall("show_component_Weather", wrong)), Turn(weather()), Turn("There."))
+    stream = await run(house_open, tenant.token, body(user("Weather?"), **offering()))
+    assert stream.last["outcome"] == {"type": "success"}
+    first, second = shown(stream).values()
+    assert first["status"] == "invalid"
+    assert first["error"]
+    assert (second["status"], second["props"]) == ("done", {"place": "Paris", "degrees": 21})
+    [told] = [message["content"] for message in model.requests[1].body["messages"] if message["role"] == "tool"]
+    assert told == first["error"]
+
+
+async def test_several_components_and_tools_of_one_answer_stream_beside_each_other(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    model.script(Turn(weather("Paris"), ToolCall("list_projects", {}), weather("Rome")), Turn("There."))
+    stream = await run(house_open, tenant.token, body(user("Weather?"), **offering()))
+    assert [one["props"]["place"] for one in shown(stream).values()] == ["Paris", "Rome"]
+    assert stream.types.count("TOOL_CALL_RESULT") == 1
+
+
+@pytest.mark.parametrize(
+    ("offered", "what"),
+    [
+        ("Weather", "must be an object"),
+        ({}, "name"),
+        ({"name": "a b"}, "name"),
+        ({"name": "A", "propsSchema": []}, "no object"),
+        ({"name": "A", "propsSchema": {"type": "string"}}, "not object"),
+        ({"name": "A", "propsSchema": {"type": 5}}, "$.type"),
+        ({"name": "A", "propsSchema": {"$ref": "https://example.test/s.json"}}, "leads out"),
+        ({"name": "A", "propsSchema": {"$ref": "#/$defs/none"}}, "leads nowhere"),
+        ({"name": "A", "propsSchema": {"$ref": "#"}}, "circle"),
+        ({"name": "A", "propsSchema": {"properties": {"a": {"pattern": "(?=a)"}}}}, "pattern"),
+        ({"name": "A", "stateSchema": {"type": "array"}}, "stateSchema"),
+        ({"registry": "no name @1"}, "registry"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_what_cannot_be_offered_is_refused_with_its_place(
+    house_open: Inn, tenant: Tenant, offered: Any, what: str
+) -> None:
+    refused = await run(house_open, tenant.token, body(user("x"), **offering(offered)))
+    assert refused.problem["type"] == "urn:innkeeper:error:component_invalid"
+    assert what in refused.problem["detail"]
+
+
+async def test_two_of_one_name_and_names_that_are_taken_are_refused(house_open: Inn, tenant: Tenant) -> None:
+    twice = await run(house_open, tenant.token, body(user("x"), **offering(WEATHER, WEATHER)))
+    assert twice.problem["type"] == "urn:innkeeper:error:component_invalid"
+    tool = {"name": "show_component_Weather", "description": "", "parameters": {}}
+    taken = await run(house_open, tenant.token, body(user("x"), tools=[tool], **offering()))
+    assert taken.last["code"] == "tool_name_taken"
+
+
+async def test_a_component_that_breaks_off_with_its_process_is_superseded_and_one_that_was_shown_is_not(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    half = ToolCall("show_component_Weather", '{"place": "Ro')
+    model.script(Turn(weather("Paris")), Turn(half, Hang()), Turn(weather("Rome")), Turn("There."))
+    async with running(house_open, tenant.token, body(user("Weather?"), thread="t", **offering())) as (
+        stream,
+        response,
+    ):
+        chunks = response.aiter_raw()
+        while stream.types.count("ACTIVITY_SNAPSHOT") < 2:
+            stream.feed(await anext(chunks))
+        await owner.execute("UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second'", uuid4())
+        await rest(stream, chunks)
+    assert stream.last["outcome"] == {"type": "success"}
+    paris, broken, rome = shown(stream).items()
+    assert [content["status"] for _id, content in (paris, broken, rome)] == ["done", "superseded", "done"]
+    [superseded] = [event["value"] for event in stream.events if event["type"] == "CUSTOM"]
+    assert superseded["messageIds"] == [broken[0]]
+
+
+async def test_a_run_that_is_cancelled_says_so_of_the_component_it_was_showing(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn(ToolCall("show_component_Weather", '{"place": "Ro'), Hang()), Turn("Again."))
+    async with running(house_open, tenant.token, body(user("Weather?"), thread="t", **offering())) as (
+        stream,
+        response,
+    ):
+        chunks = response.aiter_raw()
+        while "ACTIVITY_DELTA" not in stream.types:
+            stream.feed(await anext(chunks))
+        run_id = await owner.fetchval("SELECT id FROM runs")
+        await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
+        await rest(stream, chunks)
+    assert stream.last["outcome"] == {"type": "cancelled"}
+    [content] = shown(stream).values()
+    assert content["status"] == "cancelled"
+    again = await run(house_open, tenant.token, body(user("And?"), thread="t"))
+    assert again.last["outcome"] == {"type": "success"}
