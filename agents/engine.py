@@ -149,7 +149,8 @@ class RunEngine:
         if begun.outcome == "attached":
             return await self.readers.attach(principal, project, begun.run_id, begun.on_disconnect, after)
         tail = self.readers.tail(principal, project, begun.run_id)
-        return RunHandle(principal, begun.run_id, project, False, begun.on_disconnect, tail)
+        names = asked.thread_id, asked.run_id
+        return RunHandle(principal, begun.run_id, project, False, begun.on_disconnect, tail, *names)
 
     async def begin(
         self, connection: Connection, principal: Principal, project_id: UUID, errand: Errand

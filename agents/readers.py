@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class RunHandle:
     """A run that was started, or that existed under this name: ``tail`` gives its events from the place that was asked
-    for on. ``over``: that was the end of its log."""
+    for on. ``over``: that was the end of its log. ``thread`` and ``name``: the client's own names of both."""
 
     principal: Principal
     run_id: UUID
@@ -35,6 +35,8 @@ class RunHandle:
     attached: bool
     on_disconnect: str
     tail: Tail
+    thread: str
+    name: str
     over: bool = False
 
 
@@ -82,9 +84,10 @@ class Readers:
         self, principal: Principal, project_id: UUID, run_id: UUID, on_disconnect: str, after: int
     ) -> RunHandle:
         """As :meth:`follow`, for a caller whose project is known."""
-        more = await self._more(principal, project_id, run_id, after)
+        run, over = await self._at(principal, project_id, run_id, after)
         tail = self.tail(principal, project_id, run_id, after)
-        return RunHandle(principal, run_id, project_id, True, on_disconnect, tail, over=not more)
+        names = run["thread"], run["external_id"]
+        return RunHandle(principal, run_id, project_id, True, on_disconnect, tail, *names, over)
 
     async def project_of(self, principal: Principal, run_id: UUID, named: UUID | None = None) -> UUID:
         """The project that a run is in: the one the caller works in or names, else the one that the run is found in."""
@@ -101,12 +104,14 @@ class Readers:
         async with self._database.transaction(principal, project_id, read_only=True) as connection:
             return shown(await _found(connection, project_id, run_id))
 
-    async def _more(self, principal: Principal, project_id: UUID, run_id: UUID, after: int) -> bool:
-        """Whether anything of the run comes after event ``after``, now or later."""
+    async def _at(
+        self, principal: Principal, project_id: UUID, run_id: UUID, after: int
+    ) -> tuple[asyncpg.Record, bool]:
+        """The run, and whether nothing of it comes after event ``after``, now or later."""
         async with self._database.transaction(principal, project_id, read_only=True) as connection:
             run = await _found(connection, project_id, run_id)
             if run["compacted_at"] is None and after <= run["last_seq"]:
-                return run["status"] in runs.LIVE or after < run["last_seq"]
+                return run, run["status"] not in runs.LIVE and after >= run["last_seq"]
             rows = await threads.messages(connection, project_id, run["thread_id"])
         snapshot: dict[str, Any] = {"run": shown(run), "messages": transcript.messages(rows)}
         raise AppError(

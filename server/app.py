@@ -29,10 +29,12 @@ from server.http import (
 )
 from server.http.address import MCP_PATH
 from server.http.body_limit import BodyLimit
+from server.http.callers import Callers
 from server.http.files import ROUTE as FILES_ROUTE
 from server.http.files import FileEdge
 from server.http.front_door import FrontDoor
 from server.http.host_guard import HostGuard
+from server.http.pages_of_keys import PagesOfKeys
 from server.http.problem import render_app_error, render_http_exception
 from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import PATH as FILES_PATH
@@ -41,7 +43,9 @@ from server.limits.newcomers import Newcomers
 from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
+from server.oauth.exchange import EndUserGrants
 from server.oauth.known_clients import KnownClients
+from server.oauth.subject_tokens import SubjectTokens
 from server.openapi import document as openapi
 from server.openapi.house import Offered
 from server.site import (
@@ -83,16 +87,20 @@ def create_app(services: Services) -> Starlette:
     newcomers = services.newcomers or Newcomers(services.database)
     outside = services.dispatch.services.outside if services.client_documents else NOTHING_OUTSIDE
     clients = KnownClients(services.database, outside, newcomers)
+    pages = PagesOfKeys(services.database, loopback=services.loopback_pages)
+    callers = Callers(services.database, services.authenticator, pages)
+    subjects = SubjectTokens(Vault(services.keyring), services.dispatch.services.outside)
+    end_users = EndUserGrants(services.database, subjects, pages, newcomers)
     routes: list[BaseRoute] = [
         Route(MCP_PATH, mcp_app),
         Route(MCP_PATH + "/", mcp_app),
         *mcp_app.resource.routes(),
         *preview.routes(services, mcp_app.resource),
         *calls.routes(services, mcp_app.resource),
-        *runs.routes(services),
+        *runs.routes(services, callers),
         *registry_feed.routes(services),
         *registry_webhook.routes(services),
-        *presign.routes(services),
+        *presign.routes(services, callers),
         *storage_events.routes(services),
         style_route(),
         *sign_in.routes(site),
@@ -110,7 +118,7 @@ def create_app(services: Services) -> Starlette:
         *mail_account.routes(site, services.post),
         *unsubscribe.routes(services.database, services.post),
         *metadata.routes(site.address, documents=clients.documents),
-        *endpoints.routes(services.database, site.address, newcomers),
+        *endpoints.routes(services.database, site.address, newcomers, end_users),
         *registration.routes(services.database, newcomers),
         *resend_webhooks.routes(services.database, services.post),
         *health.routes(services.database, metrics, services.metrics_token),
@@ -130,7 +138,7 @@ def create_app(services: Services) -> Starlette:
     def guarded(app: ASGIApp) -> HostGuard:
         hosts, origins = services.allowed_hosts, services.allowed_origins
         urls = (services.public_url, services.files_url)
-        return HostGuard(BodyLimit(app), hosts, origins, *urls, for_all_pages=registry_feed.PUBLIC)
+        return HostGuard(BodyLimit(app), hosts, origins, *urls, for_all_pages=registry_feed.PUBLIC, pages=pages)
 
     guard = guarded(mcp_app)
     app = House(

@@ -62,6 +62,7 @@ class Services:
     metrics_token: str | None = None
     client_documents: bool = True
     newcomers: Newcomers | None = None
+    loopback_pages: bool = False
     sign_in: SignInSettings = field(default_factory=SignInSettings)
     say_link: SayLink | None = None
 
@@ -151,6 +152,7 @@ async def build(
             allowed_origins=settings.house.allowed_origins,
             metrics_token=token.get_secret_value() if token else None,
             client_documents=settings.sign_in.client_documents,
+            loopback_pages=not settings.production,
             newcomers=Newcomers(database, more=1 if settings.production else IN_DEVELOPMENT),
             sign_in=settings.sign_in,
             say_link=say_link,

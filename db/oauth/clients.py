@@ -26,6 +26,7 @@ Kind: TypeAlias = Literal["house", "registered", "dynamic", "document"]
 AUTHORIZATION_CODE: Final = "authorization_code"
 REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105  the name of a grant
 CLIENT_CREDENTIALS: Final = "client_credentials"
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  the name of a grant
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 HOUSE_CLIENT_ID: Final = "innkeeper-cli"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from starlette.types import Message, Scope, Send
 
-EXPOSED = b"innkeeper-run-id, retry-after, www-authenticate, x-request-id"
+EXPOSED = b"innkeeper-run-id, retry-after, www-authenticate, x-request-id, x-run-id, x-thread-id"
 PREFLIGHT_SECONDS = b"600"
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from db.errors import AppError
 from server.http.cross_origin import answer_preflight, is_preflight, shared_with, shared_with_all
 from server.http.fields import Fields, fields_of
+from server.http.pages_of_keys import FOREIGN, PagesOfKeys
 from server.http.problem import send_problem
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -27,7 +28,7 @@ class HostGuard:
     ``allowed_hosts``: host names, each with or without a port; without one, any port is meant. ``allowed_origins``:
     whole origins (``https://app.example.com``). ``public_url``'s host and origin are always allowed, ``files_url``'s,
     when it is another, never: nothing but files is served there. ``for_all_pages``: paths that pages of any origin may
-    read, for what is there is anybody's.
+    read, for what is there is anybody's. ``pages``: who else may call what the pages of tenants' products call.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class HostGuard:
         public_url: str | None = None,
         files_url: str | None = None,
         for_all_pages: re.Pattern[str] | None = None,
+        pages: PagesOfKeys | None = None,
     ) -> None:
         self.app = app
+        self._pages = pages
         self._hosts = {host.strip().lower() for host in (*LOOPBACK, *allowed_hosts) if host.strip()}
         self._origins = {_origin(origin) for origin in allowed_origins}
         if public_url:
@@ -62,7 +65,11 @@ class HostGuard:
         if self in fields.known:
             return self.app(scope, receive, send)
         origin = fields.get(b"origin")
-        error = self._host_fault(fields) or self._origin_fault(fields)
+        error = self._host_fault(fields)
+        if error is None:
+            error = self._origin_fault(fields)
+            if error is not None and self._pages is not None and self._pages.covers(scope):
+                return self._of_tenants(scope, receive, send, error)
         if error is not None:
             return _refuse(scope, receive, send, error)
         if origin is None or scope["type"] == "websocket":
@@ -71,6 +78,23 @@ class HostGuard:
         if is_preflight(scope):
             return answer_preflight(scope, send, origin)
         return self.app(scope, receive, shared_with(origin, send))
+
+    async def _of_tenants(self, scope: Scope, receive: Receive, send: Send, refusal: AppError) -> None:
+        """A page that is not the house's own: let in if a key of anybody lists it."""
+        fields = fields_of(scope)
+        origin = fields[b"origin"]
+        try:
+            known = self._pages is not None and b"origin" not in fields.repeated and await self._pages.knows(origin)
+        except AppError as error:
+            await _refuse(scope, receive, send, error)
+            return
+        if not known:
+            await send_problem(send, refusal, [(b"vary", b"origin")])
+        elif is_preflight(scope):
+            await answer_preflight(scope, send, origin)
+        else:
+            scope[FOREIGN] = True
+            await self.app(scope, receive, shared_with(origin, send))
 
     def _is_for_all_pages(self, scope: Scope) -> bool:
         paths = self._for_all_pages

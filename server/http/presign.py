@@ -18,11 +18,11 @@ from starlette.routing import BaseRoute, Route
 
 from agents.attachment_address import address
 from db import files, runs
-from db.errors import AppError, invalid, unauthenticated
+from db.errors import AppError, invalid
 from db.ids import uuid7
 from db.principal import Principal
+from server.http.callers import Callers
 from server.http.problem import problem_response
-from server.mcp.bearer import Authenticator, principal_of
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
@@ -33,9 +33,6 @@ FOLDER: Final = "attachments/"
 
 class PresignServices(Protocol):
     """What this edge needs of ``server.services.Services``."""
-
-    @property
-    def authenticator(self) -> Authenticator: ...
 
     @property
     def dispatch(self) -> Dispatch: ...
@@ -50,12 +47,12 @@ class Wanted(BaseModel):
     size: Annotated[int, Field(ge=0, strict=True)]
 
 
-def routes(services: PresignServices) -> list[BaseRoute]:
-    """The route over ``services``. A key comes as a bearer token, or as ``x-api-key``."""
+def routes(services: PresignServices, callers: Callers) -> list[BaseRoute]:
+    """The route over ``services``, for whom ``callers`` knows."""
 
     async def presign(request: Request) -> Response:
         try:
-            principal = await _principal(request, services.authenticator)
+            principal = await callers.of(request, in_body=True)
             await services.dispatch.services.limits.admit(principal)
             narrowing = Narrowing.parse(request.query_params)
             wanted = _wanted(await request.body())
@@ -67,16 +64,6 @@ def routes(services: PresignServices) -> list[BaseRoute]:
             return problem_response(error, [(b"www-authenticate", b"Bearer")] if error.status == 401 else [])
 
     return [Route(PATH, presign, methods=["POST"], name="presign")]
-
-
-async def _principal(request: Request, authenticator: Authenticator) -> Principal:
-    key = request.headers.get("x-api-key")
-    if key is None or "authorization" in request.headers:
-        return await principal_of(request.scope, authenticator)
-    principal = await authenticator.authenticate(key)
-    if principal is None:
-        raise unauthenticated("This key is unknown, revoked or expired.")
-    return principal
 
 
 async def _place(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import Final
+from urllib.parse import quote
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,6 +24,10 @@ HEADERS: Final = (
 )
 
 
+VISIBLE: Final = "!#$&'()*+,/:;=?@[]^`{|}~"
+"""What stays as it is in a client's name that goes into a header field; the rest is percent-encoded."""
+
+
 class RunStream(Response):
     """The events of one run until its terminal one. A reader that goes away is all the engine hears of it.
 
@@ -32,7 +37,12 @@ class RunStream(Response):
 
     def __init__(self, engine: RunEngine, handle: RunHandle, places: RunPlaces) -> None:
         super().__init__(status_code=200)
-        self.raw_headers = [*HEADERS, (b"innkeeper-run-id", str(handle.run_id).encode())]
+        self.raw_headers = [
+            *HEADERS,
+            (b"innkeeper-run-id", str(handle.run_id).encode()),
+            (b"x-thread-id", quote(handle.thread, safe=VISIBLE).encode()),
+            (b"x-run-id", quote(handle.name, safe=VISIBLE).encode()),
+        ]
         self._engine = engine
         self._handle = handle
         self._places = places

@@ -23,10 +23,10 @@ from db.agents import DEFAULT as DEFAULT_AGENT
 from db.errors import AppError, invalid, missing_scope
 from db.principal import Principal
 from db.scopes import Scope
+from server.http.callers import Callers
 from server.http.problem import problem_response
 from server.http.run_stream import RunStream
 from server.limits.run_places import RunPlaces
-from server.mcp.bearer import Authenticator, principal_of
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
@@ -38,9 +38,6 @@ class RunServices(Protocol):
     """What this edge needs of ``server.services.Services``."""
 
     @property
-    def authenticator(self) -> Authenticator: ...
-
-    @property
     def engine(self) -> RunEngine: ...
 
     @property
@@ -50,9 +47,9 @@ class RunServices(Protocol):
 Answering = Callable[[Request, Principal, Narrowing], Awaitable[Response]]
 
 
-def routes(services: RunServices) -> list[BaseRoute]:
+def routes(services: RunServices, callers: Callers) -> list[BaseRoute]:
     """The routes over ``services``. A problem document answers whatever keeps a request from being answered."""
-    edge = RunEdge(services)
+    edge = RunEdge(services, callers)
     return [
         Route("/agui", edge.answered(edge.start), methods=["POST"], name="agui"),
         Route("/agui/{agent}", edge.answered(edge.start), methods=["POST"], name="agui-agent"),
@@ -65,15 +62,15 @@ def routes(services: RunServices) -> list[BaseRoute]:
 class RunEdge:
     """One method a route. Each gets its caller, who was counted, and what the URL chose."""
 
-    def __init__(self, services: RunServices) -> None:
-        self._services = services
+    def __init__(self, services: RunServices, callers: Callers) -> None:
+        self._callers = callers
         self._engine = services.engine
         self._limits = services.dispatch.services.limits
 
     def answered(self, answer: Answering) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
-                principal = await principal_of(request.scope, self._services.authenticator)
+                principal = await self._callers.of(request, in_body=request.method == "POST")
                 narrowing = Narrowing.parse(request.query_params)
                 await self._limits.admit(principal)
                 return await answer(request, principal, narrowing)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Final, Protocol
 
 from starlette.types import Scope
 
-from db.errors import unauthenticated
+from db.errors import AppError, unauthenticated
 from db.principal import Principal
 from db.tokens import fingerprint
 from server.http.fields import fields_of
 from server.http.front_door import GRANT_KEY
+
+END_USER: Final = "end_user"
+"""The kind of principals that call no tools but through their runs."""
 
 
 class Authenticator(Protocol):
@@ -33,14 +36,16 @@ def recalled(scope: Scope, authenticator: Authenticator) -> Principal | None:
         if token is None:
             return None
         known_as = known[fingerprint] = fingerprint(token)
-    return authenticator.recall(known_as)
+    principal = authenticator.recall(known_as)
+    return None if principal is not None and principal.kind == END_USER else principal
 
 
 async def principal_of(scope: Scope, authenticator: Authenticator) -> Principal:
     """Who calls. Raises ``AppError`` 401 for a missing or dead token, 503 when the database cannot say.
 
     A grant in the scope counts as long as the credential behind it lives; it cannot come from a socket, because the
-    front door takes it out of every scope a socket makes.
+    front door takes it out of every scope a socket makes. An end user's own token is 403 here: of their runs the
+    grants count.
     """
     grant = scope.get(GRANT_KEY)
     if isinstance(grant, Principal):
@@ -53,6 +58,13 @@ async def principal_of(scope: Scope, authenticator: Authenticator) -> Principal:
     principal = await authenticator.authenticate(token)
     if principal is None:
         raise unauthenticated("This access token is unknown, revoked or expired.")
+    if principal.kind == END_USER:
+        raise AppError(
+            "not_for_end_users",
+            403,
+            "An end user's token is for talking to agents and for their files, not for tools.",
+            "Send it to /agui, /runs or /storage/presign; tools are called with a key or by an OAuth client.",
+        )
     return principal
 
 

@@ -40,13 +40,14 @@ def _presented(request: Request, parameters: Parameters) -> tuple[str, str | Non
         return in_form[0], in_form[1]
     if len(headers) > 1 or in_form[1] is not None:
         raise wrong("A client authenticates in one way at a time.")
-    client_id, secret = _basic(headers[0])
+    client_id, secret = basic(headers[0])
     if in_form[0] not in (None, client_id):
         raise wrong("The request names two clients.")
     return client_id, secret
 
 
-def _basic(header: str) -> tuple[str, str]:
+def basic(header: str) -> tuple[str, str]:
+    """Name and secret of Basic authentication as RFC 6749 2.3.1 has it. Raises ``AppError`` for what is none."""
     scheme, _, encoded = header.partition(" ")
     try:
         decoded = b64decode(encoded.strip(), validate=True).decode()

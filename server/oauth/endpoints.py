@@ -20,10 +20,12 @@ from db.oauth.clients import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE
 from db.oauth.tokens import Issued
 from db.scopes import ALL_SCOPES
 from server.http.address import PublicAddress
+from server.http.pages_of_keys import FOREIGN
 from server.limits.newcomers import GUESSES, Newcomers, address_of
-from server.oauth import metadata, scopes
+from server.oauth import exchange, metadata, scopes
 from server.oauth.answers import answer, form, route, wrong
 from server.oauth.client_auth import client_of, refused
+from server.oauth.exchange import EndUserGrants
 from server.oauth.requests import Parameters, audience_of
 
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 4.1
@@ -33,8 +35,11 @@ GUESSED: Final = frozenset({"invalid_client", "invalid_grant"})
 Grant = Callable[[Client, Parameters, str], Awaitable[Issued]]
 
 
-def routes(database: Database, address: PublicAddress, newcomers: Newcomers) -> list[BaseRoute]:
-    endpoints = _Endpoints(database, address, newcomers)
+def routes(
+    database: Database, address: PublicAddress, newcomers: Newcomers, end_users: EndUserGrants
+) -> list[BaseRoute]:
+    """``end_users``: what grants whose client is a project are answered by."""
+    endpoints = _Endpoints(database, address, newcomers, end_users)
     return [
         route(metadata.TOKEN, endpoints.token),
         route(metadata.REVOKE, endpoints.revoke),
@@ -44,8 +49,11 @@ def routes(database: Database, address: PublicAddress, newcomers: Newcomers) -> 
 
 
 class _Endpoints:
-    def __init__(self, database: Database, address: PublicAddress, newcomers: Newcomers) -> None:
+    def __init__(
+        self, database: Database, address: PublicAddress, newcomers: Newcomers, end_users: EndUserGrants
+    ) -> None:
         self._database = database
+        self._end_users = end_users
         self._newcomers = newcomers
         self._address = address
         self._grants: dict[str, Grant] = {
@@ -69,6 +77,12 @@ class _Endpoints:
         kind = parameters.get("grant_type")
         if kind is None:
             raise wrong("grant_type is missing.")
+        if kind in exchange.GRANTS:
+            return await self._end_users.token(request, parameters, self._address.resource(request.scope))
+        if FOREIGN in request.scope:
+            raise AppError(
+                "unauthorized_client", 403, "Pages of this origin may only exchange tokens.", "See the documentation."
+            )
         grant = self._grants.get(kind)
         if grant is None:
             raise AppError("unsupported_grant_type", 400, "There is no such grant_type.", "See the metadata.")

@@ -26,7 +26,7 @@ from server.openapi.operation import (
 )
 
 TAG: Final = "runs"
-KEY: Final = ("bearer",)
+KEY: Final = ("bearer", "key")
 PROJECT: Final = in_query("project", "The project, unless the key is bound to one.", UUID)
 READ_ONLY: Final = in_query(
     "read_only", "1: nothing is changed.", {"type": "string", "enum": ["0", "1", "false", "true", "no", "yes"]}

@@ -21,7 +21,9 @@ from agents.models import ModelFactory, TenantEndpoints
 from db.credentials import Authenticator
 from db.database import Database
 from server.http import runs
+from server.http.callers import Callers
 from server.http.front_door import FrontDoor
+from server.http.pages_of_keys import PagesOfKeys
 from server.keyring import Keyring
 from server.mcp import endpoint
 from server.metrics import Metrics
@@ -97,8 +99,9 @@ async def inn(
         engine.ask(Consent(reached, catalog))
         mcp_app = endpoint.build(services)
         engine.use(mcp_app)
+        callers = Callers(database, authenticator, PagesOfKeys(database))
         app = Starlette(
-            routes=[Route("/mcp", mcp_app), *runs.routes(services)],
+            routes=[Route("/mcp", mcp_app), *runs.routes(services, callers)],
             middleware=[Middleware(FrontDoor, metrics=Metrics())],
         )
         await engine.open()

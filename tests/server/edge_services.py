@@ -68,6 +68,9 @@ class KnownTokens:
             raise unavailable()
         return self.tokens.get(token)
 
+    async def publishable(self, key: str) -> Principal | None:
+        return None
+
     def recall(self, known_as: bytes) -> Principal | None:
         return None
 
@@ -114,6 +117,7 @@ class EdgeServices:
     metrics_token: str | None = None
     client_documents: bool = True
     newcomers: Any = None
+    loopback_pages: bool = False
     sign_in: SignInSettings = field(default_factory=SignInSettings)
     say_link: Any = None
 
