@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
+from db.errors import not_found
 from db.spans import traced
 
 if TYPE_CHECKING:
@@ -64,3 +65,32 @@ async def delete(connection: Connection, project_id: UUID, source_id: UUID) -> b
         "DELETE FROM token_sources WHERE project_id = $1 AND id = $2", project_id, source_id
     )
     return deleted == "DELETE 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a project takes besides tokens. ``anonymous_sessions``: visitors without a name, from pages of its keys;
+    ``user_keys_from_browsers``: anybody's word for who a user is, beside a publishable key."""
+
+    anonymous_sessions: bool
+    user_keys_from_browsers: bool
+
+
+@traced
+async def rules(connection: Connection, project_id: UUID) -> Rules:
+    row = await connection.fetchrow(
+        "SELECT anonymous_sessions, user_keys_from_browsers FROM projects WHERE id = $1", project_id
+    )
+    if row is None:
+        raise not_found("project")
+    return Rules(*row)
+
+
+@traced
+async def set_rules(connection: Connection, project_id: UUID, to: Rules) -> bool:
+    """False when the caller may not."""
+    changed = await connection.execute(
+        "UPDATE projects SET anonymous_sessions = $2, user_keys_from_browsers = $3 WHERE id = $1",
+        *(project_id, to.anonymous_sessions, to.user_keys_from_browsers),
+    )
+    return changed == "UPDATE 1"

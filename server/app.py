@@ -44,8 +44,10 @@ from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
 from server.oauth.exchange import EndUserGrants
+from server.oauth.issuer_keys import IssuerKeys
 from server.oauth.known_clients import KnownClients
 from server.oauth.subject_tokens import SubjectTokens
+from server.oauth.token_sources import TokenSources
 from server.openapi import document as openapi
 from server.openapi.house import Offered
 from server.site import (
@@ -64,6 +66,7 @@ from server.site import (
     sign_in,
     unsubscribe,
 )
+from server.site import end_users as end_users_page
 from server.site.error_pages import ErrorPages
 from server.site.pages import Site
 from server.site.rendering import style_route
@@ -89,7 +92,10 @@ def create_app(services: Services) -> Starlette:
     clients = KnownClients(services.database, outside, newcomers)
     pages = PagesOfKeys(services.database, loopback=services.loopback_pages)
     callers = Callers(services.database, services.authenticator, pages)
-    subjects = SubjectTokens(Vault(services.keyring), services.dispatch.services.outside)
+    issuers = IssuerKeys(services.dispatch.services.outside)
+    vault = Vault(services.keyring)
+    subjects = SubjectTokens(vault, services.dispatch.services.outside, issuers)
+    sources = TokenSources(vault, services.dispatch.services.outside, issuers)
     end_users = EndUserGrants(services.database, subjects, pages, newcomers)
     routes: list[BaseRoute] = [
         Route(MCP_PATH, mcp_app),
@@ -113,7 +119,8 @@ def create_app(services: Services) -> Starlette:
         *apps.routes(site),
         *own_sessions.routes(site),
         *keys.routes(site),
-        *provider_keys.routes(site, Vault(services.keyring), services.provider_checks),
+        *provider_keys.routes(site, vault, services.provider_checks),
+        *end_users_page.routes(site, sources),
         *mails.routes(site, services.post),
         *mail_account.routes(site, services.post),
         *unsubscribe.routes(services.database, services.post),

@@ -67,12 +67,10 @@ class Seen:
 class SubjectTokens:
     """One a process."""
 
-    def __init__(
-        self, vault: Vault, outside: Outside, keys: IssuerKeys | None = None, *, clock: Callable[[], float] = time
-    ) -> None:
+    def __init__(self, vault: Vault, outside: Outside, keys: IssuerKeys, *, clock: Callable[[], float] = time) -> None:
         self._vault = vault
         self._outside = outside
-        self._keys = keys or IssuerKeys(outside)
+        self._keys = keys
         self._clock = clock
 
     async def subject(self, project_id: UUID, sources: Sequence[TokenSource], token: str) -> Subject:
@@ -86,8 +84,12 @@ class SubjectTokens:
         if named:
             return await self._signed(project_id, named, seen)
         unnamed = [source for source in sources if source.issuer is None and source.kind in _kinds(seen.algorithm)]
-        if unnamed:
+        told = not unnamed or any(source.kind in ("userinfo", "none") for source in sources)
+        try:
             return await self._signed(project_id, unnamed, seen)
+        except AppError:
+            if not told:
+                raise
         return await self._told(sources, token, seen)
 
     async def _signed(self, project_id: UUID, sources: Sequence[TokenSource], seen: Seen) -> Subject:

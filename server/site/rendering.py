@@ -35,6 +35,7 @@ PROJECT_TABS: Final = {
     "/settings": "Settings",
     "/keys": "Keys",
     "/provider-keys": "Provider keys",
+    "/end-users": "End users",
     "/email": "Mail account",
 }
 """What the pages of a project lead to, below its own address."""
