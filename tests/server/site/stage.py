@@ -74,6 +74,7 @@ VISITS = (
     _visit("key-new", f"{_PROJECT}/keys/new", "?kind=secret"),
     _visit("key-new-publishable", f"{_PROJECT}/keys/new", "?kind=publishable"),
     _visit("provider-keys", f"{_PROJECT}/provider-keys"),
+    _visit("end-users", f"{_PROJECT}/end-users"),
     _visit("mail-account", f"{_PROJECT}/email"),
     _visit("approvals", "/approvals"),
     _visit("approval", "/approvals/{approval_id:uuid}"),
@@ -150,6 +151,14 @@ async def _fill(stage: Stage) -> None:
         await house_mails.queue_welcome(connection, person.user_id)
     stage.ids["mail_id"] = await owner.fetchval("SELECT id FROM house_mails WHERE user_id = $1", person.user_id)
     await _enter_provider_key(stage)
+    await owner.executemany(
+        "INSERT INTO token_sources (project_id, id, kind, issuer, audience, created_by)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        [
+            (stage.project, uuid7(), "issuer", "https://id.lighthouse.example/realms/guests", "shop", person.user_id),
+            (stage.project, uuid7(), "none", None, None, person.user_id),
+        ],
+    )
     await (await inn.program(client_name="Cartographer’s desk")).tokens(person, projects=[LONG])
 
 
