@@ -23,8 +23,8 @@ MOST_ISSUERS: Final = 256
 MOST_BYTES: Final = 256 * 1024
 SECONDS: Final = 5.0
 TYPES: Final = ("application/json", "application/jwk-set+json", "text/plain")
-PAUSE_SECONDS: Final = 30.0
-"""Between two times that the same issuer is asked for keys it may have made meanwhile."""
+PAUSE_SECONDS: Final = 10.0
+"""Between two times that an issuer is asked anew: after a fault, or for keys that it may have made meanwhile."""
 OUTAGE_SECONDS: Final = 24 * 3600.0
 """How long keys are good for that their issuer could not be asked about again."""
 _WELL_KNOWN: Final = "/.well-known/"
@@ -36,7 +36,8 @@ class _Known:
 
     keys: KeyList | None = None
     fetched: float = float("-inf")
-    tried: float = float("-inf")
+    failed: float = float("-inf")
+    renewed: float = float("-inf")
     good_for: float = 0.0
     fault: AppError | None = None
     fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -65,7 +66,9 @@ class IssuerKeys:
         """The keys after those that did not fit: asked for once, and not too often. ``None`` without newer ones."""
         known = self._remembered(issuer, key_set)
         async with known.fetching:
-            if known.keys is than:
+            now = self._clock()
+            if known.keys is than and now - known.renewed >= PAUSE_SECONDS:
+                known.renewed = now
                 await self._fetch(known, issuer, key_set)
             return None if known.keys is than else known.keys
 
@@ -78,9 +81,8 @@ class IssuerKeys:
 
     async def _fetch(self, known: _Known, issuer: str, key_set: str | None) -> None:
         now = self._clock()
-        if now - known.tried < PAUSE_SECONDS:
+        if now - known.failed < PAUSE_SECONDS:
             return
-        known.tried = now
         try:
             address = key_set or await self._discovered(issuer)
             answer = await self._asked(address)
@@ -88,6 +90,7 @@ class IssuerKeys:
             if not keys:
                 raise unusable(issuer, "its key set has no key that could have signed a token")
         except AppError as error:
+            known.failed = now
             known.fault = error if error.code == "issuer_unusable" else unusable(issuer, "it cannot be asked for keys")
             if now - known.fetched > OUTAGE_SECONDS:
                 known.keys = None

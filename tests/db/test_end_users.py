@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from db import accounts, end_users
 from db.credentials import Authenticator
-from db.database import Database
+from db.database import Database, Transaction
 from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
@@ -292,6 +292,37 @@ async def test_an_end_user_has_one_credential_by_a_key_while_tokens_change(
     again = await authenticator.authenticate(issued.token)
     assert again == product.ann
     assert again.scopes == HELD_BY_END_USERS
+
+
+async def test_what_goes_on_outlasts_a_token_and_ends_with_the_key(
+    owner: Owner, database: Database, product: Product, authenticator: Authenticator
+) -> None:
+    issued = await end_users.issue(database, product.key, product.tenant.project_id, issuer="", name="cat")
+    cat = await authenticator.authenticate(issued.token)
+    assert cat is not None
+    await owner.execute("UPDATE end_user_tokens SET expires_at = now()")
+    assert await Authenticator(database).authenticate(issued.token) is None
+    assert await Authenticator(database).still_valid(cat)
+    await owner.execute("UPDATE credentials SET revoked_at = now() WHERE id = $1", product.key_id)
+    assert not await Authenticator(database).still_valid(cat)
+
+
+async def test_a_token_is_looked_up_in_one_query(
+    database: Database, product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = await end_users.issue(database, product.key, product.tenant.project_id, issuer="", name="cat")
+    asked = []
+    real = database.system
+
+    def counted() -> Transaction:
+        asked.append(1)
+        return real()
+
+    monkeypatch.setattr(database, "system", counted)
+    authenticator = Authenticator(database)
+    for _ in range(3):
+        assert await authenticator.authenticate(issued.token) is not None
+    assert len(asked) == 1
 
 
 async def test_a_secret_key_lends_its_end_users_no_more_than_it_has(
