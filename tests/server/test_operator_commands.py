@@ -59,6 +59,34 @@ async def test_keys_and_jobs_are_seen_to_beside_a_running_server_which_works_job
         assert {line.split()[0] for line in healthy.out.splitlines()} <= {"ok", "note"}
 
 
+@pytest.mark.promise("IDN-21")
+async def test_a_publishable_key_serves_pages_on_the_developers_computer_and_those_it_lists(
+    data: Path, tmp_path: Path
+) -> None:
+    async with up(data, cwd=tmp_path) as running:
+        make = ("keys", "create", "shop", "--publishable", "--data", data)
+        refused = await run(*make, cwd=tmp_path)
+        assert refused.code != 0
+        assert "--project" in refused.err
+        project = running.ready["project_id"]
+        made = await run(*make, "--project", project, "--origin", "https://Shop.example/", "--json", cwd=tmp_path)
+        assert made.code == 0, made.err
+        key = json.loads(made.out)["key"]
+        assert key.startswith("ik_pk_")
+        listed = json.loads((await run("keys", "list", "--json", "--data", data, cwd=tmp_path)).out)
+        assert (listed[-1]["kind"], listed[-1]["origins"]) == ("publishable", ["https://shop.example"])
+        house = str(running.ready["url"]).removesuffix("/mcp")
+        grant = {"grant_type": "urn:innkeeper:params:oauth:grant-type:anonymous"}
+        async with httpx2.AsyncClient(base_url=house, headers={"x-api-key": key}, trust_env=False) as page:
+            for origin, status in (
+                ("https://shop.example", 200),
+                ("http://localhost:5173", 200),
+                ("https://evil.example", 403),
+            ):
+                answer = await page.post("/oauth/token", data=grant, headers={"origin": origin})
+                assert answer.status_code == status, origin
+
+
 @contextlib.asynccontextmanager
 async def desk_of(running: Running) -> AsyncIterator[Desk]:
     """A client of the first project."""
