@@ -34,6 +34,8 @@ SIGN_INS_FROM_HERE: Final = Budget(rate=1 / 60, burst=5)
 """Of those to one mailbox asked for from one address: it is empty long before the mailbox's own."""
 VISITORS: Final = Budget(rate=1 / 2, burst=60)
 """Of sessions for visitors without a name, begun from one address."""
+EXCHANGES: Final = Budget(rate=1 / 10, burst=60)
+"""Of tokens for one end user, who needs one an hour."""
 _NAMESPACE: Final = UUID("6f1c7c52-3a3a-5c0e-9d59-2f3a54a4a0d1")
 
 

@@ -22,7 +22,7 @@ from db.oauth.clients import TOKEN_EXCHANGE
 from db.scopes import HELD_BY_END_USERS
 from db.tokens import PUBLISHABLE_KEY, SECRET_KEY, is_wellformed
 from server.http.pages_of_keys import PagesOfKeys
-from server.limits.newcomers import GUESSES, VISITORS, Newcomers, address_of
+from server.limits.newcomers import EXCHANGES, GUESSES, VISITORS, Newcomers, address_of
 from server.oauth import scopes
 from server.oauth.answers import answer, wrong
 from server.oauth.client_auth import basic
@@ -105,6 +105,7 @@ class EndUserGrants:
         try:
             if kind == SESSION_TYPE:
                 _require_visitors(exchange)
+                await self._newcomers.count("visitor's exchange", token, EXCHANGES)
                 return await end_users.resume_session(self._database, key, exchange.project_id, token)
             if kind not in SUBJECT_TYPES:
                 raise wrong(f"subject_token_type must be one of {', '.join(sorted(SUBJECT_TYPES))}.")
@@ -113,6 +114,8 @@ class EndUserGrants:
             if not error.retryable and error.code == "invalid_request":
                 await self._newcomers.count("guess", address_of(request), GUESSES)
             raise
+        whom = f"{exchange.project_id} {subject.issuer} {subject.name}"
+        await self._newcomers.count("end user's exchange", whom, EXCHANGES)
         return await end_users.issue(
             self._database,
             key,

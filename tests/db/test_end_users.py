@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -231,6 +232,55 @@ async def test_what_end_users_have_ends_with_their_key(
     with pytest.raises(AppError) as refused:
         await end_users.issue(database, product.key, product.tenant.project_id, issuer="", name="cat")
     assert refused.value.code == "invalid_client"
+
+
+async def test_no_token_is_issued_past_a_key_that_is_just_being_revoked(
+    owner: Owner, database: Database, product: Product
+) -> None:
+    async with owner.transaction():
+        await owner.execute("UPDATE credentials SET revoked_at = now() WHERE id = $1", product.key_id)
+        issuing = asyncio.create_task(
+            end_users.issue(database, product.key, product.tenant.project_id, issuer="", name="cat")
+        )
+
+        async def waits() -> bool:
+            return bool(await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        await eventually(waits)
+    with pytest.raises(AppError) as refused:
+        await issuing
+    assert refused.value.code == "invalid_client"
+    live = "SELECT count(*) FROM credentials WHERE kind = 'end_user' AND revoked_at IS NULL"
+    assert await owner.fetchval(live) == 0
+
+
+async def test_fifty_exchanges_at_once_for_one_user_make_one_user_and_one_credential(
+    owner: Owner, database: Database, product: Product
+) -> None:
+    project = product.tenant.project_id
+    issuing = (end_users.issue(database, product.key, project, issuer="", name="cat") for _ in range(50))
+    issued = await asyncio.gather(*issuing)
+    assert len({one.end_user_id for one in issued}) == 1
+    assert len({one.token for one in issued}) == 50
+    held = "SELECT count(*) FROM credentials WHERE end_user_id = $1"
+    assert await owner.fetchval(held, issued[0].end_user_id) == 1
+
+
+async def test_only_keys_may_name_end_users(owner: Owner, database: Database, product: Product) -> None:
+    tenant = product.tenant
+    first = await end_users.named(database, tenant.principal, tenant.project_id, "u1")
+    assert await end_users.named(database, tenant.principal, tenant.project_id, "u1") == first
+    client = uuid7()
+    await owner.execute(
+        "INSERT INTO oauth_clients (id, client_id, kind, name) VALUES ($1, 'c', 'registered', 'C')", client
+    )
+    await owner.execute(
+        "UPDATE credentials SET kind = 'oauth', client_id = $2, token_hash = NULL WHERE id = $1",
+        *(tenant.principal.credential_id, client),
+    )
+    for caller in (tenant.principal, product.ann):
+        with pytest.raises(AppError):
+            await end_users.named(database, caller, tenant.project_id, "u1")
 
 
 async def test_end_users_and_their_tokens_go_with_their_project(
