@@ -25,6 +25,12 @@ ALLOWED: Final = "allowed"
 """The field that names the question which the person has answered by pressing the button."""
 
 
+def once(form: Mapping[str, str], digest: bytes) -> str:
+    """The idempotency key of what a form does. ``digest``: of what it says; of other words it is another act, though
+    the form be the same: somebody went back and typed anew."""
+    return f"page {form.get(ONCE) or uuid7().hex} {digest.hex()}"
+
+
 class Acts:
     def __init__(self, dispatch: Dispatch, catalog: Catalog) -> None:
         self._dispatch = dispatch
@@ -39,8 +45,7 @@ class Acts:
 
         Raises ``ApprovalRequiredError`` while the person has not answered, and what dispatch raises.
         """
-        # Of other words it is another act, though the form be the same: somebody went back and typed anew.
-        key = f"page {form.get(ONCE) or uuid7().hex} {ledger.digest(tool, arguments).hex()}"
+        key = once(form, ledger.digest(tool, arguments))
 
         async def call() -> Outcome:
             return await self._dispatch.call(person, tool, arguments, narrowing=self._narrowing, idempotency_key=key)

@@ -17,7 +17,7 @@ from db.keys import LONGEST_NAME, Kind
 from db.principal import Principal
 from db.scopes import ALL_SCOPES
 from server.oauth.scopes import in_order, words
-from server.site.acts import ONCE
+from server.site.acts import once
 from server.site.forms import Sheet
 from server.site.pages import Site, see
 from server.site.project_page import Place, place
@@ -97,11 +97,10 @@ class _Pages:
     ) -> str:
         """The token. A form that is sent twice makes one key: the second answer cannot show it, and says so."""
         project_id = here.project["id"]
-        once = f"page {form.get(ONCE, '')}"
         asked = ledger.digest("create_key", {**texts, "kind": kind, "scopes": chosen, "project_id": project_id})
-        days = texts["days"]
+        key, days = once(form, asked), texts["days"]
         async with self._database.transaction(person, project_id) as connection:
-            if await ledger.claim(connection, person, once, "create_key", asked, project_id) is not None:
+            if await ledger.claim(connection, person, key, "create_key", asked, project_id) is not None:
                 raise conflict(
                     "key_shown",
                     "This form has made its key already, and a key is shown once.",
@@ -118,7 +117,7 @@ class _Pages:
                 read_only=texts.get("read_only") == "yes",
                 expires_at=datetime.now(UTC) + timedelta(days=int(days)) if days else None,
             )
-            await ledger.save(connection, person, once, b"{}")
+            await ledger.save(connection, person, key, b"{}")
         return token
 
     async def _place(self, request: Request, person: Principal) -> Place:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from db import ledger, projects, provider_keys
-from db.errors import not_found
+from db.errors import AppError, not_found
 from db.ids import uuid7
 from db.principal import Principal
 from server.integrations.provider_check import PROVIDERS, ProviderChecks, Verdict
@@ -105,11 +105,12 @@ class _Pages:
     async def delete(self, request: Request, person: Principal) -> Response:
         form = await self._site.form(request, person)
         project_id, provider = _project_of(request), _known(form.get("provider"))
-        async with self._database.transaction(person, project_id) as connection:
-            await roles.administered(connection, project_id)
-            key_id = await provider_keys.delete(connection, project_id, provider)
-            if key_id is not None:
-                await ledger.audit(connection, person, project_id, "delete_provider_key", str(key_id))
+        arguments = {"project_id": str(project_id), "provider": provider}
+        try:
+            await self._site.acts.call(person, "delete_provider_key", arguments, form, sure=True)
+        except AppError as error:
+            if error.code != "provider_key_not_found":
+                raise
         return _see(project_id, deleted=provider)
 
     async def _view(self, person: Principal, project_id: UUID, provider: str, **more: Any) -> View:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from starlette.routing import Route
 
-from db import accounts, house_mails, provider_keys, sessions
+from db import accounts, house_mails, keys, provider_keys, sessions
 from db.ids import uuid7
 from server.mail.unsubscribe import PATH as UNSUBSCRIBE
 from server.site.pages import PageRoute
@@ -76,9 +77,21 @@ VISITS = (
     _visit("provider-keys", f"{_PROJECT}/provider-keys"),
     _visit("end-users", f"{_PROJECT}/end-users"),
     _visit("mail-account", f"{_PROJECT}/email"),
+    _visit("members", f"{_PROJECT}/members"),
+    _visit("audit", f"{_PROJECT}/audit"),
+    _visit("account-audit", "/account/audit"),
+    _visit("invitations", "/invitations"),
+    _visit("account", "/account"),
+    Visit("account-elsewhere", "/account/connect/{issuer}", lambda _stage: "/account/connect/nobody", 404),
+    Visit("sign-in-elsewhere", "/sign-in/with/{issuer}", lambda _stage: "/sign-in/with/nobody", 404, signed_in=False),
+    Visit(
+        *("callback", "/api/auth/callback/{issuer}", lambda _stage: "/api/auth/callback/nobody", 404),
+        signed_in=False,
+    ),
+    Visit("invited", "/invitations/{token:str}", lambda _stage: "/invitations/x", 401, signed_in=False),
     _visit("approvals", "/approvals"),
     _visit("approval", "/approvals/{approval_id:uuid}"),
-    _visit("mails", "/mails"),
+    Visit("mails", "/mails", lambda stage: f"/mails?project={stage.project}"),
     _visit("mail", "/mails/{project_id:uuid}/{email_id:uuid}"),
     _visit("house-mail", "/mails/house/{mail_id:uuid}"),
     _visit("apps", "/apps"),
@@ -99,6 +112,12 @@ def pages(inn: Inn) -> set[str]:
         for route in inn.app.routes
         if isinstance(route, Route) and "GET" in (route.methods or ()) and _is_for_people(route)
     }
+
+
+def visits(inn: Inn) -> list[Visit]:
+    """Those of pages that this house has."""
+    there = pages(inn)
+    return [visit for visit in VISITS if visit.template in there or not visit.template]
 
 
 def _is_for_people(route: Route) -> bool:
@@ -150,7 +169,7 @@ async def _fill(stage: Stage) -> None:
     async with services.database.system() as connection:
         await house_mails.queue_welcome(connection, person.user_id)
     stage.ids["mail_id"] = await owner.fetchval("SELECT id FROM house_mails WHERE user_id = $1", person.user_id)
-    await _enter_provider_key(stage)
+    await _make_keys(stage)
     await owner.executemany(
         "INSERT INTO token_sources (project_id, id, kind, issuer, audience, created_by)"
         " VALUES ($1, $2, $3, $4, $5, $6)",
@@ -162,18 +181,14 @@ async def _fill(stage: Stage) -> None:
     await (await inn.program(client_name="Cartographer’s desk")).tokens(person, projects=[LONG])
 
 
-async def _enter_provider_key(stage: Stage) -> None:
-    person = await sessions.open_session(
-        stage.inn.services.database, await sessions.create_link(stage.inn.owner, stage.person.user_id)
-    )
+async def _make_keys(stage: Stage) -> None:
+    database, project = stage.inn.services.database, stage.project
+    session = await sessions.open_session(database, await sessions.create_link(stage.inn.owner, stage.person.user_id))
+    person = await sessions.find_session(database, session or "")
     assert person is not None
-    principal = await sessions.find_session(stage.inn.services.database, person)
-    assert principal is not None
-    async with stage.inn.services.database.transaction(principal, stage.project) as connection:
+    async with database.transaction(person, project) as connection:
         await provider_keys.put(
-            connection,
-            stage.project,
-            "openai",
+            *(connection, project, "openai"),
             key_id=uuid7(),
             base_url=None,
             sealed=b"sealed",
@@ -181,3 +196,7 @@ async def _enter_provider_key(stage: Stage) -> None:
             created_by=stage.person.user_id,
             checked=True,
         )
+        ends = datetime.now(UTC) + timedelta(days=90)
+        await keys.create(connection, person, project, "secret", name="The night watch", expires_at=ends)
+        origins = ["https://lighthouse.example", "http://localhost:3000"]
+        await keys.create(connection, person, project, "publishable", name="The visitors’ book", origins=origins)
