@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -26,6 +27,40 @@ GONE: Final = AppError(
     "run_gone", 410, "This run was deleted, or may no longer be read with this key.", "Start a new run."
 )
 Events: TypeAlias = list[tuple[int, bytes]]
+RECHECK_SECONDS: Final = 5.0
+"""How long a reader may live on what others of its process read: then it looks with its own rights again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the database has of a run behind a place. ``last``: the number of its last event, once it has ended."""
+
+    events: Events
+    there: bool
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A look into the database that readers of one run share. ``version``: how much news there was when it began."""
+
+    version: int
+    after: int
+    found: asyncio.Task[_Found]
+
+
+@dataclass(slots=True)
+class _Room:
+    """Who waits in this process for news of one run."""
+
+    waiting: set[asyncio.Event] = field(default_factory=set)
+    version: int = 0
+    reading: _Reading | None = None
+
+    def tell(self) -> None:
+        self.version += 1
+        for event in self.waiting:
+            event.set()
 
 
 class Wakeups:
@@ -38,7 +73,7 @@ class Wakeups:
         self.alone.set()
         self._readers = 0
         self._listeners = 0
-        self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._rooms: defaultdict[UUID, _Room] = defaultdict(_Room)
 
     @property
     def patience(self) -> float:
@@ -47,11 +82,11 @@ class Wakeups:
 
     def told(self, payload: str) -> None:
         """A notification of ``db.events.CHANNEL``."""
-        if not self._waiting:
+        if not self._rooms:
             return
         for run_id in payload.split(","):
-            for event in self._waiting.get(UUID(run_id), ()):
-                event.set()
+            if room := self._rooms.get(UUID(run_id)):
+                room.tell()
 
     def close(self) -> None:
         """Send every reader away."""
@@ -60,9 +95,8 @@ class Wakeups:
 
     def missed(self) -> None:
         """Any notification may have been missed: every reader looks for itself."""
-        for waiting in self._waiting.values():
-            for event in waiting:
-                event.set()
+        for room in self._rooms.values():
+            room.tell()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -77,18 +111,19 @@ class Wakeups:
                 self.alone.set()
 
     @contextmanager
-    def listening(self, run_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set at news of the run from now on."""
+    def listening(self, run_id: UUID) -> Iterator[tuple[_Room, asyncio.Event]]:
+        """Who else waits for the run, and an event that is set at news of it from now on."""
         news = asyncio.Event()
-        self._waiting[run_id].add(news)
+        room = self._rooms[run_id]
+        room.waiting.add(news)
         self._listeners += 1
         try:
-            yield news
+            yield room, news
         finally:
             self._listeners -= 1
-            self._waiting[run_id].discard(news)
-            if not self._waiting[run_id]:
-                del self._waiting[run_id]
+            room.waiting.discard(news)
+            if not room.waiting:
+                del self._rooms[run_id]
 
 
 class Tail:
@@ -113,6 +148,7 @@ class Tail:
         self._project_id = project_id
         self._run_id = run_id
         self._after = after
+        self._looked_at = 0.0
         self.ended = False
 
     @property
@@ -136,35 +172,62 @@ class Tail:
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         # Listening before reading: what is told in between is not missed.
-        with self._wakeups.listening(self._run_id) as news:
+        with self._wakeups.listening(self._run_id) as (room, news):
+            told = True
             while True:
                 news.clear()
-                found = await self._read()
+                found = await self._read(room, told and clock() < self._looked_at + RECHECK_SECONDS)
                 left = until - clock()
                 if found or self.over or left <= 0:
                     return found
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(min(left, self._wakeups.patience)):
-                        await news.wait()
+                        told = await news.wait()
+                except TimeoutError:
+                    told = False
 
-    async def _read(self) -> Events:
+    async def _read(self, room: _Room, together: bool) -> Events:
+        """``together``: what another reader of this process finds will do."""
+        reading = room.reading
+        shared = reading is not None and reading.version == room.version and reading.after <= self._after
+        if reading is None or not (together and shared):
+            looking = asyncio.create_task(self._look(self._after), name=f"look-{self._run_id}")
+            looking.add_done_callback(_heard)
+            reading = room.reading = _Reading(room.version, self._after, looking)
+            self._looked_at = asyncio.get_running_loop().time()
         try:
-            async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:
-                # The run first: its last number then never runs ahead of the events that are read after it.
-                run = await runs.find(connection, self._project_id, self._run_id)
-                found = await events.read(connection, self._project_id, self._run_id, self._after)
+            # Shielded: who began to look may leave, and others wait for what is found.
+            found = await asyncio.shield(reading.found)
         except AppError as error:
             if error.status != 503:
                 raise
             return []
-        if run is None:
+        if not found.there:
             # Its log went with it, so nobody else will ever tell this reader that it is over.
             self.ended = True
             return [(self._after + 1, agui.encode(error_event(GONE)))]
-        self._forward(found)
-        self.ended = run.status not in runs.LIVE and self._after >= run.last_seq
-        return found
+        following = [event for event in found.events if event[0] > self._after]
+        if found.events and not following and len(found.events) == events.PAGE:
+            room.reading = None
+            return await self._read(room, together=False)
+        self._forward(following)
+        self.ended = found.last is not None and self._after >= found.last
+        return following
+
+    async def _look(self, after: int) -> _Found:
+        async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:
+            # The run first: its last number then never runs ahead of the events that are read after it.
+            run = await runs.find(connection, self._project_id, self._run_id)
+            found = await events.read(connection, self._project_id, self._run_id, after)
+        live = run is not None and run.status in runs.LIVE
+        return _Found(found, run is not None, None if run is None or live else run.last_seq)
 
     def _forward(self, found: Events) -> None:
         if found:
             self._after = found[-1][0]
+
+
+def _heard(looking: asyncio.Task[_Found]) -> None:
+    """Who began to look may have left before it failed."""
+    if not looking.cancelled():
+        looking.exception()

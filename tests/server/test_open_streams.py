@@ -120,7 +120,7 @@ async def test_a_thousand_readers_of_a_run_cost_at_most_forty_kilobytes_each_in_
 def test_many_readers_look_for_themselves_less_often() -> None:
     wakeups = Wakeups()
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(wakeups.listening(uuid4()))
+        _room, first = stack.enter_context(wakeups.listening(uuid4()))
         assert wakeups.patience == POLL_SECONDS
         for _ in range(STREAMS - 1):
             stack.enter_context(wakeups.listening(uuid4()))
