@@ -194,6 +194,9 @@ class Credential(SQLModel, table=True):
 
     ``project_id`` and ``project_ids``, at most one of which is set, have no foreign key: a key bound to a deleted
     project reaches nothing, but can still fetch the saved answers of its own writes, the deletion's among them.
+
+    ``identity_id``: the account at an issuer through which it came about. While that is suspended, so is a grant: it
+    has expired, and ``resumes_until`` is when it will have expired once the person has signed in there again.
     """
 
     __tablename__ = "credentials"
@@ -231,6 +234,7 @@ class Credential(SQLModel, table=True):
     client_id: UUID | None = Field(default=None, foreign_key="oauth_clients.id", ondelete="CASCADE", index=True)
     parent_id: UUID | None = Field(default=None, foreign_key="credentials.id", ondelete="CASCADE", index=True)
     origins: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
+    identity_id: UUID | None = Field(default=None, foreign_key="identities.id", ondelete="SET NULL", index=True)
     audience: str | None = Field(default=None, sa_column=Column(Text))
     name: str = Field(sa_column=_text(""))
     hint: str = Field(sa_column=_text())
@@ -239,6 +243,7 @@ class Credential(SQLModel, table=True):
     read_only: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     created_at: datetime = Field(sa_column=_now())
     expires_at: datetime | None = Field(default=None, sa_column=_moment())
+    resumes_until: datetime | None = Field(default=None, sa_column=_moment())
     revoked_at: datetime | None = Field(default=None, sa_column=_moment())
 
 

@@ -6,6 +6,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import db.email_tables
+import db.identity_tables
 import db.oauth.tables
 import db.tables  # noqa: F401  (all fill SQLModel.metadata)
 from migrations.autogenerate import protect_new_tables

@@ -51,10 +51,12 @@ from server.oauth.token_sources import TokenSources
 from server.openapi import document as openapi
 from server.openapi.house import Offered
 from server.site import (
+    account,
     approvals,
     apps,
     authorize,
     device,
+    issuer_sign_in,
     keys,
     mail_account,
     mail_link,
@@ -113,6 +115,8 @@ def create_app(services: Services) -> Starlette:
         *mail_link.routes(site, newcomers),
         *project_list.routes(site),
         *project_settings.routes(site),
+        *issuer_sign_in.routes(site, newcomers),
+        *account.routes(site),
         *approvals.routes(site),
         *authorize.routes(site, clients),
         *device.routes(site, newcomers),

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from db.email_accounts import SEALED as EMAIL_SECRETS
 from db.errors import AppError
+from db.identities import TOKEN as IDENTITY_TOKENS
 from db.provider_keys import SEALED as PROVIDER_KEYS
 from db.registry_sync import SECRET as SOURCE_SECRETS
 from db.token_sources import SEALED as TOKEN_SECRETS
@@ -29,11 +30,13 @@ FIRST: Final = (UUID(int=0), UUID(int=0))
 
 
 class SealedColumn(NamedTuple):
-    """A column of a tenant table that holds sealed secrets. ``row``: the column that tells its rows apart to the vault,
-    as text; empty when there is none."""
+    """A column that holds sealed secrets. ``row``: the column that tells its rows apart to the vault, as text; empty
+    when there is none. ``tenant``: the column of whose they are: a project's, or in a table of the house the row's
+    own."""
 
     place: str
     row: str = ""
+    tenant: str = "project_id"
 
     @property
     def table(self) -> str:
@@ -49,6 +52,7 @@ SEALED_COLUMNS: Final = (
     SealedColumn(SOURCE_SECRETS, "id::text"),
     SealedColumn(EMAIL_SECRETS, "kind"),
     SealedColumn(TOKEN_SECRETS, "id::text"),
+    SealedColumn(IDENTITY_TOKENS, tenant="id"),
 )
 """All of them: a test asks that no column of bytes is forgotten, and that ``sealed_under()`` counts each."""
 
@@ -85,7 +89,7 @@ async def reseal(owner: Connection, vault: Vault, current: str, say: Progress) -
             async with owner.transaction():
                 for row in rows:
                     await _reseal_row(owner, vault, sealed, row, done)
-            after = rows[-1]["project_id"], rows[-1]["id"]
+            after = rows[-1]["tenant"], rows[-1]["id"]
             say(f"{sealed.place}: {done.sealed_anew} of {total} under {current}")
     return done
 
@@ -95,9 +99,9 @@ async def _batch(
 ) -> list[asyncpg.Record]:
     row = sealed.row or "''"
     return await owner.fetch(
-        f"SELECT project_id, id, {row} AS row, {sealed.column} AS sealed FROM {sealed.table}"  # noqa: S608  ours
-        f" WHERE substr({sealed.column}, 2, 4) <> $1 AND (project_id, id) > ($2, $3)"
-        " ORDER BY project_id, id LIMIT $4",
+        f"SELECT {sealed.tenant} AS tenant, id, {row} AS row, {sealed.column} AS sealed"  # noqa: S608  ours
+        f" FROM {sealed.table} WHERE substr({sealed.column}, 2, 4) <> $1 AND ({sealed.tenant}, id) > ($2, $3)"
+        f" ORDER BY {sealed.tenant}, id LIMIT $4",
         *(bytes.fromhex(current), *after, BATCH),
     )
 
@@ -105,9 +109,9 @@ async def _batch(
 async def _reseal_row(
     owner: Connection, vault: Vault, sealed: SealedColumn, row: asyncpg.Record, done: Resealed
 ) -> None:
-    project_id, row_id, bound, before = row["project_id"], row["id"], row["row"], row["sealed"]
+    tenant_id, row_id, bound, before = row["tenant"], row["id"], row["row"], row["sealed"]
     try:
-        text = vault.open(project_id, sealed.place, before, bound)
+        text = vault.open(tenant_id, sealed.place, before, bound)
     except AppError as error:
         if error.code == "secret_key_missing":
             done.without_key[key_id_of(before)] += 1
@@ -117,7 +121,7 @@ async def _reseal_row(
     # Only what is still what was read: what was entered meanwhile is newer, and under the newer root already.
     status = await owner.execute(
         f"UPDATE {sealed.table} SET {sealed.column} = $3"  # noqa: S608  names of ours
-        f" WHERE project_id = $1 AND id = $2 AND {sealed.column} = $4",
-        *(project_id, row_id, vault.seal(project_id, sealed.place, text, bound), before),
+        f" WHERE {sealed.tenant} = $1 AND id = $2 AND {sealed.column} = $4",
+        *(tenant_id, row_id, vault.seal(tenant_id, sealed.place, text, bound), before),
     )
     done.sealed_anew += status == "UPDATE 1"

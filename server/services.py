@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from server.integrations.addresses import Addresses
 from server.integrations.embeddings import OPENAI, EmbeddingModel
 from server.integrations.guarded_http import Outgoing
 from server.integrations.provider_check import ProviderChecks
+from server.issuers.catalog import issuers_of
+from server.issuers.issuer import Issuer
 from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.newcomers import Newcomers
@@ -64,6 +66,7 @@ class Services:
     newcomers: Newcomers | None = None
     loopback_pages: bool = False
     sign_in: SignInSettings = field(default_factory=SignInSettings)
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
     say_link: SayLink | None = None
 
 
@@ -155,6 +158,7 @@ async def build(
             loopback_pages=not settings.production,
             newcomers=Newcomers(database, more=1 if settings.production else IN_DEVELOPMENT),
             sign_in=settings.sign_in,
+            issuers=issuers_of(settings.oauth),
             say_link=say_link,
         )
     finally:

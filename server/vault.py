@@ -29,14 +29,15 @@ class Vault:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    def seal(self, project_id: UUID, column: str, text: str, row: str = "") -> bytes:
-        """``column``: ``table.column``. ``row``: what the secret is for, where a project has several in the column."""
+    def seal(self, tenant_id: UUID, column: str, text: str, row: str = "") -> bytes:
+        """``tenant_id``: the project, or in a table of the house the row. ``column``: ``table.column``. ``row``: what
+        the secret is for, where a project has several in the column."""
         key_id, key = self._keyring.signing_keys(LABEL)[0]
         head = FORMAT + bytes.fromhex(key_id)
         nonce = os.urandom(_NONCE)
-        return head + nonce + AESGCM(key).encrypt(nonce, text.encode(), _bound(head, project_id, column, row))
+        return head + nonce + AESGCM(key).encrypt(nonce, text.encode(), _bound(head, tenant_id, column, row))
 
-    def open(self, project_id: UUID, column: str, sealed: bytes, row: str = "") -> str:
+    def open(self, tenant_id: UUID, column: str, sealed: bytes, row: str = "") -> str:
         """Raises ``AppError``: ``secret_key_missing`` when it was sealed under a root that this process does not have,
         ``secret_damaged`` when it is not what was sealed for this place."""
         key_id = key_id_of(sealed)
@@ -45,7 +46,7 @@ class Vault:
             raise key_missing(key_id)
         head, nonce = sealed[:_HEAD], sealed[_HEAD : _HEAD + _NONCE]
         try:
-            text = AESGCM(key).decrypt(nonce, sealed[_HEAD + _NONCE :], _bound(head, project_id, column, row))
+            text = AESGCM(key).decrypt(nonce, sealed[_HEAD + _NONCE :], _bound(head, tenant_id, column, row))
         except InvalidTag:
             raise _damaged() from None
         return text.decode()
@@ -82,5 +83,5 @@ def _damaged() -> AppError:
     )
 
 
-def _bound(head: bytes, project_id: UUID, column: str, row: str) -> bytes:
-    return b"\x00".join((head + project_id.bytes + column.encode(), row.encode()))
+def _bound(head: bytes, tenant_id: UUID, column: str, row: str) -> bytes:
+    return b"\x00".join((head + tenant_id.bytes + column.encode(), row.encode()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Boolean, CheckConstraint, Column, Index, Integer, LargeBinary, Text, Uuid, text
@@ -25,6 +26,11 @@ def _expiry() -> Column[datetime]:
 
 def _projects() -> Column[list[UUID]]:
     return Column(ARRAY(Uuid), nullable=True)
+
+
+def _identity() -> Any:
+    """The account at an issuer through which the person who answered is signed in."""
+    return Field(default=None, foreign_key="identities.id", ondelete="SET NULL", index=True)
 
 
 class OAuthClient(SQLModel, table=True):
@@ -93,6 +99,7 @@ class OAuthCode(SQLModel, table=True):
         sa_column=Column(Timestamp, nullable=False, index=True, server_default=text("now() + interval '60 seconds'"))
     )
     credential_id: UUID | None = None
+    identity_id: UUID | None = _identity()
 
 
 class OAuthDevice(SQLModel, table=True):
@@ -114,6 +121,7 @@ class OAuthDevice(SQLModel, table=True):
     polled_at: datetime | None = Field(default=None, sa_column=moment())
     expires_at: datetime = Field(sa_column=_expiry())
     credential_id: UUID | None = None
+    identity_id: UUID | None = _identity()
 
 
 class OAuthAccessToken(SQLModel, table=True):

@@ -8,6 +8,7 @@ from db.storekeeping import ARRIVED, DELETE, REMOVED
 from server.jobs.cleaning import clean_up
 from server.jobs.files import delete_files, expire_files, file_arrived, file_removed
 from server.jobs.files_check import CHECK, check_files, check_store
+from server.jobs.identities import look_at_identities, recheck_identity
 from server.jobs.job import Job, exponential
 from server.jobs.registry_check import CHECK as REGISTRY_CHECK
 from server.jobs.registry_check import check_contents
@@ -36,4 +37,6 @@ JOBS: Final = (
     Job(REGISTRY_CHECK, check_contents, timeout=LONG),
     Job(MEANINGS_JOB, find_meanings, timeout=600.0),
     Job("look_for_meanings", look_for_meanings, schedule="41 * * * *"),
+    Job("look_at_identities", look_at_identities, schedule="23 * * * *"),
+    Job("recheck_identity", recheck_identity, retries=exponential(30.0, times=4)),
 )

@@ -36,6 +36,10 @@ VISITORS: Final = Budget(rate=1 / 2, burst=60)
 """Of sessions for visitors without a name, begun from one address."""
 EXCHANGES: Final = Budget(rate=1 / 10, burst=60)
 """Of tokens for one end user, who needs one an hour."""
+WAYS: Final = Budget(rate=1.0, burst=120)
+"""Of ways to an issuer that begin at one address, where a whole office may be."""
+ARRIVALS: Final = Budget(rate=1 / 60, burst=20)
+"""Of those on which one account at an issuer comes back: whoever comes has proven that it is theirs."""
 _NAMESPACE: Final = UUID("6f1c7c52-3a3a-5c0e-9d59-2f3a54a4a0d1")
 
 

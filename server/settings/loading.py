@@ -16,12 +16,12 @@ from server.settings.limits import LimitSettings
 from server.settings.mail import MailSettings
 from server.settings.models import PROVIDER_ENVIRONMENT, ModelSettings
 from server.settings.outgoing import OutgoingSettings
+from server.settings.providers import OAuthSettings
 from server.settings.section import Section, variable_names
 from server.settings.sign_in import SignInSettings
 from server.settings.vendors import (
     AwsSettings,
     LangfuseSettings,
-    OAuthSettings,
     OTelSettings,
     PostHogSettings,
     SentrySettings,

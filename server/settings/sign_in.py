@@ -74,8 +74,14 @@ class SignInSettings(Section):
 
     def may_sign_up(self, address: str) -> bool:
         """Whether whoever reads mail at ``address`` may have an account made."""
+        return self.closed_by(address) is None
+
+    def closed_by(self, address: str) -> Literal["domain", "invitation"] | None:
+        """What keeps ``address`` from having an account made; ``None``: nothing."""
         domain = address.rpartition("@")[2].lower()
         parts = domain.split(".")
         if any(".".join(parts[first:]) in self.blocked_domains for first in range(len(parts))):
-            return False
-        return self.sign_up == "open" or (self.sign_up == "domains" and domain in self.allowed_domains)
+            return "domain"
+        if self.sign_up == "domains":
+            return None if domain in self.allowed_domains else "domain"
+        return None if self.sign_up == "open" else "invitation"

@@ -1,32 +1,12 @@
-"""Sign-in, telemetry and storage: one section a vendor, all optional."""
+"""Telemetry and storage: one section a vendor, all optional."""
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from server.settings.section import HttpUrl, Section, variable
 
-SIGN_IN = "sign-in and account pages"
 TELEMETRY = "telemetry exporters"
-
-
-class GitHubSettings(Section):
-    client_id: str | None = variable("GITHUB_CLIENT_ID", description="Sign-in with GitHub.", used_from=SIGN_IN)
-    client_secret: SecretStr | None = variable(
-        "GITHUB_CLIENT_SECRET", description="The secret of that application.", used_from=SIGN_IN
-    )
-
-
-class GoogleSignInSettings(Section):
-    client_id: str | None = variable("GOOGLE_CLIENT_ID", description="Sign-in with Google.", used_from=SIGN_IN)
-    client_secret: SecretStr | None = variable(
-        "GOOGLE_CLIENT_SECRET", description="The secret of that application.", used_from=SIGN_IN
-    )
-
-
-class OAuthSettings(Section):
-    github: GitHubSettings = Field(default_factory=GitHubSettings)
-    google: GoogleSignInSettings = Field(default_factory=GoogleSignInSettings)
 
 
 class SentrySettings(Section):

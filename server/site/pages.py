@@ -16,6 +16,7 @@ from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
 from server.http.address import PublicAddress
+from server.issuers.issuer import Issuer
 from server.keyring import Keyring
 from server.site.acts import Acts
 from server.site.browsers import Browsers
@@ -63,6 +64,9 @@ class SiteServices(Protocol):
 
     @property
     def sign_in(self) -> SignInSettings: ...
+
+    @property
+    def issuers(self) -> Mapping[str, Issuer]: ...
 
     @property
     def say_link(self) -> SayLink | None: ...
@@ -157,7 +161,9 @@ class Site:
         values = {
             "approval": approval if section == "approvals" else "",
             "way": self.way,
+            "issuers": list(self.services.issuers.values()),
             "next": next_page,
+            "query": urlencode({"next": next_page}),
             "typed": (FIRST_EMAIL if self.way == "terminal" else "") if typed is None else typed,
             "fault": fault,
             "csrf": self.browsers.csrf(browser),

@@ -28,6 +28,7 @@ NAVIGATION: Final = {
     "/mails": "Mail",
     "/apps": "Connected apps",
     "/sessions": "Sessions",
+    "/account": "Account",
 }
 """What the header leads to."""
 PROJECT_TABS: Final = {

@@ -119,6 +119,7 @@ class EdgeServices:
     newcomers: Any = None
     loopback_pages: bool = False
     sign_in: SignInSettings = field(default_factory=SignInSettings)
+    issuers: Mapping[str, Any] = field(default_factory=dict)
     say_link: Any = None
 
 
