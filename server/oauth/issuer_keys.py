@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -108,7 +109,7 @@ class IssuerKeys:
             if document.get("issuer") != issuer:
                 raise unusable(issuer, "its discovery document is that of another issuer")
             found = document.get("jwks_uri")
-            if isinstance(found, str):
+            if isinstance(found, str) and (found.startswith("https://") or may_be_plain(issuer)):
                 return found
         raise unusable(issuer, "it has no discovery document that names its keys")
 
@@ -129,6 +130,15 @@ def places(issuer: str) -> list[str]:
 
     openid, oauth = f"{_WELL_KNOWN}openid-configuration", f"{_WELL_KNOWN}oauth-authorization-server"
     return list(dict.fromkeys((at(path + openid), at(oauth + path), at(openid + path))))
+
+
+def may_be_plain(url: str) -> bool:
+    """Whether an issuer may be asked over http: at an address, or by a name without a dot, of one's own network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host
 
 
 def unusable(issuer: str, why: str) -> AppError:

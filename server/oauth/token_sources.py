@@ -12,7 +12,7 @@ from db.errors import AppError
 from db.ids import uuid7
 from db.token_sources import KINDS, SEALED, Kind, TokenSource
 from server.oauth import signatures
-from server.oauth.issuer_keys import IssuerKeys
+from server.oauth.issuer_keys import IssuerKeys, may_be_plain
 from server.vault import Vault
 from tools.ports import Outside
 
@@ -96,7 +96,9 @@ class TokenSources:
             self._outside.check(text)
         except AppError as error:
             return error.message
-        return "This is no address without a query." if {"?", "#", "@", " "} & set(text) else None
+        if {"?", "#", "@", " "} & set(text):
+            return "This is no address without a query."
+        return None if may_be_plain(text) or text.startswith("https://") else "This must begin with https://."
 
 
 def _public_key(_kind: Kind, text: str) -> str | None:

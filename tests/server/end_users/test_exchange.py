@@ -19,11 +19,12 @@ from db.ids import uuid7
 from server.app import create_app
 from server.limits.newcomers import Newcomers
 from server.oauth import signatures
-from server.oauth.issuer_keys import PAUSE_SECONDS, IssuerKeys
+from server.oauth.issuer_keys import MOST_ISSUERS, PAUSE_SECONDS, IssuerKeys
 from server.oauth.subject_tokens import SubjectTokens
 from server.vault import Vault
 from tests.server.end_users.issuers import AUDIENCE, Issuer, claims, ed25519, rsa
 from tests.server.end_users.products import ACCESS, EXCHANGE, PAGE, SECRET, House, Product
+from tools.ports import Answered
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-20")]
 
@@ -280,6 +281,38 @@ async def test_keys_are_kept_and_asked_for_once_when_the_issuer_has_a_new_one(pr
         assert await taken(issuer.token())
         now += 86_400
         assert not await taken(issuer.token())
+
+
+class Publishing:
+    """The outside of a process in which every issuer publishes the same key."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self.key = issuer.keys[0].as_dict(private=False)
+        self.asked: list[str] = []
+
+    def check(self, url: str) -> None:
+        """All are fine."""
+
+    async def request(self, method: str, url: str, **_how: Any) -> Answered:
+        self.asked.append(url)
+        body = json.dumps({"keys": [self.key]}).encode()
+        return Answered(url, 200, "application/json", {"cache-control": "max-age=999999999"}, body)
+
+
+async def test_the_keys_of_so_many_issuers_are_kept_and_for_so_long(issuer: Issuer) -> None:
+    now = 0.0
+    outside = Publishing(issuer)
+    keys = IssuerKeys(outside, clock=lambda: now)
+    sets = [f"https://{number}.example/keys" for number in range(MOST_ISSUERS + 1)]
+    for one in sets:
+        await keys.of("https://id.example", one)
+    await keys.of("https://id.example", sets[-1])
+    assert outside.asked == sets
+    await keys.of("https://id.example", sets[0])
+    assert outside.asked == [*sets, sets[0]], "the first one had been forgotten"
+    now += 86_401
+    await keys.of("https://id.example", sets[0])
+    assert outside.asked[-2:] == [sets[0]] * 2, "nothing is kept for more than a day"
 
 
 async def test_a_shared_secret_signs_and_nothing_else_does(product: Product, issuer: Issuer) -> None:

@@ -77,6 +77,8 @@ async def test_what_is_no_source_is_said_where_it_is_and_saves_nothing(
         ({"kind": "issuer", "issuer-issuer": "ftp://x", "issuer-audience": "x"}, "http"),
         ({"kind": "issuer", "issuer-issuer": away, "issuer-audience": "x"}, "Save it although its keys cannot be had"),
         ({"kind": "issuer", "issuer-issuer": f"{issuer.url}?a", "issuer-audience": "x"}, "without a query"),
+        ({"kind": "issuer", "issuer-issuer": "http://id.example", "issuer-audience": "x"}, "must begin with https://"),
+        ({"kind": "userinfo", "userinfo-url": "http://id.example/me"}, "must begin with https://"),
         ({"kind": "hs256", "hs256-secret": "short"}, "at least 32 bytes"),
         ({"kind": "hs256", "hs256-secret": private[:60].replace("\n", " ")}, "a key of another kind"),
         ({"kind": "hs256", "hs256-secret": SECRET, "hs256-issuer": "~anonymous"}, "no name of an issuer"),
