@@ -142,11 +142,11 @@ class Glass:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*options: str) -> AsyncIterator[Browser]:
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(_QUIET))
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*_QUIET, *options])
         try:
             yield browser
         finally:
