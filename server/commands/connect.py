@@ -78,6 +78,7 @@ async def _signed_in(ledger: Ledger, file: TokenFile, house: str, mcp_url: str) 
         if tokens is not None and not await _accepted(http, mcp_url, tokens):
             tokens = await signing_in.fresh(http, file, house, force=True)
         if tokens is None:
+            note("If the page asks you to sign in and no mail can be sent: 'innkeeper open', where the server runs.")
             tokens = await signing_in.sign_in(http, house)
             ledger.signed_in.add(house)
             ledger.save()

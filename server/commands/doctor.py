@@ -38,8 +38,9 @@ async def _doctor(arguments: Namespace) -> int:
     if arguments.json:
         put(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
     else:
+        width = max(9, *(len(finding.subject) for finding in findings))
         for finding in findings:
-            put(f"{finding.verdict:<5}  {finding.subject:<9}  {finding.said}")
+            put(f"{finding.verdict:<5}  {finding.subject:<{width}}  {finding.said}")
     return 0 if healthy else 1
 
 

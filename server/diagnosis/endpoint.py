@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
+from server.diagnosis import network
 from server.diagnosis.wire import INITIALIZE, Reply, Wire, origin_of, shown
 from server.finding import Finding
 
@@ -25,19 +26,18 @@ async def judge(wire: Wire, reply: Reply) -> tuple[str, Finding]:
     """What kind of answer ``reply`` to an ``initialize`` without token is, ``open``, ``locked`` or ``no``, and what to
     say of it."""
     status = reply.status
-    if status == 0:
-        said = f"No answer that is HTTP ({reply.fault}): check scheme and port, and the server's log."
-        return "no", Finding("http", "fault", said)
+    if status in (0, 400) and reply.message is None:
+        return "no", await _misunderstood(wire.url, reply)
     if 300 <= status < 400:
         return "no", _redirect(wire.url, reply)
     if status == 401:
         return "locked", Finding("http", "ok", "It is there, and asks for a token (401).")
-    if reply.message is not None:
+    if status == 403:
+        return "no", _forbidden(reply)
+    if reply.message is not None and status != 421:
         return "open", Finding("http", "ok", f"It speaks JSON-RPC, and answers without a token ({status}).")
     if status in (404, 405, 410):
         return "no", await _elsewhere(wire, reply)
-    if status == 403:
-        return "no", _forbidden(reply)
     if status in _SAID:
         return "no", Finding("host" if status == 421 else "http", "fault", _SAID[status].format(said=reply.said))
     if status >= 500:
@@ -59,6 +59,17 @@ async def origins(wire: Wire) -> Finding:
         said = f"It refuses the Origin {own} ({reply.said}): clients in a browser cannot connect; allow their origin."
         return Finding("origin", "warn", said)
     return Finding("origin", "ok", f"the Origin {own} is let in")
+
+
+async def _misunderstood(url: str, reply: Reply) -> Finding:
+    """No HTTP came back, or a server says that none came to it."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and await network.speaks_tls(parts):
+        return Finding("tls", "fault", "This port speaks TLS: use https://.")
+    if reply.status:
+        return Finding("http", "fault", f"It takes the request for a wrong one (400; {reply.said}): look at its log.")
+    said = f"No answer that is HTTP ({reply.fault}): check scheme and port, and the server's log."
+    return Finding("http", "fault", said)
 
 
 def _redirect(url: str, reply: Reply) -> Finding:

@@ -87,6 +87,19 @@ async def _refused(ip: str, port: int) -> str:
     return ""
 
 
+async def speaks_tls(parts: SplitResult) -> bool:
+    """Whether the port of a plain address wants TLS after all."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is said on this connection
+    try:
+        async with asyncio.timeout(SECONDS):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80, ssl=context)
+        writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
 async def _certificate(host: str, port: int) -> Finding:
     try:
         async with asyncio.timeout(SECONDS):

@@ -54,6 +54,8 @@ def refused(reply: Reply, token: str, url: str) -> Finding:
     if (why := _known(token, url)) is not None:
         return Finding("token", "fault", why)
     said = reply.said or "no reason given"
+    if "error" not in reply.challenge and not reply.said:
+        said += ", as to who brings no token: a proxy may take the Authorization header out"
     if "expire" in said.lower() and "unknown" not in said.lower():
         return Finding("token", "fault", f"The token has expired ({said}): refresh it, or sign in again.")
     if "audience" in said.lower() or "resource" in said.lower():

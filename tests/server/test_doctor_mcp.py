@@ -134,7 +134,12 @@ FRONTS: list[tuple[Response, tuple[str, ...]]] = [
     (redirect("/login?next=/mcp", 302), ("redirect", "fault", "page for people")),
     (PlainTextResponse("Invalid Host header", 421), ("host", "fault", "Invalid Host header", "allowed hosts")),
     (PlainTextResponse("Forbidden host", 403), ("host", "fault", "allowed hosts")),
+    (
+        Json({"jsonrpc": "2.0", "error": {"code": -32000, "message": "Invalid Host: x"}, "id": None}, 403),
+        ("host", "fault", "Invalid Host: x"),
+    ),
     (PlainTextResponse("blocked", 403), ("http", "fault", "firewall")),
+    (PlainTextResponse("no", 400), ("http", "fault", "wrong one (400; no)")),
     (PlainTextResponse("no", 406), ("http", "fault", "Accept")),
     (PlainTextResponse("slow down", 429), ("http", "fault", "too many")),
     (PlainTextResponse("bad gateway", 502), ("http", "fault", "proxy")),
@@ -160,6 +165,7 @@ REFUSALS: list[tuple[tuple[int, str, str], tuple[str, ...]]] = [
     ((401, 'Bearer error="invalid_token", error_description="The token expired"', ""), ("token", "has expired")),
     ((401, 'Bearer error="invalid_token"', "Wrong audience"), ("token", "for another server")),
     ((401, "Bearer", "nobody knows it"), ("token", "nobody knows it", "sign in again")),
+    ((401, "Bearer", ""), ("token", "a proxy may take the Authorization header out")),
     ((403, 'Bearer error="insufficient_scope", scope="files:read"', ""), ("scope", "files:read")),
 ]
 
@@ -311,6 +317,11 @@ async def test_a_certificate_that_clients_refuse_is_told(
     assert has(findings, "tls", verdict, *words), findings
 
 
+async def test_a_port_with_tls_is_told_to_who_comes_without(tmp_path: Path) -> None:
+    async with over_tls(tmp_path, "127.0.0.1") as port:
+        assert has(await found(f"http://127.0.0.1:{port}/mcp"), "tls", "fault", "https://")
+
+
 async def test_a_port_without_tls_is_told() -> None:
     async with served(Broken()) as (host, port):
         assert has(await found(f"https://{host}:{port}/mcp"), "tls", "fault", "http://")
@@ -328,7 +339,7 @@ async def test_the_command_prints_each_finding_and_ends_with_1_on_a_fault(token_
         app.refusal = None
         well = await run("doctor", "--mcp", url, "--token-file", token_file, cwd=tmp_path)
     assert well.code == 0, well.out
-    assert "ok     handshake" in well.out
+    assert "ok     handshake " in well.out
     assert TOKEN not in ended.out + ended.err + well.out + well.err
     missing = await run("doctor", "--mcp", url, "--token-file", tmp_path / "none", cwd=tmp_path)
     assert (missing.code, "cannot be read" in missing.err) == (2, True)

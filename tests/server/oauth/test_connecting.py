@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import pty
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -40,10 +41,10 @@ class Desk:
         own = {"HOME": str(self.home), "PATH": self.path, "PYTHONPATH": ROOT, "NO_PROXY": "*"}
         return {**kept, **own, **(more or {})}
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "server.cli", *arguments, cwd=self.home, env=self.environ(),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
 
     async def run(self, *arguments: str) -> Ended:
@@ -52,12 +53,9 @@ class Desk:
     async def let_in(self, person: Person, *arguments: str) -> Ended:
         """Run the command; the person opens the address that it shows, and allows it."""
         process = await self.start(*arguments)
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            address = (await process.stdout.readline()).decode().strip()
-        assert address, (await ended(process)).err
+        address = await shown(process)
         page = await person.browser.get(address)
-        asked = await person.browser.post("/device", data={**hidden(page), "user_code": address.rpartition("=")[2]})
+        asked = await person.browser.post("/device", data={**hidden(page), **code(address)})
         assert "Connected" in (await person.press(asked, "allow")).text
         return await ended(process)
 
@@ -71,6 +69,19 @@ class Desk:
     def tokens(self) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = json.loads(self.read(".config/innkeeper/tokens.json"))
         return found
+
+
+async def shown(process: asyncio.subprocess.Process) -> str:
+    """The address that the command prints."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        address = (await process.stdout.readline()).decode().strip()
+    assert address, (await ended(process)).err
+    return address
+
+
+def code(address: str) -> dict[str, str]:
+    return {"user_code": address.rpartition("=")[2]}
 
 
 @pytest.fixture
@@ -188,6 +199,33 @@ async def test_files_that_are_better_left_alone_are_and_the_others_are_connected
     assert b"[mcp_servers.innkeeper]" in real.read_bytes()
     assert (await desk.run("connect", "--remove")).code == 0
     assert (real.read_bytes(), (desk.home / CODEX).is_symlink()) == (FILES[CODEX], True)
+
+
+async def test_who_is_not_let_in_leaves_everything_as_it_was(inn: Inn, person: Person, desk: Desk) -> None:
+    untouched = desk.everything()
+    process = await desk.start("connect", "--yes", "--url", inn.url)
+    address = await shown(process)
+    asked = await person.browser.post("/device", data={**hidden(await person.browser.get(address)), **code(address)})
+    await person.press(asked, "deny")
+    refused = await ended(process)
+    assert (refused.code, "did not allow" in refused.err) == (2, True), refused.err
+    assert desk.everything() == untouched
+
+
+async def test_a_person_at_a_terminal_is_asked_first(inn: Inn, desk: Desk) -> None:
+    untouched = desk.everything()
+    terminal, its_side = pty.openpty()
+    process = await desk.start("connect", "--url", inn.url, stdin=its_side)
+    os.close(its_side)
+    os.write(terminal, b"n\n")
+    refused = await ended(process)
+    os.close(terminal)
+    assert (refused.code, "Connect these? [Y/n]" in refused.err, "Nothing was changed" in refused.err) == (
+        2,
+        True,
+        True,
+    )
+    assert desk.everything() == untouched
 
 
 async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn, desk: Desk) -> None:
