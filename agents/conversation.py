@@ -23,6 +23,7 @@ from agents.model_errors import cost_of
 from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
 from agents.open_calls import INTERRUPTS
+from agents.patience import patiently
 from agents.run_input import RunInput
 from db.agents import DEMO, Limits, RunSettings
 from db.errors import invalid
@@ -87,12 +88,12 @@ class Conversation:
     async def hold(self) -> Pause:
         """Let the agent answer. Returns what it leaves open; raises what went wrong."""
         plan = self._plan
-        spec = await self._spec()
+        spec = await patiently(self._spec)
         self._model = spec.model
-        shown = await self._components()
+        shown = await patiently(self._components)
         deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator, shown)
         theirs = await self._client_tools(shown)
-        said = await self._kit.attachments.with_bytes(plan.grant, plan.turn.messages)
+        said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages))
         self._narrator.told_by_us(plan.turn.denied)
         held.set(self._journal)
         with capture_run_messages() as messages:

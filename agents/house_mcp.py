@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from opentelemetry import trace
 
-from db.errors import AppError, unauthenticated
+from agents.patience import patiently
+from db.errors import AppError, unauthenticated, unavailable
 from db.principal import Principal
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -23,8 +24,11 @@ MCPApp: TypeAlias = Callable[
 
 PROTOCOL_VERSION: Final = "2026-07-28"
 GRANT_KEY: Final = "innkeeper.principal"
+ERROR_META: Final = "innkeeper/error"
 IDEMPOTENCY_META: Final = "innkeeper/idempotency_key"
 AGAIN: Final = "Try the same call again in a moment."
+UNAVAILABLE: Final = "urn:innkeeper:error:unavailable"
+"""The ``type`` of the problem (RFC 9457) when the house has no database."""
 _PATH: Final = "/mcp"
 _META: Final = {
     "io.modelcontextprotocol/protocolVersion": PROTOCOL_VERSION,
@@ -55,23 +59,23 @@ class HouseMCP:
         tools: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
-            page = await self._request(grant, "tools/list", {} if cursor is None else {"cursor": cursor})
+            page = await self._page(grant, cursor)
             tools += page["tools"]
             cursor = page.get("nextCursor")
             if cursor is None:
                 return tools
 
+    async def _page(self, grant: Principal, cursor: str | None) -> dict[str, Any]:
+        params = {} if cursor is None else {"cursor": cursor}
+        return await patiently(lambda: self._request(grant, "tools/list", params))
+
     async def call_tool(
         self, grant: Principal, name: str, arguments: dict[str, Any], idempotency_key: str
     ) -> dict[str, Any]:
         """The CallToolResult in wire form, failed ones included; :class:`CallRefusedError` for a protocol error."""
+        params = {"name": name, "arguments": arguments, "_meta": {IDEMPOTENCY_META: idempotency_key}}
         with _tracer.start_as_current_span("agent.tool", attributes={"tool": name}):
-            return await self._request(
-                grant,
-                "tools/call",
-                {"name": name, "arguments": arguments, "_meta": {IDEMPOTENCY_META: idempotency_key}},
-                name,
-            )
+            return await patiently(lambda: self._request(grant, "tools/call", params, name), _error_code)
 
     async def _request(
         self, grant: Principal, method: str, params: dict[str, Any], name: str | None = None
@@ -90,6 +94,8 @@ class HouseMCP:
             raise CallRefusedError(answer["error"].get("code", 0), str(answer["error"].get("message", "refused")))
         if isinstance(answer, dict) and isinstance(answer.get("result"), dict):
             return dict(answer["result"])
+        if isinstance(answer, dict) and answer.get("type") == UNAVAILABLE:
+            raise unavailable()
         if isinstance(answer, dict) and status >= 400:
             raise AppError(
                 "tools_unavailable", 503, str(answer.get("detail", "The tools did not answer.")), AGAIN, True
@@ -144,3 +150,9 @@ class HouseMCP:
 
         await self._app(scope, receive, send)
         return status, b"".join(chunks)
+
+
+def _error_code(result: dict[str, Any]) -> str | None:
+    """That of a call that failed, as the house's own tools say it."""
+    error = (result.get("_meta") or {}).get(ERROR_META)
+    return error.get("code") if isinstance(error, dict) else None

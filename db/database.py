@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 STATEMENT_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 30
-IDLE_RUN_SECONDS: Final = 5
-"""What a run's transaction has locked must not keep the process from working that goes on with the run."""
+STANDSTILL_SECONDS: Final = 10
+STANDSTILL_OF_RUNS_SECONDS: Final = 5
+"""How long a transaction may wait for its process, which may stand still for hours; what it has locked must not keep
+others from going on in its place. None of ours waits for anything but the database."""
 LEASE_LOST_STATE: Final = "IK002"
 OPS_SIZE: Final = 4
 IN_LINE: Final = 1000
@@ -129,6 +131,8 @@ class Database:
         beginning and, if anything was written, at the commit.
         """
         begin = "BEGIN READ ONLY" if read_only or principal.read_only else "BEGIN"
+        patience = STANDSTILL_SECONDS if principal.run_id is None else STANDSTILL_OF_RUNS_SECONDS
+        begin += f"; SET LOCAL idle_in_transaction_session_timeout = '{patience}s'"
         begin += f"; SET LOCAL app.credential_id = '{principal.credential_id}'"
         begin += f"; SET LOCAL app.user_id = '{principal.user_id}'"
         if principal.end_user_id is not None:
@@ -139,7 +143,6 @@ class Database:
         if principal.run_id is None or read_only:
             return Transaction(self._connections, begin, turn)
         lease = f"'{principal.run_id}', {principal.run_epoch}"
-        begin += f"; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_RUN_SECONDS}s'"
         begin += f"; SELECT require_lease({lease}, false)"
         return Transaction(self._connections, begin, turn, f"SELECT require_lease({lease}, true); COMMIT")
 
@@ -180,7 +183,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def ops(self) -> AsyncIterator[Connection]:
         """A transaction as the ops role, which sees ids and leases only. Raises ``AppError`` when there is none."""
-        async with Transaction(await self._as_ops(), "BEGIN") as connection:
+        begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{STANDSTILL_OF_RUNS_SECONDS}s'"
+        async with Transaction(await self._as_ops(), begin) as connection:
             yield connection
 
     @contextlib.asynccontextmanager

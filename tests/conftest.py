@@ -56,6 +56,13 @@ class DatabaseUrls:
 @pytest_asyncio.fixture
 async def urls(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
     """A fresh, migrated database for this test."""
+    async with fresh_database(cluster) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def fresh_database(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
+    """A database of its own, for as long as it is needed."""
     name = f"test_{uuid7().hex}"
     superuser = await asyncpg.connect(cluster.url("postgres", "postgres"))
     try:

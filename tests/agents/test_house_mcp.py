@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from agents.engine import RunEngine
-from agents.house_mcp import GRANT_KEY, IDEMPOTENCY_META, CallRefusedError, HouseMCP
+from agents.house_mcp import ERROR_META, GRANT_KEY, IDEMPOTENCY_META, CallRefusedError, HouseMCP
 from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
 from db.errors import AppError
 from server.http import front_door
-from server.mcp import calling, endpoint
+from server.mcp import calling, endpoint, results
 from tests.agents.inn import HouseServices
 from tests.conftest import Owner, Tenant, living_run
 from tools.catalog import CATALOG
@@ -29,6 +29,7 @@ def mcp(database: Database, authenticator: Authenticator) -> HouseMCP:
 def test_both_sides_use_the_same_names() -> None:
     assert GRANT_KEY == front_door.GRANT_KEY
     assert IDEMPOTENCY_META == calling.IDEMPOTENCY_META
+    assert ERROR_META == results.ERROR_META
 
 
 async def test_a_grant_lists_what_its_scopes_allow_and_calls_as_its_user(

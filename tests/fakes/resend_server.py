@@ -84,11 +84,13 @@ class ResendServer:
         self._instead.append(Instead(0, accepted=accepted, silent=True))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = b""
-        while (message := await receive())["type"] == "http.request":
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return  # whoever asked died in the middle of it, and asked for nothing
             body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
+            more = message.get("more_body", False)
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         asked = Asked(
             scope["method"],

@@ -18,6 +18,7 @@ import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from agents import kit as _kit  # noqa: F401  what a run needs, once for all houses
@@ -32,24 +33,31 @@ from server.listening import bind, url_of
 from server.process import Stop, run
 from server.running import run_house
 from server.settings.loading import load
+from tests.killing.defects import DEFECTS
 from tests.killing.points import Point, Points, lay
 from tests.serving import ROOT_SECRET, scripted
 
 PR_SET_PDEATHSIG: Final = 1
+PUBLIC_URL: Final = "https://inn.example.com"
+"""The same for all, as behind one load balancer: mails have it in them."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """One house. ``lease``: of its runs in seconds, renewed three times in that time."""
+    """One house. ``lease``: of its runs in seconds, renewed three times in that time; ``look``: how often it looks for
+    what others left."""
 
     number: int
     app: str
     ops: str
     model: str
     work: bool = False
+    files: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     lease: float | None = None
+    look: float | None = None
     points: tuple[Point, ...] = ()
+    defects: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, line: bytes) -> Order:
@@ -66,15 +74,17 @@ def live(order: Order) -> int:
     """Be that house until a signal."""
     if order.lease is not None:
         lay(leases, "RENEW_SECONDS", order.lease / 3)
-        lay(leases, "LOOK_SECONDS", order.lease / 6)
+        lay(leases, "LOOK_SECONDS", order.look or order.lease / 6)
         lay(services, "RunEngine", partial(RunEngine, lease=timedelta(seconds=order.lease)))
     bound = bind("127.0.0.1", 0)
     return run(lambda stop: serve(order, bound, stop))
 
 
 async def serve(order: Order, bound: socket.socket, stop: Stop) -> int:
-    points = Points(order.points, lambda name: tell(number=order.number, reached=name))
+    points = Points(order.points, partial(tell, number=order.number))
     points.lay()
+    for defect in order.defects:
+        DEFECTS[defect]()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, points.released.set)
     url = url_of(bound)
     await run_house(
@@ -82,7 +92,8 @@ async def serve(order: Order, bound: socket.socket, stop: Stop) -> int:
         DatabaseUrls(order.app, order.ops),
         scripted(order.model),
         keyring=Keyring(ROOT_SECRET.encode()),
-        public_url=url,
+        public_url=PUBLIC_URL,
+        files=Path(order.files) if order.files else None,
         bound=bound,
         stop=stop,
         announce=lambda: tell(number=order.number, ready=url, pid=os.getpid()),

@@ -27,7 +27,8 @@ START_SECONDS: Final = 30
 
 
 class House:
-    """One process. ``url``: where it listens, once it is ``ready``; ``code``: how it ``ended`` (-9: killed)."""
+    """One process. ``url``: where it listens, once it is ``ready``; ``code``: how it ``ended`` (-9: killed);
+    ``stuck``: it stands still at a point."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -36,6 +37,7 @@ class House:
         self.code: int | None = None
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
+        self.stuck = asyncio.Event()
         self.reached: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.client = httpx2.AsyncClient(timeout=60, trust_env=False)
         self._loop = asyncio.get_running_loop()
@@ -49,6 +51,8 @@ class House:
         if "ready" in news:
             self.url, self.pid = news["ready"], news["pid"]
             self.ready.set()
+        elif "stuck" in news:
+            self.stuck.set()
         elif "reached" in news:
             self.reached[news["reached"]].set()
         else:
@@ -101,12 +105,29 @@ class Houses:
         *,
         points: Sequence[Point] = (),
         lease: float | None = None,
+        look: float | None = None,
         work: bool = False,
+        files: Path | None = None,
         settings: Mapping[str, str] = {},
+        defects: Sequence[str] = (),
     ) -> House:
         house = House(next(self._numbers))
         self._houses[house.number] = house
-        order = Order(house.number, urls.app, urls.ops, model, work, dict(settings), lease, tuple(points))
+        order = Order(
+            *(
+                house.number,
+                urls.app,
+                urls.ops,
+                model,
+                work,
+                str(files) if files else None,
+                dict(settings),
+                lease,
+                look,
+            ),
+            points=tuple(points),
+            defects=tuple(defects),
+        )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
         self._process.stdin.flush()

@@ -61,11 +61,13 @@ COMMITTING: Final = {EFFECT_COMMITTING, STEP_COMMITTING, ENDING_COMMITTING}
 
 @dataclass(frozen=True)
 class Point:
-    """What happens when ``name`` is passed for the ``on``-th time: death, or a wait for SIGUSR1 (``hold``)."""
+    """What happens when ``name`` is passed for the ``on``-th time: death, a wait for SIGUSR1 (``hold``), or the process
+    stands still (``stop``), with all its runs and readers, until SIGCONT."""
 
     name: str
     on: int = 1
     hold: bool = False
+    stop: bool = False
 
 
 def lay(where: Any, name: str, what: Any) -> None:
@@ -77,13 +79,13 @@ def die() -> None:
 
 
 class Points:
-    """Those of one process. ``reached`` is told of each wait."""
+    """Those of one process. ``told`` hears what point it has ``reached``, or that it is ``stuck``."""
 
-    def __init__(self, points: Sequence[Point], reached: Callable[[str], None]) -> None:
+    def __init__(self, points: Sequence[Point], told: Callable[..., None]) -> None:
         self.released = asyncio.Event()
         self._points = {point.name: point for point in points}
         self._passed: Counter[str] = Counter()
-        self._reached = reached
+        self._told = told
 
     def wanted(self, name: str) -> bool:
         return name in self._points
@@ -96,16 +98,22 @@ class Points:
         self._passed[name] += 1
         if self._passed[name] != point.on:
             return False
-        if not point.hold:
-            if name in COMMITTING:
-                asyncio.get_running_loop().call_soon(die)
-            else:
-                die()
-        return point.hold
+        if point.hold:
+            return True
+        act = self._stop if point.stop else die
+        if name in COMMITTING:
+            asyncio.get_running_loop().call_soon(act)
+        else:
+            act()
+        return False
+
+    def _stop(self) -> None:
+        self._told(stuck=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     async def at(self, name: str) -> None:
         if self.pass_by(name):
-            self._reached(name)
+            self._told(reached=name)
             await self.released.wait()
 
     def lay(self) -> None:

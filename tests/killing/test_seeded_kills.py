@@ -1,0 +1,89 @@
+"""Rounds of killing, chosen by seeds: nothing is done twice, nothing acknowledged is lost, and every run ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+import pytest
+
+from db.credentials import Authenticator
+from db.embedded.cluster import EmbeddedPostgres
+from tests.conftest import House, fresh_database, opened
+from tests.killing.houses import Houses
+from tests.killing.lane import Lane, lane
+from tests.killing.points import EVERY
+from tests.killing.rounds import Round
+
+pytestmark = pytest.mark.promise("RUN-25")
+
+LANES = 3
+SHORT = range(50)
+LONG = range(1000, 1000 + int(os.environ.get("INNKEEPER_KILLS", "1000")))
+
+
+@asynccontextmanager
+async def open_lane(houses: Houses, cluster: EmbeddedPostgres, *defects: str) -> AsyncIterator[Lane]:
+    """On a database of its own."""
+    async with AsyncExitStack() as stack:
+        urls = await stack.enter_async_context(fresh_database(cluster))
+        owner = await asyncpg.connect(urls.owner)
+        stack.push_async_callback(owner.close)
+        database = await stack.enter_async_context(opened(urls))
+        authenticator = Authenticator(database)
+        await authenticator.start()
+        tenant = await House(owner, authenticator).tenant()
+        files = Path(stack.enter_context(TemporaryDirectory()))
+        yield await stack.enter_async_context(lane(houses, urls, tenant, owner, files, *defects))
+
+
+async def faults_of(lane: Lane, seeds: Sequence[int]) -> dict[int, list[str]]:
+    """What did not hold, by the seed of its round; the mails of all under -1."""
+    rounds = [Round.of(seed) for seed in seeds]
+    faults = {played.seed: await lane.play(played) for played in rounds}
+    faults[-1] = await lane.undelivered(rounds)
+    return {seed: found for seed, found in faults.items() if found}
+
+
+async def kill(houses: Houses, cluster: EmbeddedPostgres, seeds: Sequence[int]) -> Counter[str]:
+    """Play them all, some at a time; how many died at each point."""
+
+    async def some(number: int) -> tuple[dict[int, list[str]], Counter[str]]:
+        async with open_lane(houses, cluster) as opened_lane:
+            return await faults_of(opened_lane, seeds[number::LANES]), opened_lane.killed
+
+    played = await asyncio.gather(*(some(number) for number in range(min(LANES, len(seeds)))))
+    faults = {seed: found for found_by_seed, _killed in played for seed, found in found_by_seed.items()}
+    assert not faults, "\n".join(f"seed {seed}: {one}" for seed, found in faults.items() for one in found)
+    return sum((killed for _faults, killed in played), Counter())
+
+
+def seeds_of(usual: Sequence[int]) -> Sequence[int]:
+    """Those that INNKEEPER_KILL_SEEDS names, if it does."""
+    named = os.environ.get("INNKEEPER_KILL_SEEDS", "")
+    return [int(seed) for seed in named.split(",")] if named else usual
+
+
+@pytest.mark.timeout(900)
+async def test_after_50_seeded_kills_nothing_was_done_twice_or_lost_and_every_run_has_ended(
+    houses: Houses, cluster: EmbeddedPostgres
+) -> None:
+    killed = await kill(houses, cluster, seeds_of(SHORT))
+    print(killed)
+    if len(seeds_of(SHORT)) == len(SHORT):
+        assert {name for name in EVERY if name not in killed} == set()
+        assert killed.total() >= len(SHORT)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_after_1000_seeded_kills_nothing_was_done_twice_or_lost_and_every_run_has_ended(
+    houses: Houses, cluster: EmbeddedPostgres
+) -> None:
+    print(await kill(houses, cluster, seeds_of(LONG)))
