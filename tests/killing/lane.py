@@ -108,7 +108,8 @@ class Lane:
             return [f"a client broke off: {error!r}" for error in group.exceptions]
         finally:
             for house, point in zip(dying, (played.first, played.second), strict=False):
-                self.killed[point.name if point and house.ended.is_set() else "afterwards"] += 1
+                there = house.ended.is_set() or house.stuck.is_set()
+                self.killed[point.name if point and there else "afterwards"] += 1
                 await house.close()
         return [*await self._faults(seen, witness, paused), *await self._unwritten(written)]
 

@@ -20,13 +20,13 @@ WORDS: Final = 6
 KINDS: Final = ("project", "mail", "file", "run")
 
 MOST: Final = {
-    points.MODEL_SPEAKS: RUNS * 3 * WORDS,
+    points.MODEL_SPEAKS: RUNS * 3 * 2,
     **dict.fromkeys((points.MODEL_BEGINS, points.MODEL_DONE), RUNS * 3),
     points.MODEL_RECORDED: RUNS * 2,
-    **dict.fromkeys((points.TOOL_BEGINS, points.TOOL_DONE, points.TOOL_RECORDED), RUNS * 3),
-    **dict.fromkeys((points.EFFECT_WRITTEN, points.EFFECT_COMMITTING), RUNS * 3),
-    **dict.fromkeys((points.STEP_WRITING, points.STEP_COMMITTING, points.STEP_WRITTEN), 6),
-    **dict.fromkeys((points.EVENTS_WRITING, points.EVENTS_WRITTEN), 5),
+    **dict.fromkeys((points.TOOL_BEGINS, points.TOOL_DONE, points.TOOL_RECORDED), RUNS * 2),
+    **dict.fromkeys((points.EFFECT_WRITTEN, points.EFFECT_COMMITTING), RUNS * 2),
+    **dict.fromkeys((points.STEP_WRITING, points.STEP_COMMITTING, points.STEP_WRITTEN), 4),
+    **dict.fromkeys((points.EVENTS_WRITING, points.EVENTS_WRITTEN), 2),
     **dict.fromkeys((points.BEGINNING, points.BEGUN), RUNS),
     **dict.fromkeys((points.ENDING, points.ENDING_COMMITTING, points.ENDED), RUNS),
     **dict.fromkeys((points.MAIL_BEGINS, points.MAIL_LEAVES, points.MAIL_CARRIED), 2),
