@@ -12,7 +12,7 @@ from opentelemetry import trace
 from pydantic_ai import Agent, DeferredToolRequests, RunContext
 from pydantic_ai.capabilities import AbstractCapability, ResolveModelId
 
-from agents import demo
+from agents import demo, loops
 from agents.component_tools import ComponentTools
 from agents.deps import RunDeps
 from agents.durability import Durability
@@ -28,14 +28,21 @@ Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
 _tracer = trace.get_tracer("innkeeper.agents")
 
 
-class ModelSpans(AbstractCapability[RunDeps]):
-    """A span around each model request, without what was said."""
+class Answers(AbstractCapability[RunDeps]):
+    """What is done about each answer of a model, also one from the journal: a span around it, without what was said; it
+    is counted; and a model that goes round in circles is stopped."""
+
+    def __init__(self, tools: HouseTools) -> None:
+        self._tools = tools
 
     async def wrap_model_request(
         self, ctx: RunContext[RunDeps], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
     ) -> ModelResponse:
         with _tracer.start_as_current_span("agent.model", attributes={"model": ctx.deps.model_spec.model}):
-            return await handler(request_context)
+            answer = await handler(request_context)
+        ctx.deps.meter.took(answer, ctx.deps.model_spec.model)
+        loops.check(request_context.messages, answer, await self._tools.readers(ctx.deps.grant))
+        return answer
 
 
 def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
@@ -54,7 +61,7 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         output_type=[str, DeferredToolRequests],
         instructions=_instructions,
         toolsets=[tools, ComponentTools()],
-        capabilities=[ResolveModelId(scripted_demo), by_id, ModelSpans(), Durability()],
+        capabilities=[ResolveModelId(scripted_demo), by_id, Answers(tools), Durability()],
         retries={"tools": 3, "output": 1},
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -19,16 +18,18 @@ from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
 from agents.journal import Journal, held
-from agents.model_errors import cost_of
+from agents.meter import Meter, Metered
 from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
 from agents.open_calls import INTERRUPTS
 from agents.patience import patiently
+from agents.prices import Prices
 from agents.run_input import RunInput
 from db.agents import DEMO, Limits, RunSettings
 from db.errors import invalid
 from db.principal import Principal
 from db.runs import Ending, Status
+from db.spending import Used
 from db.transcript import OURS
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Plan:
     """Everything a run is decided by before it begins, or goes on. ``run_id`` is our id, ``asked`` holds the client's.
 
     ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, ``told``: how many results of
-    each call its log has, and ``showing``: the components that it has not said the end of, by their calls.
+    each call its log has, and ``showing``: the components that it has not said the end of, by their calls. ``shared``:
+    it has started runs before, which its limits are for too.
     """
 
     run_id: UUID
@@ -57,6 +59,7 @@ class Plan:
     steps: Mapping[str, bytes] = field(default_factory=dict)
     told: Mapping[str, int] = field(default_factory=dict)
     showing: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Conversation:
         self._plan = plan
         self._narrator = Narrator(log, plan.told, plan.showing)
         self._journal = Journal(log, plan.steps)
+        self._meter = Meter(_metered(plan, log.epoch), kit.ledger)
         self._messages: Sequence[ModelMessage] = ()
         self._model: str | None = None
         self._asked: dict[str, str] = {}
@@ -91,7 +95,7 @@ class Conversation:
         spec = await patiently(self._spec)
         self._model = spec.model
         shown = await patiently(self._components)
-        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator, shown)
+        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator, self._meter, shown)
         theirs = await self._client_tools(shown)
         said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages))
         self._narrator.told_by_us(plan.turn.denied)
@@ -120,38 +124,34 @@ class Conversation:
         new = self._new_messages()
         if self._asked:
             _remember(new, self._asked)
-        answers = [message for message in new if isinstance(message, ModelResponse)]
+        self._meter.broken_off(self._narrator.broken_off())
         scripted = self._plan.agent == DEMO
+        used = Used() if scripted else self._meter.used
         return Ending(
             status=status,
             error_code=error_code,
             outcome=outcome,
-            model=self._model,
-            requests=len(answers),
+            model=self._meter.model or self._model,
+            requests=len(self._meter.answers),
             tool_calls=sum(
                 isinstance(part, ToolReturnPart)
                 for message in new
                 if isinstance(message, ModelRequest)
                 for part in message.parts
             ),
-            input_tokens=0 if scripted else sum(answer.usage.input_tokens for answer in answers),
-            output_tokens=0 if scripted else sum(answer.usage.output_tokens for answer in answers),
-            cost_usd=None if scripted else _cost(answers),
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cost_usd=None if scripted else self._meter.cost,
             messages=history.to_store(new),
         )
 
     def usage(self, ending: Ending) -> list[dict[str, Any]]:
-        """AG-UI ``TokenUsage`` of the whole run; empty when no tokens were counted."""
-        total = ending.input_tokens + ending.output_tokens
-        if not total or ending.model is None:
+        """AG-UI ``TokenUsage`` of the whole run, for each model that answered; empty when no tokens were counted."""
+        if not ending.input_tokens + ending.output_tokens:
             return []
         return [
-            {
-                "model": ending.model,
-                "inputTokens": ending.input_tokens,
-                "outputTokens": ending.output_tokens,
-                "totalTokens": total,
-            }
+            {"model": model, "inputTokens": taken, "outputTokens": given, "totalTokens": taken + given}
+            for model, taken, given in self._meter.tokens()
         ]
 
     async def _spec(self) -> ModelSpec:
@@ -247,11 +247,18 @@ def _remember(new: Sequence[ModelMessage], asked: Mapping[str, str]) -> None:
 
 
 def _usage_limits(limits: Limits) -> UsageLimits:
-    return UsageLimits(request_limit=limits.steps, tool_calls_limit=limits.tool_calls, total_tokens_limit=limits.tokens)
+    # Tokens and cost are the meter's: pydantic-ai warns of each answer that names none.
+    return UsageLimits(request_limit=limits.steps, tool_calls_limit=limits.tool_calls)
 
 
-def _cost(answers: Sequence[ModelResponse]) -> Decimal | None:
-    """None as soon as one price is unknown: a sum of the others would look like all of it."""
-    costs = [cost_of(answer) for answer in answers]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known, Decimal(0)) if costs and len(known) == len(costs) else None
+def _metered(plan: Plan, epoch: int) -> Metered:
+    settings, grant = plan.settings, plan.grant
+    return Metered(
+        plan.project_id,
+        plan.run_id,
+        epoch,
+        settings.limits,
+        Prices(settings.model_prices),
+        plan.agent != DEMO and settings.budgeted_for(grant.end_user_id),
+        grant.run_depth > 1 or plan.shared,
+    )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import AgentStreamEvent
 
     from agents.component_offers import Component
+    from agents.meter import Meter
 
 
 class Listener(Protocol):
@@ -35,4 +36,5 @@ class RunDeps:
     instructions: str
     model_spec: ModelSpec
     narrator: Listener
+    meter: Meter
     components: Mapping[str, Component] = field(default_factory=dict)

@@ -52,7 +52,7 @@ class JournalBackend(JournalCallableOperationBackend[None]):
         if held is None or context is None:
             return await body()
         if isinstance(operation_id, ModelRequestId):
-            return await held.step(journal.MODEL, context.run_step, "", lambda: _answer(body, context.deps))
+            return await held.step(journal.MODEL, context.run_step, "", lambda: _answer(body, context))
         if isinstance(operation_id, ToolsetCallToolId):
             return await held.step(journal.TOOL, context.run_step, context.tool_call_id or name, body)
         return await body()
@@ -97,10 +97,15 @@ class Durability(BaseDurabilityCapability[RunDeps]):
             yield event
 
 
-async def _answer(body: Callable[[], Awaitable[Any]], deps: RunDeps) -> dict[str, Any]:
-    """An answer of the model, with the ids under which it was told."""
+async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDeps]) -> dict[str, Any]:
+    """An answer of the model, if the run may still ask for one, with its model and the ids under which it was told."""
+    deps = context.deps
+    await deps.meter.before_request(context, deps.model_spec)
     answer: dict[str, Any] = await body()
-    answer["metadata"] = {**(answer.get("metadata") or {}), OURS: deps.narrator.ids()}
+    answer["metadata"] = {
+        **(answer.get("metadata") or {}),
+        OURS: {**deps.narrator.ids(), "model": deps.model_spec.model},
+    }
     return answer
 
 

@@ -16,6 +16,7 @@ from agents.event_log import EventLog
 from agents.event_writer import EventWriter
 from agents.interrupts import Consent, Unasked
 from agents.leases import LEASE, Leases
+from agents.ledger import Ledger
 from agents.live_runs import LiveRuns
 from agents.models import ModelFactory
 from agents.quiet import quietly
@@ -254,7 +255,8 @@ class RunEngine:
 
         if self._mcp_app is None:
             raise RuntimeError("the engine was given no MCP application")
-        return kit.load(self._models, self._mcp_app, self._fetch or _no_files, self._database, self._consent)
+        ledger = Ledger(self._database, self._owner)
+        return kit.load(self._models, self._mcp_app, self._fetch or _no_files, self._database, self._consent, ledger)
 
     def _new_run(self, principal: Principal, project: UUID, agent: str, asked: RunInput) -> NewRun:
         return NewRun(

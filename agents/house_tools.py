@@ -29,6 +29,8 @@ TRUST_META: Final = "innkeeper/trust"
 ERROR_META: Final = "innkeeper/error"
 STRUCTURED: Final = "structured"
 """The key in a tool return's metadata under which programs find the same as data."""
+BEGIN_RUNS: Final = frozenset({"start_run"})
+"""The tools that start runs, which share the limits of the run that calls them."""
 NEEDS_A_PERSON: Final = (
     "This call waits for a person's confirmation, which a run cannot give. Tell the user what you wanted to do."
 )
@@ -58,6 +60,8 @@ class HouseTools(MCPToolset[RunDeps]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[RunDeps], tool: ToolsetTool[RunDeps]
     ) -> Any:
         key = _idempotency_key(ctx.deps.call_prefix, ctx.run_step, ctx.tool_call_id or name)
+        if name in BEGIN_RUNS:
+            await ctx.deps.meter.share()
         try:
             result = await self._mcp.call_tool(ctx.deps.grant, name, tool_args, key)
         except CallRefusedError as refused:
@@ -82,6 +86,11 @@ class HouseTools(MCPToolset[RunDeps]):
         """The names of the tools that ``grant`` may call."""
         return {definition.name for definition in await self._definitions(grant)}
 
+    async def readers(self, grant: Principal) -> set[str]:
+        """Those of them that only read."""
+        found = await self._definitions(grant)
+        return {one.name for one in found if ((one.metadata or {}).get("annotations") or {}).get("readOnlyHint")}
+
     async def _definitions(self, grant: Principal) -> list[ToolDefinition]:
         rights = (
             grant.scopes,
@@ -90,6 +99,7 @@ class HouseTools(MCPToolset[RunDeps]):
             grant.project_id,
             grant.end_user_id is not None,
             grant.run_depth,
+            grant.tools,
         )
         found = self._listings.get(rights)
         if found is None:

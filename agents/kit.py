@@ -22,6 +22,7 @@ from agents.house_mcp import HouseMCP, MCPApp
 from agents.house_tools import HouseTools
 from agents.interrupts import Consent
 from agents.journal import Journal
+from agents.meter import Ledger, Meter, Metered
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 from agents.narrator import Narrator
@@ -42,6 +43,7 @@ class Kit:
     mcp: HouseMCP
     database: Database
     consent: Consent
+    ledger: Ledger
 
     def parse(self, body: bytes) -> RunInput:
         return run_input.parse(body)
@@ -56,15 +58,18 @@ class Kit:
         return Conversation(self, plan, log)
 
 
-def load(factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch, database: Database, consent: Consent) -> Kit:
+def load(
+    factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch, database: Database, consent: Consent, ledger: Ledger
+) -> Kit:
     """Build the one agent, after a scripted turn of a copy without tools: so that no run pays for what is done once.
 
     Blocks for a while: call it in a thread.
     """
-    asyncio.run(_rehearse(factory))
+    asyncio.run(_rehearse(factory, ledger))
     mcp = HouseMCP(mcp_app)
     tools = HouseTools(mcp)
-    return Kit(assistant.build(factory, tools), tools, factory, Attachments(mcp, fetch), mcp, database, consent)
+    attachments = Attachments(mcp, fetch)
+    return Kit(assistant.build(factory, tools), tools, factory, attachments, mcp, database, consent, ledger)
 
 
 class _NoTools(HouseTools):
@@ -72,7 +77,7 @@ class _NoTools(HouseTools):
         return []
 
 
-async def _rehearse(factory: ModelFactory) -> None:
+async def _rehearse(factory: ModelFactory, ledger: Ledger) -> None:
     async def never(*_: Any) -> None:
         raise RuntimeError("a rehearsal calls nothing")
 
@@ -80,7 +85,8 @@ async def _rehearse(factory: ModelFactory) -> None:
     turn = history.next_turn("[]", run_input.parse(body))
     nobody = Principal(UUID(int=0), UUID(int=0), None, None, frozenset())
     log = EventLog(nobody.user_id, nobody.user_id, 1, [], lambda _log, _due: None)
-    deps = RunDeps(nobody, "rehearsal", "", ModelSpec(demo.MODEL_ID), Narrator(log))
+    meter = Meter(Metered(nobody.user_id, nobody.user_id, 1), ledger)
+    deps = RunDeps(nobody, "rehearsal", "", ModelSpec(demo.MODEL_ID), Narrator(log), meter)
     journal.held.set(Journal(log, {}))
     agent = assistant.build(factory, _NoTools(HouseMCP(never)))
     result = await agent.run(message_history=turn.messages, model=demo.MODEL_ID, deps=deps)

@@ -101,6 +101,7 @@ class Succession:
             kept.steps,
             broken.told,
             broken.showing,
+            kept.has_children,
         )
         run = self._live.begin(kit, plan, log)
         if kept.cancel:

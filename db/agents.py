@@ -63,6 +63,13 @@ class RunSettings:
     tools: frozenset[str] | None = None
     scopes: frozenset[str] | None = None
     limits: Limits = field(default_factory=Limits)
+    budgeted: bool = False
+    end_users_budgeted: bool = False
+    model_prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def budgeted_for(self, end_user_id: UUID | None) -> bool:
+        """Whether somebody has a budget for runs of this end user, or of who is none."""
+        return self.budgeted or (end_user_id is not None and self.end_users_budgeted)
 
 
 def settings_of(project: Mapping[str, Any], agent: Mapping[str, Any] | None) -> RunSettings:
@@ -84,6 +91,9 @@ def settings_of(project: Mapping[str, Any], agent: Mapping[str, Any] | None) -> 
         tools=_chosen(own.get("tools")),
         scopes=_chosen(own.get("scopes")),
         limits=limits,
+        budgeted=_any(project, "monthly_messages", "monthly_usd"),
+        end_users_budgeted=_any(project, "end_user_monthly_messages", "end_user_monthly_usd"),
+        model_prices=project["model_prices"],
     )
 
 
@@ -137,6 +147,10 @@ async def delete(connection: Connection, project_id: UUID, name: str) -> bool:
     """False when the caller may not or there is no such agent. Its runs stay."""
     status = await connection.execute("DELETE FROM agents WHERE project_id = $1 AND name = $2", project_id, name)
     return status == "DELETE 1"
+
+
+def _any(project: Mapping[str, Any], *names: str) -> bool:
+    return any(project[name] is not None for name in names)
 
 
 def _chosen(names: list[str] | None) -> frozenset[str] | None:

@@ -2,7 +2,8 @@
 
 Any connection will do, also one of nobody (``Database.system``): a link to sign in with goes to people we do not know
 yet. Each function answers whether there will be a mail. ``sealed_link``: an address that opens something, as
-``server.mail.house.sealed`` makes it; it is forgotten when the mail has left.
+``server.mail.house.sealed`` makes it; it is forgotten when the mail has left. The first message and a budget that is
+used up are told by the database itself (``tell_first_message``, ``tell_budget``).
 """
 
 from __future__ import annotations
@@ -40,15 +41,6 @@ async def queue_invitation(
     """``inviter`` invites to ``project``: both are names as people know them."""
     variables = {"inviter": inviter, "project": project}
     return await _queue(connection, "invitation", address, variables, secret=sealed_link, expires_at=expires_at)
-
-
-async def queue_message_limit(
-    connection: Connection, project_id: UUID, project: str, limit: int, *, user_id: UUID, address: str, name: str
-) -> bool:
-    """The project has used up its messages: to one of its owners, once a project and person."""
-    variables = {"project": project, "project_id": str(project_id), "limit": str(limit)}
-    once = f"{project_id} {user_id}"
-    return await _queue(connection, "message_limit", address, variables, name=name, user_id=user_id, once=once)
 
 
 @traced

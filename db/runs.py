@@ -15,6 +15,7 @@ from db.agents import RunSettings, settings_of
 from db.errors import AppError, not_found
 from db.principal import Principal
 from db.spans import traced
+from db.spending import NO_BUDGET, budget_exceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +144,8 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """All there is of a run that another process began. ``steps``: what was finished; ``steps_until``: the number of
-    the last event when its model last finished an answer; ``seconds``: how long it may still take."""
+    the last event when its model last finished an answer; ``seconds``: how long it may still take; ``has_children``: it
+    has started runs."""
 
     caller: Principal
     thread_id: UUID
@@ -157,6 +159,7 @@ class Kept:
     steps_until: int
     seconds: float
     cancel: bool
+    has_children: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,8 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
     compare-and-set on the thread.
 
     Raises AppError ``project_not_found`` when the caller cannot see the project, ``agent_not_found`` when that has no
-    such agent, ``project_read_only`` when the caller may only read there.
+    such agent, ``project_read_only`` when the caller may only read there, ``budget_exceeded`` when there is no budget
+    for it this month.
     """
     who = run.caller
     try:
@@ -204,6 +208,10 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
             "Ask an administrator of the project for the role 'member'.",
             details={"ask": {"role": "member"}},
         ) from error
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == NO_BUDGET:
+            raise budget_exceeded(error.message, Decimal(error.detail or "0")) from error
+        raise
     if row is None or row["outcome"] == "unknown_project":
         raise not_found("project")
     if row["outcome"] == "unknown_agent":
@@ -290,6 +298,8 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
         " r.external_id, r.agent, r.cancel_requested_at, r.input::text AS asked, t.external_id AS thread,"
         " to_jsonb(p)::text AS project, to_jsonb(a)::text AS agent_row,"
         " extract(epoch FROM r.deadline_at - clock_timestamp())::float8 AS seconds_left,"
+        " EXISTS (SELECT FROM runs c WHERE c.project_id = r.project_id AND c.root_id = coalesce(r.root_id, r.id)"
+        "  AND c.parent_id = r.id) AS has_children,"
         " (SELECT coalesce(jsonb_agg(m.content ORDER BY m.position), '[]')::text FROM messages m"
         "  WHERE m.project_id = r.project_id AND m.thread_id = r.thread_id) AS history"
         " FROM runs r JOIN threads t ON t.project_id = r.project_id AND t.id = r.thread_id"
@@ -332,6 +342,7 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
         max((step["seq"] for step in steps if step["name"].startswith("model:")), default=0),
         max(row["seconds_left"], 0.0),
         row["cancel_requested_at"] is not None,
+        row["has_children"],
     )
 
 

@@ -8,7 +8,7 @@ and its ``=`` is not leakproof). Ids are UUIDv7 made by the application; what a 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -100,6 +100,11 @@ class Project(SQLModel, table=True):
     anonymous_sessions: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     user_keys_from_browsers: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     retention_days: int | None = Field(default=None, sa_column=Column(Integer))
+    monthly_messages: int | None = Field(default=None, sa_column=Column(BigInteger))
+    monthly_usd: Decimal | None = Field(default=None, sa_column=Column(Numeric))
+    end_user_monthly_messages: int | None = Field(default=None, sa_column=Column(BigInteger))
+    end_user_monthly_usd: Decimal | None = Field(default=None, sa_column=Column(Numeric))
+    model_prices: dict[str, Any] = Field(sa_column=_json())
     created_by: UUID = Field(foreign_key="users.id", index=True)
     created_at: datetime = Field(sa_column=_now())
     updated_at: datetime = Field(sa_column=_now())
@@ -415,6 +420,8 @@ class Run(SQLModel, table=True):
 
     ``scopes`` and ``rights`` (binding, kind, read-only, tools) are its caller's: a process that goes on with the run
     makes its grant from them. ``outcome``: as in RUN_FINISHED. ``seconds``: how long it may take once it started.
+    ``root_id``: the run that started the one that started this one, and so on. ``limits``: its agent's, once they are
+    shared. ``metered_*``: what of it its month has already; ``reserved_usd``: for the request that is being answered.
     """
 
     __tablename__ = "runs"
@@ -446,6 +453,8 @@ class Run(SQLModel, table=True):
         Index("runs_ended_idx", "ended_at", postgresql_where=text("compacted_at IS NULL")),
         Index("runs_id_idx", "id"),
         Index("runs_live_idx", "credential_id", postgresql_where=text("status IN ('queued', 'running')")),
+        Index("runs_tree_idx", "project_id", "root_id", postgresql_where=text("root_id IS NOT NULL")),
+        Index("runs_reserved_idx", "project_id", postgresql_where=text("reserved_usd IS NOT NULL")),
     )
 
     project_id: UUID
@@ -459,6 +468,7 @@ class Run(SQLModel, table=True):
     rights: dict[str, Any] = Field(sa_column=_json())
     depth: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("1")))
     parent_id: UUID | None = None
+    root_id: UUID | None = None
     agent: str = Field(sa_column=_text())
     agent_id: UUID | None = None
     model: str | None = Field(default=None, sa_column=Column(Text))
@@ -473,6 +483,10 @@ class Run(SQLModel, table=True):
     input_tokens: int = Field(sa_column=_count(BigInteger))
     output_tokens: int = Field(sa_column=_count(BigInteger))
     cost_usd: Decimal | None = Field(default=None, sa_column=Column(Numeric))
+    limits: dict[str, Any] = Field(sa_column=_json())
+    metered_messages: int = Field(sa_column=_count())
+    metered_usd: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default=text("0")))
+    reserved_usd: Decimal | None = Field(default=None, sa_column=Column(Numeric))
     last_seq: int = Field(sa_column=_count(BigInteger))
     lease_owner: UUID | None = None
     lease_epoch: int = Field(sa_column=_count())
@@ -554,6 +568,33 @@ class Budget(SQLModel, table=True):
 
     subject: UUID = Field(primary_key=True)
     spent_until: datetime = Field(sa_column=Column(Timestamp, nullable=False, index=True))
+
+
+class UsageMonth(SQLModel, table=True):
+    """What a project, or one of its end users, has used in a month of UTC. ``subject``: the id of whichever it is.
+
+    Kept by triggers on ``runs`` and by ``meter_run``. ``unpriced_requests``: answers of runs of which not every price
+    is known, so that ``usd`` is not all of it.
+    """
+
+    __tablename__ = "usage_months"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "month", "subject"),
+        _of_project(),
+        _parent("end_users", "end_user_id"),
+        Index(None, "project_id", "end_user_id"),
+    )
+
+    project_id: UUID
+    month: date
+    subject: UUID
+    end_user_id: UUID | None = None
+    messages: int = Field(sa_column=_count(BigInteger))
+    usd: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default=text("0")))
+    requests: int = Field(sa_column=_count(BigInteger))
+    unpriced_requests: int = Field(sa_column=_count(BigInteger))
+    input_tokens: int = Field(sa_column=_count(BigInteger))
+    output_tokens: int = Field(sa_column=_count(BigInteger))
 
 
 class File(SQLModel, table=True):

@@ -26,7 +26,7 @@ SUBJECTS: Final = {
     "first_message": "Your agent got its first message",
     "magic_link": "Your link to sign in to Innkeeper",
     "invitation": "{inviter} invites you to {project}",
-    "message_limit": "{project} has used up its messages",
+    "message_limit": "{project} has used up its {what} of this month",
 }
 UNASKED: Final = frozenset({"welcome", "first_message", "message_limit"})
 """Mail that one may unsubscribe from; the others somebody has just asked for."""

@@ -43,6 +43,7 @@ SECURITY_DEFINERS = {
     "keep_document",
     "lease_budget",
     "make_creator_owner",
+    "meter_run",
     "name_end_user",
     "poll_device",
     "projects_with_any_files",

@@ -16,7 +16,7 @@ import argparse
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -64,6 +64,8 @@ class ScriptedModel:
         self.requests: list[Recorded] = []
         self.disconnected = asyncio.Event()  # a client went away before its answer was whole
         self._pause = 1 / tokens_per_second if tokens_per_second else 0.0
+        # Instead of the script, by what is asked.
+        self.answering: Callable[[dict[str, Any]], Answer | None] | None = None
         self._script: deque[Answer] = deque()
         self._plays: dict[str, _Play] = {}
         self._arrived = asyncio.Condition()
@@ -76,6 +78,11 @@ class ScriptedModel:
         """What is answered, step by step, to whoever is asked by exactly this user message, whatever else is going on.
         A tuple: each time the same step is asked for, the next of it; its last one from then on."""
         self._plays[said] = _Play(answers)
+
+    def forget(self) -> None:
+        """Begin anew: no requests so far, nothing queued."""
+        self.requests.clear()
+        self._script.clear()
 
     async def requested(self, number: int = 1, timeout: float = 10) -> Recorded:
         """Wait until that many requests have come, and give the last of them."""
@@ -92,7 +99,7 @@ class ScriptedModel:
         async with self._arrived:
             self.requests.append(Recorded(scope["path"], headers, body))
             self._arrived.notify_all()
-        answer = self._next(body)
+        answer = (self.answering(body) if self.answering else None) or self._next(body)
         if isinstance(answer, Status):
             return await _json(send, answer.status, answer.body, answer.headers)
         wire: openai_wire.Wire

@@ -120,21 +120,21 @@ async def test_the_first_message_of_an_account_is_told_once(lodge: Lodge) -> Non
     assert "tenant's project" in mail["text"]
 
 
-async def test_the_message_limit_is_told_once_and_who_unsubscribed_gets_only_what_they_ask_for(lodge: Lodge) -> None:
-    tenant = lodge.room.tenant
-    whom: dict[str, Any] = {"user_id": tenant.user_id, "address": "ada@example.org", "name": "Ada"}
-    async with lodge.room.database.system() as connection:
-        for expected in (True, False):
-            queued = await house_mails.queue_message_limit(connection, tenant.project_id, "Desk", 500, **whom)
-            assert queued is expected
+async def test_a_used_up_budget_is_told_once_and_who_unsubscribed_gets_only_what_they_ask_for(lodge: Lodge) -> None:
+    tenant, owner = lodge.room.tenant, lodge.room.owner
+    await owner.execute("UPDATE users SET email = 'ada@example.org', name = 'Ada' WHERE id = $1", tenant.user_id)
+    await owner.execute("UPDATE projects SET name = 'Desk', monthly_messages = 500 WHERE id = $1", tenant.project_id)
+    for messages in (499, 1, 1):
+        await owner.execute("SELECT add_usage($1, NULL, $2, 0, 0, 0, 0, 0)", tenant.project_id, messages)
     (mail,) = await lodge.until_sent(1)
-    assert (mail["subject"], "500 messages" in mail["text"]) == ("Desk has used up its messages", True)
+    assert (mail["subject"], mail["to"]) == ("Desk has used up its messages of this month", ["Ada <ada@example.org>"])
+    assert "500 messages" in mail["text"]
     reader = lodge.room.post.links.read(mail["headers"]["List-Unsubscribe"].strip("<>").rpartition("/")[2])
     assert reader is not None
     async with lodge.room.database.ops() as connection:
         assert await connection.fetchval("SELECT leave_house_audience($1)", reader.mail_id)
     async with lodge.room.database.system() as connection:
-        await house_mails.queue_message_limit(connection, uuid7(), "Other", 500, **whom)
+        await owner.execute("UPDATE projects SET monthly_usd = 0.000 WHERE id = $1", tenant.project_id)
         await house_mails.queue_magic_link(
             connection, "ada@example.org", lodge.link(), expires_at=datetime.now(UTC) + SOON
         )
@@ -147,7 +147,13 @@ VARIABLES = {
     "first_message": {"project": "Support <desk>", "project_id": "x"},
     "magic_link": {},
     "invitation": {"inviter": "Ada", "project": "A project with a rather long name that has to wrap somewhere"},
-    "message_limit": {"project": "Support desk", "limit": "500", "project_id": "x"},
+    "message_limit": {
+        "project": "Support desk",
+        "what": "messages",
+        "limit": "500 messages",
+        "renews": "1 January",
+        "project_id": "x",
+    },
 }
 
 
