@@ -6,6 +6,7 @@ tools (an ``ExternalToolset``) are given per run.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import trace
@@ -17,6 +18,7 @@ from agents.component_tools import ComponentTools
 from agents.deps import RunDeps
 from agents.durability import Durability
 from agents.house_tools import HouseTools
+from agents.model_errors import UNREADABLE, bad_response, content_filtered
 from agents.models import ModelFactory
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
 
 Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
+_log = logging.getLogger("innkeeper.agents")
 _tracer = trace.get_tracer("innkeeper.agents")
 
 
@@ -39,8 +42,16 @@ class Answers(AbstractCapability[RunDeps]):
         self, ctx: RunContext[RunDeps], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
     ) -> ModelResponse:
         with _tracer.start_as_current_span("agent.model", attributes={"model": ctx.deps.model_spec.model}):
-            answer = await handler(request_context)
+            try:
+                answer = await handler(request_context)
+            except UNREADABLE as error:
+                _log.warning("an answer of a model cannot be read", exc_info=True)
+                raise bad_response() from error
         ctx.deps.meter.took(answer, ctx.deps.model_spec.model)
+        if answer.state == "incomplete":
+            raise bad_response()
+        if answer.finish_reason == "content_filter":
+            raise content_filtered()
         loops.check(request_context.messages, answer, await self._tools.readers(ctx.deps.grant))
         return answer
 

@@ -22,11 +22,11 @@ from agents.meter import Meter, Metered
 from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
 from agents.open_calls import INTERRUPTS
-from agents.patience import patiently
+from agents.patience import PASSING, patiently
 from agents.prices import Prices
 from agents.run_input import RunInput
 from db.agents import DEMO, Limits, RunSettings
-from db.errors import invalid
+from db.errors import AppError, invalid
 from db.principal import Principal
 from db.runs import Ending, Status
 from db.spending import Used
@@ -95,7 +95,16 @@ class Conversation:
         spec = await patiently(self._spec)
         self._model = spec.model
         shown = await patiently(self._components)
-        deps = RunDeps(plan.grant, str(plan.run_id), self._instructions(), spec, self._narrator, self._meter, shown)
+        deps = RunDeps(
+            plan.grant,
+            str(plan.run_id),
+            self._instructions(),
+            spec,
+            self._narrator,
+            self._meter,
+            shown,
+            await patiently(self._fallbacks),
+        )
         theirs = await self._client_tools(shown)
         said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages))
         self._narrator.told_by_us(plan.turn.denied)
@@ -157,9 +166,23 @@ class Conversation:
     async def _spec(self) -> ModelSpec:
         if self._plan.agent == DEMO:
             return ModelSpec(demo.MODEL_ID)
+        return await self._prepared(self._plan.settings.model or "")
+
+    async def _fallbacks(self) -> list[ModelSpec]:
+        """Those that are there: one that nobody configured is no help, and no reason not to ask the model."""
+        found = []
+        for model in self._plan.settings.fallback_models:
+            try:
+                found.append(await self._prepared(model))
+            except AppError as error:
+                if error.code in PASSING:
+                    raise
+        return found
+
+    async def _prepared(self, model: str) -> ModelSpec:
         settings = self._plan.settings
         named = ModelSpec(
-            settings.model or "",
+            model,
             base_url=settings.base_url,
             parameters=settings.model_parameters,
             project_id=self._plan.project_id,

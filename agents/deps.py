@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,3 +38,4 @@ class RunDeps:
     narrator: Listener
     meter: Meter
     components: Mapping[str, Component] = field(default_factory=dict)
+    fallbacks: Sequence[ModelSpec] = ()

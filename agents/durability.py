@@ -102,10 +102,8 @@ async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDep
     deps = context.deps
     await deps.meter.before_request(context, deps.model_spec)
     answer: dict[str, Any] = await body()
-    answer["metadata"] = {
-        **(answer.get("metadata") or {}),
-        OURS: {**deps.narrator.ids(), "model": deps.model_spec.model},
-    }
+    known = answer.get("metadata") or {}
+    answer["metadata"] = {**known, OURS: {"model": deps.model_spec.model, **known.get(OURS, {}), **deps.narrator.ids()}}
     return answer
 
 

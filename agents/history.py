@@ -33,6 +33,7 @@ from pydantic_ai.messages import (
 
 from agents import attachment_address, open_calls
 from agents.agui import without_surrogates
+from agents.context_window import within
 from agents.interrupts import Answered
 from agents.run_input import RunInput
 from db.errors import invalid
@@ -40,7 +41,6 @@ from db.ids import uuid7
 from db.runs import StoredMessage
 from db.transcript import CONTEXT, OURS
 
-CHARACTERS_PER_TOKEN: Final = 4
 Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
 LINKS: Final[dict[str, type[Link]]] = {
     "image": ImageUrl,
@@ -89,7 +89,7 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
             "End 'messages' with a user message whose id this thread has not seen before.",
             "no_new_message",
         )
-    return Turn(_within(messages, max_input_tokens), said, found.decisions, found.answered)
+    return Turn(within(messages, max_input_tokens), said, found.decisions, found.answered)
 
 
 def system_texts(messages: Sequence[Message]) -> list[str]:
@@ -172,26 +172,3 @@ def _attached(part: Any) -> BinaryContent | Link:
             f"The content of a part of type '{part.type}' is not base64.", "RFC 4648, without line breaks."
         ) from None
     return BinaryContent(data=data, media_type=source.mime_type)
-
-
-def _within(messages: list[ModelMessage], max_input_tokens: int | None) -> list[ModelMessage]:
-    """The newest messages that fit by estimate, cut only before what a user said: calls and results stay together."""
-    if max_input_tokens is None:
-        return messages
-    room = max_input_tokens * CHARACTERS_PER_TOKEN
-    start = len(messages) - 1
-    for index in range(len(messages) - 1, -1, -1):
-        room -= len(ModelMessagesTypeAdapter.dump_json([messages[index]]))
-        if room < 0:
-            break
-        if any(isinstance(part, UserPromptPart) for part in messages[index].parts):
-            start = index
-    return messages[start:] if _starts_a_turn(messages[start]) else messages[_last_prompt(messages) :]
-
-
-def _starts_a_turn(message: ModelMessage) -> bool:
-    return isinstance(message, ModelRequest) and any(isinstance(part, UserPromptPart) for part in message.parts)
-
-
-def _last_prompt(messages: Sequence[ModelMessage]) -> int:
-    return max((index for index, message in enumerate(messages) if _starts_a_turn(message)), default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from uuid import UUID
 
+from agents.patience import patiently
 from db import spending
 from db.agents import Limits
 from db.database import Database
@@ -21,5 +22,8 @@ class Ledger:
     async def meter(
         self, project_id: UUID, run_id: UUID, epoch: int, limits: Limits, used: Used, estimate: Decimal | None
     ) -> Verdict:
-        async with self._database.system() as connection:
-            return await spending.meter(connection, self._owner, project_id, run_id, epoch, limits, used, estimate)
+        async def ask() -> Verdict:
+            async with self._database.system() as connection:
+                return await spending.meter(connection, self._owner, project_id, run_id, epoch, limits, used, estimate)
+
+        return await patiently(ask)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
+from agents.context_window import CHARACTERS_PER_TOKEN
 from agents.journal import LeaseLostError
 from agents.model_spec import ModelSpec
 from agents.prices import Prices
@@ -24,7 +25,6 @@ from db.transcript import OURS
 if TYPE_CHECKING:
     from pydantic_ai import RunContext
 
-CHARACTERS_PER_TOKEN: Final = 4
 USUAL_ANSWER: Final = 1000
 """Tokens that are reserved for an answer whose length nobody bounds."""
 

@@ -10,13 +10,16 @@ import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from db.errors import AppError
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
 
+UNREADABLE: Final = (ValueError, TypeError, AttributeError, LookupError)
+"""What reading an answer raises that is no text, no JSON, or not what it should be: the other side's fault, whoever
+stumbled over it."""
 LONGEST_WAIT = 3600  # seconds; a provider that asks for more is not worth waiting for
 
 
@@ -34,6 +37,16 @@ def map_model_error(error: BaseException) -> AppError:
     return AppError("internal_error", 500, "The run failed inside Innkeeper.", "Try again; see the log.", True)
 
 
+def bad_response() -> AppError:
+    """What came is no answer of a model."""
+    return _BAD_RESPONSE.error()
+
+
+def content_filtered() -> AppError:
+    """The provider, or the model itself, refused to say it."""
+    return _FILTERED.error()
+
+
 def cost_of(response: ModelResponse) -> Decimal | None:
     """US dollars for one answer of a model; None when the price is unknown, which is not the same as free."""
     if response.usage.cost is not None:
@@ -47,6 +60,9 @@ def cost_of(response: ModelResponse) -> Decimal | None:
 
 
 def _map(error: BaseException) -> AppError | None:
+    if isinstance(error, BaseExceptionGroup):
+        # All models of an agent failed: what the last of them said, for it was the last hope.
+        return map_model_error(error.exceptions[-1])
     if _says_context_overflow(error):
         return _CONTEXT_OVERFLOW.error()
     for classes, answer in _answers():
@@ -73,6 +89,21 @@ _CONTEXT_OVERFLOW = _Answer(
     400,
     "The conversation is longer than the model's context window.",
     "Start a new thread, send less, or use a model with a larger window.",
+)
+
+
+_BAD_RESPONSE = _Answer(
+    "model_bad_response",
+    502,
+    "The model's provider sent an answer that cannot be understood.",
+    "Try again; if it stays, check that the base URL is an OpenAI-compatible endpoint.",
+    1,
+)
+_FILTERED = _Answer(
+    "model_content_filtered",
+    422,
+    "The model refused, or its provider filtered the content.",
+    "Say it another way, or use another model.",
 )
 
 
@@ -143,10 +174,7 @@ def _answers() -> tuple[tuple[tuple[type[BaseException], ...], _Answer], ...]:
                 "Check the model parameters, and that the model takes what was sent (tools, images, files).",
             ),
         ),
-        (
-            (x.ContentFilterError,),
-            _Answer("model_content_filtered", 422, "The model's provider filtered the content.", "Say it another way."),
-        ),
+        ((x.ContentFilterError,), _FILTERED),
         (
             (x.OutputTokenLimitExceeded,),
             _Answer(
@@ -165,16 +193,7 @@ def _answers() -> tuple[tuple[tuple[type[BaseException], ...], _Answer], ...]:
                 "Raise the project's token or tool-call limit.",
             ),
         ),
-        (
-            (x.UnexpectedModelBehavior, x.ModelAPIError),
-            _Answer(
-                "model_bad_response",
-                502,
-                "The model's provider sent an answer that cannot be understood.",
-                "Try again; if it stays, check that the base URL is an OpenAI-compatible endpoint.",
-                1,
-            ),
-        ),
+        ((x.UnexpectedModelBehavior, x.ModelAPIError), _BAD_RESPONSE),
     )
 
 

@@ -71,7 +71,7 @@ async def _pretend(provider: str) -> None:
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in numbered)
     answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, text=body)
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: answer)) as client:
-        model = build(Endpoint(provider, "http://warm.invalid/v1", "warm", client, 0), "warm", {})
+        model = build(Endpoint(provider, "http://warm.invalid/v1", "warm", client), "warm", {})
         async with model_request_stream(model, [ModelRequest.user_text_prompt("hi")]) as stream:
             async for _ in stream:
                 pass

@@ -31,7 +31,7 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from uuid import UUID
@@ -104,6 +104,11 @@ class RunsAModel(Protocol):
 
     @property
     def model_spec(self) -> ModelSpec: ...
+
+    @property
+    def fallbacks(self) -> Sequence[ModelSpec]:
+        """What to ask in turn when the model fails before it says anything."""
+        ...
 
 
 class ModelFactory:
@@ -207,7 +212,8 @@ class ModelFactory:
         return model
 
     def capability(self) -> ResolveModelId[RunsAModel]:
-        """For the static agent: resolves the run's model id with the credentials in ``deps.model_spec``."""
+        """For the static agent: resolves the run's model id with the credentials in ``deps.model_spec``, and those of
+        ``deps.fallbacks``."""
         from pydantic_ai.capabilities import ResolveModelId
 
         async def resolver(context: ModelResolutionContext[RunsAModel], model_id: str) -> Model:
@@ -215,9 +221,15 @@ class ModelFactory:
             if model_id != spec.model:
                 # Another model may belong to another provider, which must never see this one's key.
                 raise RuntimeError("a run's model id must be the one in its model_spec")
-            return await self.resolve(spec)
+            return await self._in_turn([spec, *context.deps.fallbacks])
 
         return ResolveModelId(resolver)
+
+    async def _in_turn(self, specs: Sequence[ModelSpec]) -> Model:
+        models = [(spec.model, await self.resolve(spec)) for spec in specs]
+        from agents import attempts
+
+        return attempts.in_turn(models, self._max_retries + 1)
 
     async def warm(self) -> None:
         """Import pydantic-ai's OpenAI family and its price table in a thread, so that no run pays for it.
@@ -285,7 +297,7 @@ class ModelFactory:
             await asyncio.shield(task)
 
     def _load(self) -> None:
-        from agents import model_warmup, openai_models
+        from agents import attempts, model_warmup, openai_models  # noqa: F401  (the first run does not wait for it)
         from agents.paced_stream import paced
 
         if self._outside is None:
@@ -316,7 +328,7 @@ class ModelFactory:
         client = {"loopback": self._loopback, "outside": self._outside, "tenant": self._guarded}[way]
         if client is None:
             raise RuntimeError("models are built after _loaded()")
-        endpoint = openai_models.Endpoint(provider, base_url, key, client, self._max_retries)
+        endpoint = openai_models.Endpoint(provider, base_url, key, client)
         return openai_models.build(endpoint, name, parameters)
 
 

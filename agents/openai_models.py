@@ -16,13 +16,19 @@ from openai.resources.chat.completions import AsyncCompletions
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
+from agents.bounded_answers import bound
 from agents.model_settings import checked_parameters
 
+SILENCE = 120.0
+"""Seconds that a model may say nothing, unless the parameter ``timeout`` says otherwise."""
+WHOLE = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+"""A stream that just ends has been cut off: whatever speaks this interface says why it ends."""
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -34,7 +40,6 @@ class Endpoint:
     base_url: str | None
     api_key: str = field(repr=False)
     client: httpx2.AsyncClient
-    max_retries: int
 
 
 class ExplicitOpenAI(AsyncOpenAI):
@@ -51,7 +56,8 @@ class ExplicitOpenAI(AsyncOpenAI):
             api_key=endpoint.api_key,
             base_url=endpoint.base_url or OPENAI_URL,
             http_client=endpoint.client,
-            max_retries=endpoint.max_retries,
+            # Asking again is done where it is known what was said (agents.attempts).
+            max_retries=0,
         )
         self.organization = None
         self.project = None
@@ -88,12 +94,18 @@ class TextOnlyChatModel(OpenAIChatModel):
 def http_client(*, trust_env: bool) -> httpx2.AsyncClient:
     """One connection pool for many tenants: it keeps no cookies and follows no redirects."""
     return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(connect=5, read=300, write=60, pool=10),
+        timeout=timeouts(SILENCE),
         limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         trust_env=trust_env,
         follow_redirects=False,
+        event_hooks={"response": [bound]},
     )
+
+
+def timeouts(silence: float) -> httpx2.Timeout:
+    """``silence``: seconds without a byte, before an answer or in the middle of it."""
+    return httpx2.Timeout(connect=5, read=silence, write=60, pool=10)
 
 
 def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Model:
@@ -101,19 +113,20 @@ def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Mo
     sdk = ExplicitOpenAI(endpoint)
     # The checked names are a subset of ModelSettings' keys, which a type checker cannot see.
     settings = cast(ModelSettings, checked_parameters(parameters))
+    # The client of tenants' endpoints has a time for the whole answer only.
+    settings["timeout"] = timeouts(float(cast(float, settings.get("timeout", SILENCE))))
     match endpoint.provider:
         case "openai":
             return OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
         case "ollama":
-            return OllamaModel(name, provider=OllamaProvider(openai_client=sdk), settings=settings)
+            return OllamaModel(name, provider=OllamaProvider(openai_client=sdk), settings=settings, profile=WHOLE)
         case "local":
             compatible = OpenAICompatibleProvider("local", openai_client=sdk)
-            return TextOnlyChatModel(name, provider=compatible, settings=settings)
+            return TextOnlyChatModel(name, provider=compatible, settings=settings, profile=WHOLE)
         case "openai-chat" if endpoint.base_url is None:
-            return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
+            return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings, profile=WHOLE)
         case _:
             # A name of its own: prices of OpenAI's models must not be put on another service's model of that name.
             service = "lmstudio" if endpoint.provider == "lmstudio" else "compatible"
-            return OpenAIChatModel(
-                name, provider=OpenAICompatibleProvider(service, openai_client=sdk), settings=settings
-            )
+            compatible = OpenAICompatibleProvider(service, openai_client=sdk)
+            return OpenAIChatModel(name, provider=compatible, settings=settings, profile=WHOLE)

@@ -78,6 +78,25 @@ async def messages(
 
 
 @traced
+async def first_messages(connection: Connection, project_id: UUID, thread_id: UUID) -> list[asyncpg.Record]:
+    """The first messages of a thread, in the order they were said."""
+    return await connection.fetch(
+        "SELECT m.id, m.run_id, m.content FROM messages m WHERE m.project_id = $1 AND m.thread_id = $2"
+        " ORDER BY m.position LIMIT 5",
+        *(project_id, thread_id),
+    )
+
+
+@traced
+async def name_once(connection: Connection, project_id: UUID, thread_id: UUID, name: str) -> bool:
+    """Name a thread that has no name; false when it has one, or there is none."""
+    status = await connection.execute(
+        "UPDATE threads SET name = $3 WHERE project_id = $1 AND id = $2 AND name IS NULL", project_id, thread_id, name
+    )
+    return status == "UPDATE 1"
+
+
+@traced
 async def said(connection: Connection, project_id: UUID, run_id: UUID) -> str:
     """The text that the agent has said in a run that is over."""
     rows = await connection.fetch(

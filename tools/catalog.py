@@ -11,8 +11,10 @@ from db.errors import invalid
 from db.principal import Principal
 from tools import (
     agents,
+    budgets,
     contacts,
     emails,
+    end_users,
     files,
     mistakes,
     projects,
@@ -172,10 +174,14 @@ CATALOG = Catalog(
         threads.get_thread,
         threads.delete_thread,
         runs.list_agents,
+        end_users.list_end_users,
+        end_users.delete_end_user,
         agents.get_agent,
         agents.create_agent,
         agents.update_agent,
         agents.delete_agent,
+        budgets.get_usage,
+        budgets.set_budgets,
         provider_keys.list_provider_keys,
         provider_keys.set_provider_key,
         provider_keys.delete_provider_key,
@@ -215,5 +221,5 @@ CATALOG = Catalog(
         registry_resources.component_file,
     ),
     prompts=workflows.PROMPTS,
-    on_request=("agents", "contacts", "provider_keys", "sync", "templates"),
+    on_request=("agents", "budgets", "contacts", "end_users", "provider_keys", "sync", "templates"),
 )

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from migrations import rls
 
 revision = "0090"
-down_revision = "0076"
+down_revision = "0070"
 branch_labels = None
 depends_on = None
 

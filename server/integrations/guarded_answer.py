@@ -27,14 +27,15 @@ ANYTHING: Final = frozenset({""})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one request, redirects and all. ``max_bytes``: of the content, packed and unpacked; ``content_types``: what a
-    successful answer may be."""
+    """Of one request, redirects and all. ``max_bytes``: of the content, packed and unpacked, and ``max_line`` of a line
+    of it; ``content_types``: what a successful answer may be."""
 
     content_types: frozenset[str]
     max_bytes: int = 1 << 20
     total_seconds: float = 15.0
     connect_seconds: float = 5.0
     redirects: int = 3
+    max_line: int | None = None
 
     def check(self, status: int, headers: httpx2.Headers) -> None:
         """Refuse by what an answer says of itself. Raises ``AppError``."""
@@ -56,6 +57,8 @@ class Content(httpx2.AsyncByteStream):
         self._decoded = _decoder(encoding)
         self._left = limits.max_bytes
         self._packed_left = limits.max_bytes
+        self._max_line = limits.max_bytes if limits.max_line is None else limits.max_line
+        self._line = 0
         self._deadline = deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -63,7 +66,9 @@ class Content(httpx2.AsyncByteStream):
             self._packed_left -= len(part)
             for piece in self._decoded(part):
                 self._left -= len(piece)
-                if self._left < 0:
+                end = max(piece.rfind(b"\n"), piece.rfind(b"\r"))
+                self._line = self._line + len(piece) if end < 0 else len(piece) - end - 1
+                if self._left < 0 or self._line > self._max_line:
                     raise too_large()
                 yield piece
             if self._packed_left < 0:

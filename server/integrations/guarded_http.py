@@ -37,8 +37,10 @@ MODELS: Final = Limits(
     max_bytes=64 << 20,
     total_seconds=660.0,
     redirects=0,
+    max_line=16 << 20,
 )
-"""For a model's endpoint: as long as a run may last, and more than any answer of a model."""
+"""For a model's endpoint: as long as a run may last, and more than any answer of a model. A line of a stream is held as
+a whole; an answer in one piece has only one."""
 ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "accept-language", "host", "user-agent"})
 """Headers that go along when a redirect leads to another origin. No others: keys travel under many names."""
 _LIMITS: Final = "innkeeper.limits"

@@ -30,6 +30,7 @@ from tests.fakes.script import MALFORMED, Gate, Hang, Reset, Status, ToolCall, T
 class Deps:
     model_spec: ModelSpec
     called: list[tuple[str, str]] = field(default_factory=list)
+    fallbacks: tuple[ModelSpec, ...] = ()
 
 
 @pytest.fixture

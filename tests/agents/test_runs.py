@@ -301,7 +301,7 @@ async def test_a_run_outlives_the_loss_of_every_database_connection(
     assert await owner.fetchval("SELECT count(*) FROM run_events") == len(stream.ids)
 
 
-@pytest.mark.promise("HOME-21")
+@pytest.mark.promise("HOME-21", "RUN-09")
 async def test_a_run_over_its_deadline_ends_with_one_terminal_event(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:

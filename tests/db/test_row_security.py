@@ -31,6 +31,7 @@ SECURITY_DEFINERS = {
     "end_other_sessions",
     "end_key",
     "end_session",
+    "erase_end_user",
     "find_client",
     "find_device",
     "find_exchange",

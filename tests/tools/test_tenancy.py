@@ -37,6 +37,7 @@ FAMILY_IDS = {
     "sync_id": "registry_syncs",
     "run_id": "runs",
     "thread_id": "threads",
+    "end_user_id": "end_users",
 }
 """Parameters that name a row, and the table it is in."""
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
@@ -114,6 +115,16 @@ async def made_thread(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) ->
     return UUID((await dispatch.call(tenant.principal, "start_run", given)).structured["thread_id"])
 
 
+async def made_end_user(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> UUID:
+    """An end user of the tenant, with nothing of theirs."""
+    async with dispatch.services.database.transaction(tenant.principal, tenant.project_id) as connection:
+        made = uuid7()
+        await connection.execute(
+            "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, 'ada')", tenant.project_id, made
+        )
+    return made
+
+
 MAKERS: dict[str, Callable[[Dispatch, MemoryStore, Tenant], Awaitable[UUID]]] = {
     "files": made_file,
     "emails": made_email,
@@ -121,10 +132,12 @@ MAKERS: dict[str, Callable[[Dispatch, MemoryStore, Tenant], Awaitable[UUID]]] = 
     "registry_syncs": made_sync,
     "runs": made_run,
     "threads": made_thread,
+    "end_users": made_end_user,
 }
 DELETIONS = {
     "runs": "DELETE FROM runs WHERE id = $1",
     "threads": "DELETE FROM threads WHERE id = $1",
+    "end_users": "DELETE FROM end_users WHERE id = $1",
     "files": "UPDATE files SET status = 'deleting' WHERE id = $1",
     "emails": "DELETE FROM emails WHERE id = $1",
     "registry_sources": "DELETE FROM registry_sources WHERE id = $1",

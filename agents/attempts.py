@@ -1,0 +1,94 @@
+"""One model of a run, asked until it says its first word: faults before that are waited out, or left to the next model.
+
+Nothing is asked again once something was said: two answers must never run together. Importing this imports pydantic-ai.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from pydantic_ai import RunContext
+from pydantic_ai._fallback import request_stream_until_first_event
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
+
+from agents.model_errors import UNREADABLE, bad_response, map_model_error
+from db.transcript import OURS
+
+FIRST_WAIT: Final = 0.25
+"""Seconds before a model is asked again that does not say how long to wait; twice as long each time."""
+
+LONGEST_WAIT: Final = 20.0
+"""A model that wants to be left alone for longer is not asked again by this run."""
+
+
+def in_turn(models: Sequence[tuple[str, Model]], tries: int) -> Model:
+    """The first of ``models`` (by their ids) that says something. All but the last are asked once, the last ``tries``
+    times, and none again after a fault that asking again does not mend."""
+    chain = [Attempts(model, model_id, 1) for model_id, model in models[:-1]]
+    chain.append(Attempts(models[-1][1], models[-1][0], tries))
+    return chain[0] if len(chain) == 1 else FallbackModel(*chain, fallback_on=_may_pass)
+
+
+def _may_pass(error: Exception) -> bool:
+    return map_model_error(error).retryable
+
+
+class Attempts(WrapperModel):
+    """A model with the id under which a run knows it, which its answers carry."""
+
+    def __init__(self, wrapped: Model, known_as: str, tries: int) -> None:
+        super().__init__(wrapped)
+        self._known_as = known_as
+        self._tries = tries
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        for tried in range(1, self._tries + 1):
+            async with AsyncExitStack() as stack:
+                try:
+                    answer = await stack.enter_async_context(
+                        request_stream_until_first_event(
+                            self.wrapped, None, messages, model_settings, model_request_parameters, run_context
+                        )
+                    )
+                except Exception as error:
+                    fault = _fault(error)
+                    wait = _wait(fault, tried)
+                    if tried == self._tries or wait is None:
+                        raise fault from error
+                else:
+                    answer.metadata = {**(answer.metadata or {}), OURS: {"model": self._known_as}}
+                    yield answer
+                    return
+            await asyncio.sleep(wait)
+
+
+def _wait(fault: Exception, tried: int) -> float | None:
+    """Seconds until asking again is worth it; None when it is not."""
+    mapped = map_model_error(fault)
+    if not mapped.retryable or mapped.code == "model_timeout":
+        # Who has waited that long once does not do it again.
+        return None
+    asked = getattr(fault, "retry_after", None)
+    if isinstance(asked, int | float):
+        return float(asked) if asked <= LONGEST_WAIT else None
+    backoff: float = FIRST_WAIT * 2 ** (tried - 1) * random.uniform(1, 1.5)  # noqa: S311  nobody guesses at it
+    return backoff
+
+
+def _fault(error: Exception) -> Exception:
+    return bad_response() if isinstance(error, UNREADABLE) else error
