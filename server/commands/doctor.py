@@ -12,6 +12,7 @@ from pathlib import Path
 
 from server.catalog import catalog_faults
 from server.data_directory import DatabaseUrls, data_directory
+from server.end_user_findings import end_user_findings
 from server.finding import Finding
 from server.jobs.health import job_findings
 from server.keyring import Keyring
@@ -120,6 +121,8 @@ async def _examine(urls: DatabaseUrls, keyring: Keyring | None, *, served: bool)
                 async for finding in job_findings(connection, served=served):
                     yield finding
                 async for finding in secret_findings(connection, keyring):
+                    yield finding
+                async for finding in end_user_findings(connection):
                     yield finding
     for fault in faults:
         yield Finding("rls", "fault", fault)

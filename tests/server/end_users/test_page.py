@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from db.ids import uuid7
+from server.end_user_findings import end_user_findings
 from tests.server.end_users.issuers import AUDIENCE, Issuer, rsa
 from tests.server.end_users.products import SECRET, House, Product
 from tests.server.oauth.people import Inn, Person
@@ -109,6 +110,8 @@ async def test_the_switches_are_kept_and_anybodys_word_is_warned_of(person: Pers
     assert 'name="anonymous_sessions" value="yes">' in shown
     assert 'name="user_keys_from_browsers" value="yes" checked' in shown
     assert (await product.visitor()).json()["error"] == "unauthorized_client"
+    warned = [finding.said async for finding in end_user_findings(product.house.owner)]
+    assert "anybody's word" in warned[0]
 
 
 async def test_only_owners_and_admins_change_it_and_strangers_see_nothing(
