@@ -7,13 +7,12 @@ before them.
 
 from __future__ import annotations
 
-import base64
-import json
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from db.errors import AppError, invalid, not_found
@@ -77,7 +76,7 @@ async def find_exchange(database: Database, key: str, project_id: UUID | None = 
         project_id=row["project_id"],
         origins=None if origins is None else frozenset(origins),
         anonymous_sessions=row["anonymous_sessions"],
-        sources=tuple(_source(found) for found in _objects(row["sources"])),
+        sources=tuple(_source(found) for found in row["sources"]),
     )
 
 
@@ -191,18 +190,15 @@ def _name_of(session: str) -> str:
     return sha256(session.encode()).hexdigest()
 
 
-def _objects(value: object) -> list[dict[str, str]]:
-    return json.loads(value) if isinstance(value, str) else list(value)  # type: ignore[call-overload,no-any-return]
-
-
-def _source(found: dict[str, str]) -> TokenSource:
-    sealed = found.pop("sealed", None)
+def _source(found: dict[str, Any]) -> TokenSource:
+    """One of them as ``find_exchange`` writes it."""
+    sealed = found["sealed"]
     return TokenSource(
-        id=UUID(found.pop("id")),
-        sealed=None if sealed is None else base64.b64decode(sealed),
-        **found,  # type: ignore[arg-type]
+        id=UUID(found["id"]),
+        kind=found["kind"],
+        issuer=found["issuer"],
+        audience=found["audience"],
+        url=found["url"],
+        public_key=found["public_key"],
+        sealed=None if sealed is None else b64decode(sealed),
     )
-
-
-def from_timestamp(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
