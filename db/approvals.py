@@ -190,9 +190,11 @@ async def find(connection: Connection, approval_id: UUID) -> asyncpg.Record | No
 
 
 async def latest(connection: Connection, limit: int) -> list[asyncpg.Record]:
-    """What the person may see, those that wait first, then the newest."""
+    """What the person may see, those that wait first, then the newest. Not what they do on the pages themselves: that
+    is asked and answered there."""
     return await connection.fetch(
         f"SELECT {_SHOWN} FROM approvals a"  # noqa: S608  fixed text
+        " WHERE NOT EXISTS (SELECT FROM credentials c WHERE c.id = a.credential_id AND c.kind = 'session')"
         " ORDER BY (a.state = 'pending' AND a.expires_at > now()) DESC, a.id DESC LIMIT $1",
         limit,
     )

@@ -151,6 +151,7 @@ async def test_what_a_tool_would_ask_a_person_for_is_done_when_the_person_says_s
     assert (asked.status_code, warned in asked.text) == (200, True)
     assert await of(inn, project) == before
 
+    assert "Nothing waits" in (await person.browser.get("/approvals")).text
     other = {**changed, "name": "Another question"}
     assert (await send(person, asked, **other)).status_code == 200
     assert await of(inn, project) == before
