@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -28,7 +28,7 @@ GONE: Final = AppError(
 )
 Events: TypeAlias = list[tuple[int, bytes]]
 RECHECK_SECONDS: Final = 5.0
-"""How long a reader may live on what others of its process read: then it looks with its own rights again."""
+"""How long at least a reader may live on what others of its process read: then it looks with its own rights again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +42,28 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A look into the database that readers of one run share. ``version``: how much news there was when it began."""
+    """A look into the database that readers of one run share. ``version``: how much news there was when it began, at
+    the loop's time ``at``."""
 
     version: int
+    at: float
     after: int
     found: asyncio.Task[_Found]
 
 
 @dataclass(slots=True)
 class _Room:
-    """Who waits in this process for news of one run."""
+    """Where the readers of one run in this process wait for news of it: one event for all of them."""
 
-    waiting: set[asyncio.Event] = field(default_factory=set)
+    readers: int = 0
     version: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     reading: _Reading | None = None
 
     def tell(self) -> None:
         self.version += 1
-        for event in self.waiting:
-            event.set()
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
 
 class Wakeups:
@@ -110,20 +113,19 @@ class Wakeups:
             if not self._readers:
                 self.alone.set()
 
-    @contextmanager
-    def listening(self, run_id: UUID) -> Iterator[tuple[_Room, asyncio.Event]]:
-        """Who else waits for the run, and an event that is set at news of it from now on."""
-        news = asyncio.Event()
+    def enter(self, run_id: UUID) -> _Room:
+        """Where news of the run is told from now on. ``leave`` must follow."""
         room = self._rooms[run_id]
-        room.waiting.add(news)
+        room.readers += 1
         self._listeners += 1
-        try:
-            yield room, news
-        finally:
-            self._listeners -= 1
-            room.waiting.discard(news)
-            if not room.waiting:
-                del self._rooms[run_id]
+        return room
+
+    def leave(self, run_id: UUID) -> None:
+        room = self._rooms[run_id]
+        room.readers -= 1
+        self._listeners -= 1
+        if not room.readers:
+            del self._rooms[run_id]
 
 
 class Tail:
@@ -148,7 +150,7 @@ class Tail:
         self._project_id = project_id
         self._run_id = run_id
         self._after = after
-        self._looked_at = 0.0
+        self._looked_at = asyncio.get_running_loop().time()
         self.ended = False
 
     @property
@@ -172,29 +174,27 @@ class Tail:
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         # Listening before reading: what is told in between is not missed.
-        with self._wakeups.listening(self._run_id) as (room, news):
-            told = True
+        room = self._wakeups.enter(self._run_id)
+        try:
             while True:
-                news.clear()
-                found = await self._read(room, told and clock() < self._looked_at + RECHECK_SECONDS)
+                news = room.changed
+                found = await self._read(room, clock())
                 left = until - clock()
                 if found or self.over or left <= 0:
                     return found
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, self._wakeups.patience)):
-                        told = await news.wait()
-                except TimeoutError:
-                    told = False
+                        await news.wait()
+        finally:
+            self._wakeups.leave(self._run_id)
 
-    async def _read(self, room: _Room, together: bool) -> Events:
-        """``together``: what another reader of this process finds will do."""
+    async def _read(self, room: _Room, now: float) -> Events:
         reading = room.reading
-        shared = reading is not None and reading.version == room.version and reading.after <= self._after
-        if reading is None or not (together and shared):
+        if reading is None or not self._will_do(reading, room, now):
             looking = asyncio.create_task(self._look(self._after), name=f"look-{self._run_id}")
             looking.add_done_callback(_heard)
-            reading = room.reading = _Reading(room.version, self._after, looking)
-            self._looked_at = asyncio.get_running_loop().time()
+            reading = room.reading = _Reading(room.version, now, self._after, looking)
+            self._looked_at = now
         try:
             # Shielded: who began to look may leave, and others wait for what is found.
             found = await asyncio.shield(reading.found)
@@ -209,10 +209,15 @@ class Tail:
         following = [event for event in found.events if event[0] > self._after]
         if found.events and not following and len(found.events) == events.PAGE:
             room.reading = None
-            return await self._read(room, together=False)
+            return await self._read(room, now)
         self._forward(following)
         self.ended = found.last is not None and self._after >= found.last
         return following
+
+    def _will_do(self, reading: _Reading, room: _Room, now: float) -> bool:
+        """Whether what another reader of this process looked for is what this one would find now."""
+        fresh = reading.version == room.version and now < reading.at + POLL_SECONDS and reading.after <= self._after
+        return fresh and now < self._looked_at + max(RECHECK_SECONDS, self._wakeups.patience)
 
     async def _look(self, after: int) -> _Found:
         async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:

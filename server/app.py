@@ -6,6 +6,7 @@ body limit, routes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -155,8 +156,9 @@ def create_app(services: Services) -> Starlette:
     app = House(
         FrontDoor(guard, metrics, MCP_PATH),
         _files(services, guard, metrics),
+        lambda app: ErrorPages(FrontDoor(app, metrics)),
         routes=routes,
-        middleware=[Middleware(ErrorPages), Middleware(FrontDoor, metrics=metrics), Middleware(guarded)],
+        middleware=[Middleware(guarded)],
         exception_handlers={AppError: render_app_error, HTTPException: render_http_exception},
     )
     # A redirect of a POST loses its token in some clients; a path is either served or it is not.
@@ -168,12 +170,14 @@ def create_app(services: Services) -> Starlette:
 
 class House(Starlette):
     """The application. What most requests ask for has a way of its own, in by the same doors and past the router.
-    ``files``, if it serves any: they have doors of their own, through which long bodies pass."""
+    ``files``, if it serves any: they have doors of their own, through which long bodies pass. ``door`` puts the doors
+    before all the rest, so that what is open for long holds nothing of the router."""
 
-    def __init__(self, mcp: ASGIApp, files: ASGIApp | None, **options: Any) -> None:
+    def __init__(self, mcp: ASGIApp, files: ASGIApp | None, door: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
         super().__init__(**options)
         self._mcp = mcp
         self._files = files
+        self._rest = door(super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == MCP_PATH:
@@ -181,7 +185,7 @@ class House(Starlette):
         elif self._files is not None and scope["type"] == "http" and scope["path"].startswith(FILES_PATH):
             await self._files(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self._rest(scope, receive, send)
 
 
 def _files(services: Services, guard: HostGuard, metrics: Metrics) -> ASGIApp | None:

@@ -75,6 +75,8 @@ class FrontDoor:
 
         try:
             await self.app(scope, receive, stamped_send)
+            if (afterwards := fields_of(scope).afterwards) is not None:
+                await afterwards(send)
         except Exception:
             error_log.exception("request crashed", extra={"path": scope["path"], "method": scope["method"]})
             if status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from agents.agui import sse
 from agents.engine import RunEngine
 from agents.readers import RunHandle
+from server.http.fields import fields_of
 from server.limits.run_places import RunPlaces
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -49,24 +51,40 @@ class RunStream(Response):
         self._lent = handle.attached or not engine.when_ended(handle.run_id, places.give_back)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pumping = asyncio.create_task(self._pump(send))
+        """Sends the head, and leaves the rest to the front door."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        except BaseException:
+            self._return_places()
+            raise
+        self.raw_headers = []
+        fields_of(scope).afterwards = partial(self._stream, receive)
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
         with self._engine.readers.reading():
+            here = asyncio.timeout(None)
             try:
-                await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
-                if pumping.done():
-                    await pumping
-                else:
-                    await self._engine.hung_up(self._handle)
+                async with here:
+                    leave = partial(_leave, here)
+                    gone.add_done_callback(leave)
+                    try:
+                        await self._pump(send)
+                    finally:
+                        gone.remove_done_callback(leave)
+            except TimeoutError:
+                if not here.expired():
+                    raise
+                await self._engine.hung_up(self._handle)
             finally:
-                for task in (pumping, gone):
-                    task.cancel()
-                if self._lent:
-                    self._places.give_back()
-                await asyncio.wait([pumping, gone])
+                gone.cancel()
+                self._return_places()
+
+    def _return_places(self) -> None:
+        if self._lent:
+            self._places.give_back()
 
     async def _pump(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         tail = self._handle.tail
         while not tail.over:
             # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
@@ -75,6 +93,10 @@ class RunStream(Response):
                 body = b"".join(sse(seq, event) for seq, event in found) or KEEP_ALIVE
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _leave(here: asyncio.Timeout, _gone: asyncio.Task[None]) -> None:
+    here.reschedule(asyncio.get_running_loop().time())
 
 
 async def _disconnected(receive: Receive) -> None:

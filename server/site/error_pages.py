@@ -6,6 +6,7 @@ is shown the same words as a page; programs get the document.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from pydantic_core import from_json
@@ -28,25 +29,29 @@ class ErrorPages:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _wants_a_page(scope):
-            await self.app(scope, receive, send)
-            return
-        held: Message | None = None
-        body = b""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """What is to be awaited; most requests need nothing here while they run."""
+        if scope["type"] == "http" and _wants_a_page(scope):
+            send = _rendering(send)
+        return self.app(scope, receive, send)
 
-        async def rendered(message: Message) -> None:
-            nonlocal held, body
-            if message["type"] == "http.response.start" and _is_problem(message):
-                held = message
-            elif held is None:
-                await send(message)
-            else:
-                body += message.get("body", b"")
-                if not message.get("more_body", False):
-                    await _send_page(send, held, body)
 
-        await self.app(scope, receive, rendered)
+def _rendering(send: Send) -> Send:
+    held: Message | None = None
+    body = b""
+
+    async def rendered(message: Message) -> None:
+        nonlocal held, body
+        if message["type"] == "http.response.start" and _is_problem(message):
+            held = message
+        elif held is None:
+            await send(message)
+        else:
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await _send_page(send, held, body)
+
+    return rendered
 
 
 def _wants_a_page(scope: Scope) -> bool:

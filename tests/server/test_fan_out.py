@@ -16,8 +16,7 @@ import pytest_asyncio
 from tests.conftest import DatabaseUrls, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Gate, Turn
-from tests.server.command import Running, noted
-from tests.server.test_open_streams import begun, unlimited
+from tests.server.test_open_streams import begun, port_of, serving
 
 READERS = 100
 WORDS = 100
@@ -30,10 +29,6 @@ EVENTS = re.compile(rb"id: \d+\ndata: [^\n]*\n\n")
 async def model() -> AsyncIterator[ScriptedModel]:
     async with scripted_model(tokens_per_second=25) as model:
         yield model
-
-
-def port_of(running: Running) -> int:
-    return int(running.ready["said"].rpartition("http://127.0.0.1:")[2].split()[0])
 
 
 async def read(port: int, tenant: Tenant, run_id: str, joined: asyncio.Semaphore) -> tuple[list[float], bytes]:
@@ -61,12 +56,7 @@ async def fanned_out(urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, f
     """How late every word came to every reader of the other process; all of them got the same bytes."""
     gate = Gate()
     model.script(Turn("begin ", gate, *(f"w{number} " for number in range(WORDS))))
-    serve = ("serve", "--port", "0")
-    environ = unlimited(urls, model)
-    async with (
-        noted(*serve, cwd=folder, until="ready:", environ=environ) as its,
-        noted(*serve, cwd=folder, until="ready:", environ=environ) as other,
-    ):
+    async with serving(urls, model, folder) as its, serving(urls, model, folder) as other:
         run_id, writer = await begun(port_of(its), tenant)
         joined = asyncio.Semaphore(0)
         reading = [asyncio.create_task(read(port_of(other), tenant, run_id, joined)) for _ in range(READERS)]
