@@ -152,11 +152,6 @@ async def connect(connection: Connection, vouched: Vouched, sealed: Sealed | Non
     return outcome
 
 
-async def address(connection: Connection, person: Principal) -> str:
-    """Of the person's own account here."""
-    return str(await connection.fetchval("SELECT email FROM users WHERE id = $1", person.user_id))
-
-
 async def mine(connection: Connection, person: Principal) -> list[Identity]:
     rows = await connection.fetch(
         "SELECT id, provider, issuer, email, created_at, used_at, checked_at, suspended_at FROM identities"

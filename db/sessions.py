@@ -71,6 +71,11 @@ async def find_session(database: Database, token: str) -> Principal | None:
     )
 
 
+async def address(connection: Connection, person: Principal) -> str:
+    """Of the person's own account here."""
+    return str(await connection.fetchval("SELECT email FROM users WHERE id = $1", person.user_id))
+
+
 async def close_session(database: Database, person: Principal) -> None:
     async with database.transaction(person) as connection:
         await connection.execute("SELECT close_session()")

@@ -58,15 +58,9 @@ async def add(owner: Owner, email: str, name: str) -> UUID:
 async def disable(owner: Owner, user_id: UUID) -> int:
     """End every session, grant, token and key, and let none begin; answers how many were live. Safe to repeat."""
     async with owner.transaction():
-        await owner.execute("UPDATE users SET disabled_at = coalesce(disabled_at, now()) WHERE id = $1", user_id)
-        ended = await owner.fetch(
-            "UPDATE credentials SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL RETURNING"
-            " expires_at IS NULL OR expires_at > now() AS live",
-            user_id,
-        )
-        await _forget_unfinished(owner, user_id)
+        ended = int(await owner.fetchval("SELECT end_account($1)", user_id))
         await _audit(owner, user_id, "account:disabled")
-    return sum(row["live"] for row in ended)
+    return ended
 
 
 async def enable(owner: Owner, user_id: UUID) -> None:
@@ -101,7 +95,7 @@ async def delete(owner: Owner, user_id: UUID, *, with_projects: bool) -> list[st
             )
         await owner.execute("DELETE FROM projects WHERE id = ANY ($1::uuid[])", [row["id"] for row in alone])
         await _hand_over(owner, user_id)
-        await _forget_unfinished(owner, user_id)
+        await owner.execute("SELECT forget_unfinished($1)", user_id)
         await _audit(owner, user_id, "account:deleted")
         await owner.execute("DELETE FROM users WHERE id = $1", user_id)
     return [row["name"] for row in alone]
@@ -134,13 +128,6 @@ async def _hand_over(owner: Owner, user_id: UUID) -> None:
         " WHERE p.created_by = $1",
         user_id,
     )
-
-
-async def _forget_unfinished(owner: Owner, user_id: UUID) -> None:
-    """What was about to become a session or a grant."""
-    await owner.execute("DELETE FROM oauth_codes WHERE user_id = $1 AND credential_id IS NULL", user_id)
-    await owner.execute("DELETE FROM oauth_devices WHERE user_id = $1 AND credential_id IS NULL", user_id)
-    await owner.execute("DELETE FROM sign_in_links l USING users u WHERE u.id = $1 AND l.address = u.email", user_id)
 
 
 async def _audit(owner: Owner, user_id: UUID, action: str) -> None:

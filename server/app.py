@@ -53,6 +53,7 @@ from server.openapi import document as openapi
 from server.openapi.house import Offered
 from server.site import (
     account,
+    administration,
     approvals,
     apps,
     authorize,
@@ -118,6 +119,7 @@ def create_app(services: Services) -> Starlette:
         *project_settings.routes(site),
         *issuer_sign_in.routes(site, newcomers),
         *account.routes(site),
+        *administration.routes(site),
         *approvals.routes(site),
         *authorize.routes(site, clients),
         *device.routes(site, newcomers),

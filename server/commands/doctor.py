@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from argparse import Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from server.catalog import catalog_faults
 from server.data_directory import DatabaseUrls, data_directory
 from server.end_user_findings import end_user_findings
 from server.finding import Finding
+from server.issuers.catalog import issuers_of
+from server.issuers.findings import identity_findings, issuer_findings
+from server.issuers.issuer import Issuer
 from server.jobs.health import job_findings
 from server.keyring import Keyring
 from server.model_choice import choose_model
@@ -74,7 +77,10 @@ async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
             "INNKEEPER_ALLOW_PRIVATE_URLS lets everyone who may change a project reach, from this machine, "
             f"{', '.join(map(str, opened))}: unset it unless all of them are trusted with that.",
         )
-    async for finding in _database(settings, arguments.data):
+    issuers = issuers_of(settings.oauth)
+    async for finding in issuer_findings(settings.oauth, issuers):
+        yield finding
+    async for finding in _database(settings, arguments.data, issuers):
         yield finding
     directory = data_directory(arguments.data or settings.house.data, os.environ).root
     default = data_directory(arguments.data or settings.house.data, os.environ).files
@@ -85,26 +91,28 @@ async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
     yield Finding("model", "ok" if choice.default else "note", choice.said)
 
 
-async def _database(settings: Settings, chosen: Path | None) -> AsyncIterator[Finding]:
+async def _database(settings: Settings, chosen: Path | None, issuers: Mapping[str, Issuer]) -> AsyncIterator[Finding]:
     data = data_directory(chosen or settings.house.data, os.environ)
     try:
         if settings.database.url is not None and chosen is None:
             url, ops = settings.database.url, settings.database.ops_url
             urls = DatabaseUrls(url.get_secret_value(), ops.get_secret_value() if ops else None)
             keyring = known_keyring(settings.house, data)
-            async for finding in _examine(urls, keyring, served=True):
+            async for finding in _examine(urls, keyring, issuers, served=True):
                 yield finding
         else:
             async with owned_database(settings, chosen, _silent) as urls:
                 keyring = known_keyring(settings.house, data)
-                async for finding in _examine(urls, keyring, served=False):
+                async for finding in _examine(urls, keyring, issuers, served=False):
                     yield finding
     except Refusal as refusal:
         for sentence in refusal.sentences:
             yield Finding("database", "fault", sentence)
 
 
-async def _examine(urls: DatabaseUrls, keyring: Keyring | None, *, served: bool) -> AsyncIterator[Finding]:
+async def _examine(
+    urls: DatabaseUrls, keyring: Keyring | None, issuers: Mapping[str, Issuer], *, served: bool
+) -> AsyncIterator[Finding]:
     """``served``: by processes of its own, of which one should be a worker."""
     async with connect(urls.app, "DATABASE_URL") as connection:
         facts = await inspect(connection)
@@ -123,6 +131,8 @@ async def _examine(urls: DatabaseUrls, keyring: Keyring | None, *, served: bool)
                 async for finding in secret_findings(connection, keyring):
                     yield finding
                 async for finding in end_user_findings(connection):
+                    yield finding
+                async for finding in identity_findings(connection, issuers):
                     yield finding
     for fault in faults:
         yield Finding("rls", "fault", fault)

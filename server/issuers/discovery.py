@@ -1,6 +1,7 @@
 """What an issuer publishes of itself: its metadata (OpenID Connect Discovery 1.0) and the keys it signs with.
 
-Both are remembered for an hour. A token under a key nobody knows yet has them fetched again, at most once a minute.
+Both are remembered for an hour. A token under a key that nobody knows yet has the keys fetched again: it comes from the
+issuer's own token endpoint, so that nobody else can ask for that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from server.settings.providers import LOOPBACK
 
 REMEMBERED: Final = 3600.0
 AGAIN: Final = 60.0
+"""Before an issuer that was away is asked for its metadata again."""
 SIGNED_WITH: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )
@@ -47,7 +49,6 @@ class Published:
         self._metadata: Metadata | None = None
         self._keys: dict[str, Any] = {}
         self._metadata_until = self._keys_until = float("-inf")
-        self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
 
     async def metadata(self) -> Metadata:
@@ -71,8 +72,7 @@ class Published:
         metadata = await self.metadata()
         async with self._asking:
             now = self._clock()
-            if now >= self._keys_until or (anew and now >= self._asked_at + AGAIN):
-                self._asked_at = now
+            if now >= self._keys_until or anew:
                 async with talking(self._title, client()) as http:
                     found = await fetched(http, self._title, metadata.jwks_uri)
                 if not isinstance(found, dict) or not isinstance(found.get("keys"), list):

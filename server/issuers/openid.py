@@ -151,7 +151,7 @@ class OpenIdIssuer:
 
     def _verified(self, person: Mapping[str, Any]) -> tuple[str, ...]:
         said = person.get("email_verified")
-        if said not in (True, "true") and not (said is None and self.trust_email):
+        if said is not True and said != "true" and not (said is None and self.trust_email):
             return ()
         found = addresses([person.get("email")])
         return tuple(one for one in found if not self.domains or one.rpartition("@")[2] in self.domains)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from db import identities
+from db import administration, identities, sessions
 from db.errors import AppError
 from db.principal import Principal
 from server.site.pages import Site, see
@@ -23,14 +23,16 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def show(_request: Request, person: Principal) -> Response:
         async with database.transaction(person, read_only=True) as connection:
-            address = await identities.address(connection, person)
+            address = await sessions.address(connection, person)
             found = await identities.mine(connection, person)
+            admin = await administration.is_admin(connection)
         connected = {one.issuer for one in found}
         values = {
             "address": address,
             "identities": found,
             "titles": {one.issuer: one.title for one in issuers.values()},
             "others": [one for one in issuers.values() if one.issuer not in connected],
+            "admin": admin,
             "by_mail": site.way != "none",
         }
         return site.page(person, "account.html", values)

@@ -118,7 +118,12 @@ class _Page:
             self._services.say_link(address, link(asked.token) if asked.opens else None)
 
     async def _count(self, request: Request, address: str) -> None:
-        """Also of addresses without an account: what is refused says nothing about them."""
+        """Also of addresses without an account: what is refused says nothing about them. Whoever has signed in in this
+        browser before has a budget of their own, which no stranger's asking uses up."""
+        browser = self._site.sessions.returning.known(request, address)
+        if browser is not None:
+            await self._newcomers.count("sign-in known", f"{browser} {address}", SIGN_INS_FROM_HERE)
+            return
         here = address_of(request)
         await self._newcomers.count("sign-in here", f"{here} {address}", SIGN_INS_FROM_HERE)
         await self._newcomers.count("sign-in from", here, SIGN_INS)

@@ -23,6 +23,7 @@ from db.principal import Principal
 from server.http.address import PublicAddress
 from server.keyring import Keyring
 from server.site import cookies
+from server.site.returning import Returning
 
 COOKIE: Final = "innkeeper_session"
 CSRF_LABEL: Final = "site-csrf"
@@ -38,6 +39,7 @@ class Sessions:
         self._signer = cookies.Signer(keyring, "site-session")
         self._secure = address.secure
         self.cookie = f"__Host-{COOKIE}" if self._secure else COOKIE
+        self.returning = Returning(keyring, address)
 
     async def person(self, request: Request) -> Principal | None:
         claims = self._signer.read(request.cookies.get(self.cookie, ""))
@@ -68,6 +70,8 @@ class Sessions:
         before = await self.person(request)
         if before is not None:
             await sessions.close_session(self._database, before)
+        async with self._database.transaction(person, read_only=True) as connection:
+            self.returning.remember(request, response, await sessions.address(connection, person))
         claims = {"sub": str(person.user_id), "sid": str(person.credential_id), "jti": token}
         value = self._signer.sign(claims, sessions.SESSION_SECONDS)
         response.set_cookie(

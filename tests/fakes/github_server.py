@@ -94,6 +94,10 @@ class GitHubServer:
         assert request.headers["x-github-api-version"] == "2022-11-28"
         return JSONResponse(self.mails if request.url.path.endswith("emails") else self.person)
 
+    async def meta(self, _request: Request) -> Response:
+        """Anybody may ask for it."""
+        return JSONResponse({"installed_version": "3.17.0"})
+
 
 @asynccontextmanager
 async def github() -> AsyncIterator[GitHubServer]:
@@ -103,7 +107,7 @@ async def github() -> AsyncIterator[GitHubServer]:
         Route("/login/oauth/access_token", server.token, methods=["POST"]),
         Route("/api/v3/user", server.api),
         Route("/api/v3/user/emails", server.api),
-        Route("/api/v3/meta", server.api),
+        Route("/api/v3/meta", server.meta),
     ]
     async with on_socket(Starlette(routes=routes)) as server.url:
         yield server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +14,11 @@ import pytest
 import pytest_asyncio
 
 from db.credentials import Authenticator
-from server.limits.newcomers import SIGN_INS_FROM_HERE
+from db.errors import AppError
+from server.limits.newcomers import SIGN_INS_FROM_HERE, SIGN_INS_OF_ACCOUNT, Newcomers
 from server.settings.sign_in import SignInSettings
 from server.site.browsers import COOKIE
+from server.site.returning import COOKIE as KNOWN
 from server.site.session import COOKIE as SESSION
 from tests.conftest import Owner, Tenant, eventually
 from tests.fakes.resend_server import KEY, resend
@@ -265,6 +267,34 @@ async def test_asking_is_limited_by_mailbox_and_from_where_without_touching_othe
         assert answers == [200] * int(SIGN_INS_FROM_HERE.burst) + [429]
         assert (await ask(me, "OFTEN@example.org")).headers["retry-after"]
         assert (await ask(me, "other@example.org")).status_code == 200
+
+
+@pytest.mark.promise("IDN-14")
+async def test_strangers_who_ask_in_somebodys_name_lock_nobody_out_of_a_browser_of_theirs(
+    room: Mailroom, authenticator: Authenticator, terminal: Terminal, owner: Owner, tenant: Tenant
+) -> None:
+    address = await address_of(owner, tenant)
+    newcomers = Newcomers(room.database, clock=lambda: 0.0)
+    async with browsing(room, authenticator, say_link=terminal, newcomers=newcomers) as me, another(me) as stranger:
+        await ask(me, address)
+        await follow(me, terminal.link)
+        await me.post("/sign-out", data={"csrf": fields(await me.get("/sessions"))["csrf"]})
+        assert (await me.get("/sessions")).status_code == 401
+        # Strangers use up what there is for the mailbox, whoever asks, and for where they are.
+        for key, budget in (("sign-in to", SIGN_INS_OF_ACCOUNT), ("sign-in here", SIGN_INS_FROM_HERE)):
+            whose = address if key == "sign-in to" else f"127.0.0.1 {address}"
+            for _ in range(int(budget.burst) + 3):
+                with suppress(AppError):
+                    await newcomers.count(key, whose, budget)
+        assert (await ask(stranger, address)).status_code == 429
+        assert (await ask(me, address)).status_code == 200
+        assert (await follow(me, terminal.link)).status_code == 200
+        # What this browser may ask for is a budget too, and is only of whom it is known.
+        me.cookies.delete(SESSION)
+        asked = [(await ask(me, address)).status_code for _ in range(int(SIGN_INS_FROM_HERE.burst) + 2)]
+        assert 429 in asked
+        stranger.cookies.set(KNOWN, "a.b.c")
+        assert (await ask(stranger, address)).status_code == 429
 
 
 async def test_a_server_without_mail_says_how_to_get_it(room: Mailroom, authenticator: Authenticator) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -15,6 +16,7 @@ import httpx2
 from db.ids import uuid7
 from db.jobs import enqueue_for
 from server.app import create_app
+from server.http.proxies import TrustedProxies
 from server.jobs.catalog import JOBS
 from server.jobs.job import Job
 from server.jobs.worker import WorkerRules, working
@@ -66,14 +68,18 @@ class House:
         return self.inn.url
 
     @contextlib.asynccontextmanager
-    async def browser(self) -> AsyncIterator[Browser]:
+    async def browser(self, address: str = "") -> AsyncIterator[Browser]:
+        """``address``: where it is, in a house behind a proxy."""
         async with self.inn.browser() as http:
+            if address:
+                http.headers["x-forwarded-for"] = address
             yield Browser(self, http)
 
     @contextlib.asynccontextmanager
     async def changed(self, **changes: Any) -> AsyncIterator[House]:
-        """The same house with other services; the issuers know its address too."""
-        async with served(create_app(replace(self.inn.services, **changes))) as (host, port):
+        """The same house with other services, behind a proxy on this machine."""
+        app = TrustedProxies(create_app(replace(self.inn.services, **changes)), (ip_network("127.0.0.1/32"),))
+        async with served(app) as (host, port):
             inn = Inn(f"http://{host}:{port}", self.inn.owner, self.inn.services, self.inn.owner_url)
             yield House(inn, self.google, self.acme, self.github)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from server.settings.sign_in import SignInSettings
+from tests.server.command import run
+from tests.server.issuers.conftest import environ_of
 from tests.server.issuers.house import Browser, House, Peer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-01")]
@@ -191,3 +195,45 @@ async def test_an_issuer_that_is_away_is_said_to_be_and_mail_still_works(house: 
         await house.acme.control(down=0)
         assert (await browser.http.get("/sign-in/with/acme")).status_code == 303
         assert (await browser.http.get("/sign-in/with/nobody")).status_code == 404
+
+
+@pytest.mark.promise("IDN-03", "IDN-02")
+async def test_the_public_url_makes_the_callback_and_cookies_of_its_host_alone(house: House) -> None:
+    async with (
+        house.changed(public_url="https://inn.example.test", allowed_hosts=("inn.example.test",)) as here,
+        here.browser() as browser,
+    ):
+        for host in ("inn.example.test", "evil.example"):
+            answer = await browser.http.get("/sign-in/with/github", headers={"host": host})
+            if host == "evil.example":
+                assert answer.status_code in (400, 403, 421)
+                continue
+            asked = query_of(answer.headers["location"])
+            assert asked["redirect_uri"] == "https://inn.example.test/api/auth/callback/github"
+            cookie = answer.headers["set-cookie"]
+            assert cookie.startswith("__Host-innkeeper_sign_in=")
+            assert {"HttpOnly", "Secure", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
+
+
+@pytest.mark.parametrize("change", ["none", "acme", "github"])
+async def test_doctor_says_which_issuer_does_not_answer(house: House, tmp_path: Path, change: str) -> None:
+    environ = {
+        "DATABASE_OWNER_URL": house.inn.owner_url,
+        **environ_of({"google": house.google, "acme": house.acme}, house.github),
+    }
+    if change == "acme":
+        await house.acme.control(down=503)
+    if change == "github":
+        environ.pop("GITHUB_CLIENT_SECRET")
+    ended = await run("doctor", "--json", "--data", str(tmp_path / "none"), cwd=tmp_path, environ=environ)
+    await house.acme.control(down=0)
+    found = [one for one in json.loads(ended.out)["findings"] if one["subject"] == "sign-in"]
+    faults = [one["said"] for one in found if one["verdict"] == "fault"]
+    if change == "none":
+        assert faults == []
+        assert len([one for one in found if one["verdict"] == "ok"]) == 3
+    elif change == "acme":
+        assert len(faults) == 1
+        assert "Acme does not answer" in faults[0]
+    else:
+        assert "GITHUB_CLIENT_SECRET is not set" in faults[0]

@@ -43,13 +43,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Visit:
-    """One state of a page. ``template``: of its route; ``signed_in``: whether somebody is."""
+    """One state of a page. ``template``: of its route; ``signed_in``: whether somebody is; ``hidden``: to others it is
+    not there."""
 
     name: str
     template: str
     path: Callable[[Stage], str]
     status: int = 200
     signed_in: bool = True
+    hidden: bool = False
 
 
 def _own(template: str) -> Callable[[Stage], str]:
@@ -88,6 +90,7 @@ VISITS = (
         *("callback", "/api/auth/callback/{issuer}", lambda _stage: "/api/auth/callback/nobody", 404),
         signed_in=False,
     ),
+    Visit("administration", "/admin", lambda _stage: "/admin", hidden=True),
     Visit("invited", "/invitations/{token:str}", lambda _stage: "/invitations/x", 401, signed_in=False),
     _visit("approvals", "/approvals"),
     _visit("approval", "/approvals/{approval_id:uuid}"),
@@ -137,7 +140,7 @@ async def _fill(stage: Stage) -> None:
     inn, person = stage.inn, stage.person
     owner, services = inn.owner, inn.services
     await owner.execute(
-        "UPDATE users SET email = $2, name = 'Ada' WHERE id = $1",
+        "UPDATE users SET email = $2, name = 'Ada', admin_at = now() WHERE id = $1",
         *(person.user_id, f"ada.{person.user_id.hex[-6:]}@northern-lighthouse.example"),
     )
     await owner.execute(

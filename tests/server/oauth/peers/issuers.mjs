@@ -9,7 +9,7 @@ const key = () => ({ ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).priva
 const rsa = () => ({ ...generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig', kid: randomUUID() })
 
 function issuer (google) {
-  const state = { who: 'ada', accounts: {}, answers: null, cancel: false, down: 0, refreshes: 0 }
+  const state = { who: 'ada', accounts: {}, answers: null, cancel: false, down: 0, exchanges: 0 }
   const granted = new Set()
   const offline = new Set()
   const jwks = { keys: [rsa(), key()] }
@@ -72,7 +72,7 @@ function issuer (google) {
       return response.end('<html>a gateway says no</html>')
     }
     if (request.url.startsWith('/interaction/')) return interact(request, response)
-    if (request.url === '/token') state.refreshes += 1
+    if (request.url === '/token') state.exchanges += 1
     return provider.callback()(request, response)
   })
   return new Promise(resolve => server.listen(0, '127.0.0.1', () => resolve(server.address().port)))
