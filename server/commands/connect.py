@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -49,26 +50,48 @@ async def _connect(
     arguments: Namespace, computer: Computer, house: str, mcp_url: str, clients: Sequence[Client]
 ) -> int:
     ledger = Ledger.open(computer.own)
-    tokens = await _signed_in(ledger, TokenFile.usual(computer.home), house, mcp_url)
-    proof = await verifying.verify(mcp_url, tokens["access_token"])
-    called = f", and {proof.called} answered" if proof.called else ""
-    note(f"{mcp_url} is {proof.server} (MCP {proof.protocol}): {proof.tools} tools{called}.")
     placer = Placer(computer, ledger, arguments.name)
-    faults = 0
+    faults = _Faults(len(clients))
+    fit = []
     for client in clients:
-        try:
+        with faults.told(client):
+            placer.look(client, client.entry(mcp_url))
+            fit.append(client)
+    if fit:
+        tokens = await _signed_in(ledger, TokenFile.usual(computer.home), house, mcp_url)
+        proof = await verifying.verify(mcp_url, tokens["access_token"])
+        called = f", and {proof.called} answered" if proof.called else ""
+        note(f"{mcp_url} is {proof.server} (MCP {proof.protocol}): {proof.tools} tools{called}.")
+    for client in fit:
+        with faults.told(client):
             done = await placer.put(client, house, _entry(client, house, mcp_url))
-        except Refusal as refusal:
-            note(f"{client.title}: {refusal}")
-            faults += 1
-            continue
-        note(f"{client.title}: {done} in {client.file(computer)} as {arguments.name}.")
-        if done != KEPT:
-            note(f"  {client.signs_in}" + _restart(done))
-    if faults:
-        raise Refusal(f"{faults} of {len(clients)} clients could not be configured.")
+            note(f"{client.title}: {done} in {client.file(computer)} as {arguments.name}.")
+            if done != KEPT:
+                note(f"  {client.signs_in}" + _restart(done))
+    faults.over("could not be configured")
     note(f"Take it out again with: innkeeper connect --remove --name {arguments.name}")
     return 0
+
+
+class _Faults:
+    """Clients that could not be served, each told at once, so that the others still are."""
+
+    def __init__(self, all_of: int) -> None:
+        self._all_of = all_of
+        self._count = 0
+
+    @contextmanager
+    def told(self, client: Client) -> Iterator[None]:
+        try:
+            yield
+        except Refusal as refusal:
+            note(f"{client.title}: {refusal}")
+            self._count += 1
+
+    def over(self, what: str) -> None:
+        """Raises :class:`Refusal` if there were any."""
+        if self._count:
+            raise Refusal(f"{self._count} of {self._all_of} clients {what}.")
 
 
 async def _signed_in(ledger: Ledger, file: TokenFile, house: str, mcp_url: str) -> Tokens:
@@ -106,14 +129,17 @@ async def _remove(arguments: Namespace, computer: Computer) -> int:
     meant = [record for record in ledger.records if _is_meant(record, arguments)]
     if not meant:
         note("Nothing that 'innkeeper connect' has put in is there.")
+    faults = _Faults(len(meant))
     for record in meant:
         client = by_id[record.client]
-        gone = await Placer(computer, ledger, record.name).take(client, record)
-        said = "taken out of" if gone else "was changed by somebody, or is gone: left as it is in"
-        note(f"{client.title}: {record.name} {said} {record.file}.")
+        with faults.told(client):
+            gone = await Placer(computer, ledger, record.name).take(client, record)
+            said = "taken out of" if gone else "was changed by somebody, or is gone: left as it is in"
+            note(f"{client.title}: {record.name} {said} {record.file}.")
     used = {record.house for record in ledger.records}
     for house in sorted(ledger.signed_in - used):
         await _sign_out(ledger, TokenFile.usual(computer.home), house)
+    faults.over("still have it")
     return 0
 
 

@@ -33,30 +33,40 @@ class Placer:
         self._ledger = ledger
         self._name = name
 
+    def look(self, client: Client, entry: dict[str, str]) -> None:
+        """Raises :class:`Refusal` for a file that is better left alone, before anybody is asked to sign in."""
+        self._there(client, entry)
+
     async def put(self, client: Client, house: str, entry: dict[str, str]) -> str:
         """What was done. Raises :class:`Refusal`, with nothing changed, for a file that is better left alone."""
         path = client.file(self._computer)
-        before = files.read(path)
-        there = _get(client, path, before.text or "", self._name)
-        record = self._ledger.find((client.id, self._name, str(path)))
-        same = isinstance(there, dict) and there.get("url") == entry["url"]
-        if there == entry or (same and record is None):
+        before, there, record = self._there(client, entry)
+        if there is not None and (record is None or entry.items() <= there.items()):
             return KEPT
-        if there is not None and (record is None or there != record.entry):
-            raise Refusal(
-                f"{path} has another server named {self._name}: take it out, or choose another name with --name."
-            )
+        whole = {**there, **entry} if there is not None else entry
         made = before.text is None if record is None or there is None else record.made
         fresh = Record(client.id, self._name, str(path), house, entry, made=made)
         program = self._program(client)
         if program is not None:
-            await self._by_program(client, program, path, entry, there is not None)
+            await self._by_program(client, program, path, whole, there is not None)
             self._ledger.keep(fresh)
         else:
-            text, kept = _edited(client, path, before.text or "", fresh, record if there is not None else None)
+            text, kept = _edited(client, path, before.text or "", fresh, record if there is not None else None, whole)
             self._ledger.keep(kept)
             files.write(before, text, backup=there is None)
         return ADDED if there is None else CHANGED
+
+    def _there(self, client: Client, entry: dict[str, str]) -> tuple[Contents, dict[str, Any] | None, Record | None]:
+        """The file, what it has under the name, and what is remembered of that: ours, or one that does the same.
+        What its owner has added to ours is theirs to keep."""
+        path = client.file(self._computer)
+        before = files.read(path)
+        there = _get(client, path, before.text or "", self._name)
+        record = self._ledger.find((client.id, self._name, str(path)))
+        known = entry if record is None else record.entry
+        if there is None or (isinstance(there, dict) and there.get("url") == known["url"]):
+            return before, there, record
+        raise Refusal(f"{path} has another server named {self._name}: take it out, or choose another name with --name.")
 
     async def take(self, client: Client, record: Record) -> bool:
         """Take out what ``record`` tells of; false when it is gone, or somebody has changed it into something else."""
@@ -78,7 +88,7 @@ class Placer:
         return self._computer.program("claude") if client is CLAUDE_CODE else None
 
     async def _by_program(
-        self, client: Client, program: Path, path: Path, entry: dict[str, str], replaced: bool
+        self, client: Client, program: Path, path: Path, entry: dict[str, Any], replaced: bool
     ) -> None:
         if replaced:
             await _run(program, "mcp", "remove", "--scope", "user", self._name)
@@ -103,16 +113,23 @@ def _get(client: Client, path: Path, text: str, name: str) -> Any:
         raise _left_alone(path, fault) from None
 
 
-def _edited(client: Client, path: Path, text: str, fresh: Record, replaced: Record | None) -> tuple[str, Record]:
+def _edited(
+    client: Client, path: Path, text: str, fresh: Record, replaced: Record | None, whole: dict[str, Any]
+) -> tuple[str, Record]:
+    """``whole``: the entry, with what its owner has added to it."""
     try:
         if client.form == "toml":
             if replaced is not None:
+                if whole.keys() - fresh.entry.keys():
+                    raise Malformed(
+                        f"{fresh.name} has settings of yours: write url = {json.dumps(fresh.entry['url'])} there."
+                    )
                 text = toml_tables.remove(text, fresh.name, replaced.put_in)
             text, put_in = toml_tables.add(text, fresh.name, fresh.entry)
             return text, replace(fresh, put_in=put_in)
         place = (client.servers, fresh.name)
         if replaced is not None:
-            return jsonc.replace(text, place, fresh.entry), replace(fresh, mark=replaced.mark)
+            return jsonc.replace(text, place, whole), replace(fresh, mark=replaced.mark)
         text, mark = jsonc.add(text, place, fresh.entry)
         return text, replace(fresh, mark=mark)
     except Malformed as fault:

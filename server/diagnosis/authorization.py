@@ -92,7 +92,10 @@ async def _server(wire: Wire, issuer: str, grave: Verdict) -> AsyncIterator[Find
         yield Finding("issuer", grave, said)
         return
     told = document.get("issuer")
-    if told != issuer:
+    if isinstance(told, str) and told.rstrip("/") == issuer.rstrip("/") and told != issuer:
+        said = "The issuer ends with a slash in one place and without in another: some clients refuse that."
+        yield Finding("issuer", "warn", said)
+    elif told != issuer:
         said = f"The authorization server calls itself {shown(str(told))}, the resource calls it {shown(issuer)}: "
         yield Finding("issuer", grave, said + "clients refuse that (RFC 8414 3.3); make them equal.")
     else:

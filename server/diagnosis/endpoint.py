@@ -68,6 +68,8 @@ async def _misunderstood(url: str, reply: Reply) -> Finding:
         return Finding("tls", "fault", "This port speaks TLS: use https://.")
     if reply.status:
         return Finding("http", "fault", f"It takes the request for a wrong one (400; {reply.said}): look at its log.")
+    if reply.late:
+        return Finding("http", "fault", f"It takes the request and answers {reply.fault}; look at its log.")
     said = f"No answer that is HTTP ({reply.fault}): check scheme and port, and the server's log."
     return Finding("http", "fault", said)
 

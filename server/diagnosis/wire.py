@@ -38,13 +38,15 @@ _PARAMETER: Final = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``status`` 0: nothing came, and ``fault`` says why. ``message``: the JSON-RPC answer; ``document``: any JSON."""
+    """``status`` 0: nothing came, and ``fault`` says why; ``late``: because time was up. ``message``: the JSON-RPC
+    answer; ``document``: any JSON."""
 
     status: int
     headers: Headers = field(default_factory=dict)
     body: str = ""
     seconds: float = 0.0
     fault: str = ""
+    late: bool = False
 
     @property
     def type(self) -> str:
@@ -133,7 +135,8 @@ class Wire:
                 seen = {name.lower(): value for name, value in response.headers.items()}
                 return Reply(response.status_code, seen, body, perf_counter() - began)
         except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError) as error:
-            return Reply(0, seconds=perf_counter() - began, fault=_why(error))
+            late = isinstance(error, httpx2.TimeoutException)
+            return Reply(0, seconds=perf_counter() - began, fault=_why(error), late=late)
 
 
 def shown(text: str) -> str:
@@ -172,5 +175,8 @@ def _answer(body: str) -> str:
 
 def _why(error: Exception) -> str:
     if isinstance(error, httpx2.TimeoutException):
-        return f"no answer within {SECONDS:.0f} seconds"
+        return (
+            f"nothing within {SECONDS:.0f} seconds: the server hangs, or a proxy holds its streams back "
+            "(proxy_buffering off)"
+        )
     return shown(str(error)) or type(error).__name__

@@ -19,6 +19,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from fastmcp import FastMCP
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.responses import JSONResponse as Json
 
@@ -103,6 +104,7 @@ METADATA: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"resource": {}}, ("resource", "fault", "names no resource:")),
     ({"resource": {"resource": "{base}/mcp"}}, ("resource", "fault", "authorization_servers")),
     ({"server": None}, ("issuer", "fault", "no metadata")),
+    ({"server": {"issuer": "{base}/"}}, ("issuer", "warn", "slash")),
     ({"server": {"issuer": "https://elsewhere.example"}}, ("issuer", "fault", "https://elsewhere.example", "8414")),
     ({"server": {"issuer": "{base}"}}, ("issuer", "fault", "no authorization_endpoint and no token_endpoint")),
     ({"server": {"issuer": "{base}"}}, ("pkce", "fault", "S256")),
@@ -244,6 +246,40 @@ async def test_what_is_wrong_with_the_protocol_is_named(
     findings = await of(Broken(locked=False, **knobs))
     subject, verdict, *words = expected
     assert has(findings, subject, verdict, *words), findings
+
+
+async def test_a_server_that_answers_nothing_is_told_from_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.diagnosis.examine.SECONDS", 0.3)
+    monkeypatch.setattr("server.diagnosis.network.SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        findings = await found(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp")
+    assert has(findings, "http", "fault", "the server hangs, or a proxy holds its streams back")
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_nothing_is_wrong_with_a_server_of_fastmcp(stateless: bool) -> None:
+    """Somebody else's, with sessions and without."""
+    there = FastMCP("there")
+
+    @there.tool
+    def add(first: int, second: int) -> int:
+        return first + second
+
+    app = there.http_app(stateless_http=stateless)
+    async with app.router.lifespan_context(app), served(app) as (host, port):
+        findings = await found(f"http://{host}:{port}/mcp")
+        assert wrong(findings) == []
+        assert has(findings, "handshake", "ok", "there")
+        assert has(findings, "tools", "ok", "1 tools")
+        assert has(await found(f"http://{host}:{port}/mcp/"), "redirect", "fault", "exactly")
+
+
+async def test_the_transport_of_before_is_told() -> None:
+    app = FastMCP("there").http_app(transport="sse")
+    async with app.router.lifespan_context(app), served(app) as (host, port):
+        assert has(await found(f"http://{host}:{port}/sse"), "path", "fault", "older HTTP+SSE")
 
 
 async def test_slow_answers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

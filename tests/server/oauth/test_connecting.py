@@ -127,10 +127,12 @@ async def test_the_clients_of_a_computer_are_connected_again_and_taken_out_byte_
     assert again.out == ""
     assert desk.everything() == after
 
+    mine = desk.read(CURSOR).replace(f'"{url}"'.encode(), f'"{url}",\n      "disabled": true'.encode())
+    (desk.home / CURSOR).write_bytes(mine)
     wider = await desk.run("connect", "cursor", "--url", inn.url)
     assert wider.code == 0, wider.err
     assert "Cursor: changed" in wider.err
-    assert f'"url": "{inn.url}/mcp"\n'.encode() in desk.read(CURSOR)
+    assert f'"url": "{inn.url}/mcp",\n      "disabled": true\n'.encode() in desk.read(CURSOR)
 
     gone = await desk.run("connect", "--remove")
     assert gone.code == 0, gone.err
@@ -156,6 +158,13 @@ async def test_a_sign_in_of_before_is_used_and_outlives_the_connection(inn: Inn,
     assert second != first
     headers = json.loads((await desk.run("token", "--headers", inn.url)).out)
     assert headers == {"Authorization": f"Bearer {second}"}
+
+    theirs = desk.read(CODEX) + b'\n[mcp_servers.innkeeper.tools.x]\napproval_mode = "prompt"\n'
+    (desk.home / CODEX).write_bytes(theirs)
+    other = await desk.run("connect", "codex", "--url", inn.url, "--read-only")
+    assert (other.code, "has settings of yours" in other.err) == (2, True), other.err
+    assert "already there" in (await desk.run("connect", "codex", "--url", inn.url)).err
+    assert desk.read(CODEX) == theirs
 
     assert (await desk.run("connect", "--remove", "codex")).code == 0
     assert desk.read(CODEX) == FILES[CODEX]
