@@ -38,6 +38,10 @@ STANDSTILL_SECONDS: Final = 10
 STANDSTILL_OF_RUNS_SECONDS: Final = 5
 """How long a transaction may wait for its process, which may stand still for hours; what it has locked must not keep
 others from going on in its place. None of ours waits for anything but the database."""
+WHOLE_SECONDS: Final = 60
+WHOLE_OF_RUNS_SECONDS: Final = 15
+"""How long it may take in all: the server does not count a wait within a statement, such as between its preparation
+and its execution, as idle. A run's is shorter than the deadline of who carries the same call out again."""
 LEASE_LOST_STATE: Final = "IK002"
 OPS_SIZE: Final = 4
 IN_LINE: Final = 1000
@@ -48,6 +52,9 @@ LOST: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    # The server ended a transaction that stood still or took too long, and its connection.
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     # What a statement gets that is sent at the very moment the server closes the connection.
     asyncpg.InternalClientError,
     asyncio.TimeoutError,
@@ -71,8 +78,9 @@ class Database:
     transaction must not be opened inside another one of the same caller.
     """
 
-    def __init__(self, pool: Pool, listener: Listener, ops_url: str | None) -> None:
+    def __init__(self, pool: Pool, listener: Listener, ops_url: str | None, major: int) -> None:
         self._connections = Resting(pool)
+        self._major = major
         self._turns = Turns(max(1, pool.get_max_size() // 2), IN_LINE, what="transactions of a user")
         self._ops_url = ops_url
         self._ops: Resting | None = None
@@ -105,11 +113,13 @@ class Database:
                 init=_prepare,
                 reset=_keep,
             )
+            async with pool.acquire() as connection:
+                major = connection.get_server_version().major
         except LOST as error:
             raise unavailable() from error
         listener = Listener(direct_url or url, name)
         await listener.start()
-        return cls(pool, listener, ops_url)
+        return cls(pool, listener, ops_url, major)
 
     async def close(self) -> None:
         await self.listener.stop()
@@ -131,8 +141,10 @@ class Database:
         beginning and, if anything was written, at the commit.
         """
         begin = "BEGIN READ ONLY" if read_only or principal.read_only else "BEGIN"
-        patience = STANDSTILL_SECONDS if principal.run_id is None else STANDSTILL_OF_RUNS_SECONDS
-        begin += f"; SET LOCAL idle_in_transaction_session_timeout = '{patience}s'"
+        if principal.run_id is None:
+            begin += self._bounds(STANDSTILL_SECONDS, WHOLE_SECONDS)
+        else:
+            begin += self._bounds(STANDSTILL_OF_RUNS_SECONDS, WHOLE_OF_RUNS_SECONDS)
         begin += f"; SET LOCAL app.credential_id = '{principal.credential_id}'"
         begin += f"; SET LOCAL app.user_id = '{principal.user_id}'"
         if principal.end_user_id is not None:
@@ -183,7 +195,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def ops(self) -> AsyncIterator[Connection]:
         """A transaction as the ops role, which sees ids and leases only. Raises ``AppError`` when there is none."""
-        begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{STANDSTILL_OF_RUNS_SECONDS}s'"
+        begin = "BEGIN" + self._bounds(STANDSTILL_OF_RUNS_SECONDS, WHOLE_SECONDS)
         async with Transaction(await self._as_ops(), begin) as connection:
             yield connection
 
@@ -192,6 +204,12 @@ class Database:
         """The same with each statement its own transaction, which saves two round trips."""
         async with Transaction(await self._as_ops(), None) as connection:
             yield connection
+
+    def _bounds(self, idle: int, whole: int) -> str:
+        """After BEGIN: for how many seconds the transaction may stand still, and last. Only PostgreSQL 17 and later
+        knows the second."""
+        bounds = f"; SET LOCAL idle_in_transaction_session_timeout = '{idle}s'"
+        return bounds if self._major < 17 else f"{bounds}; SET LOCAL transaction_timeout = '{whole}s'"
 
     async def _as_ops(self) -> Resting:
         if self._ops_url is None:
