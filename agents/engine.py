@@ -23,7 +23,7 @@ from agents.quiet import quietly
 from agents.readers import Readers, RunHandle
 from agents.succession import Succession
 from agents.tails import Wakeups
-from db import events, runs
+from db import credentials, events, runs
 from db.agents import DEFAULT as DEFAULT_AGENT
 from db.database import Database
 from db.errors import AppError, missing_scope
@@ -103,6 +103,8 @@ class RunEngine:
         listener = self._database.listener
         await listener.listen(events.CHANNEL, self._wakeups.told)
         listener.on_reconnect(self._wakeups.missed)
+        await listener.listen(credentials.CHANNEL, self._wakeups.revoked)
+        listener.on_reconnect(self._wakeups.any_revoked)
         await listener.listen(runs.CANCEL_CHANNEL, lambda payload: self._live.cancel(UUID(payload)))
         await listener.listen(runs.WAITING_CHANNEL, lambda _payload: self._leases.look())
         await listener.listen(runs.CLAIMED_CHANNEL, self._told_of_a_claim)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
+from weakref import WeakSet
 
 from agents import agui
 from agents.event_log import EventLog
@@ -77,6 +78,7 @@ class Wakeups:
         self._readers = 0
         self._listeners = 0
         self._rooms: defaultdict[UUID, _Room] = defaultdict(_Room)
+        self._tails: WeakSet[Tail] = WeakSet()
 
     @property
     def patience(self) -> float:
@@ -90,6 +92,20 @@ class Wakeups:
         for run_id in payload.split(","):
             if room := self._rooms.get(UUID(run_id)):
                 room.tell()
+
+    def know(self, tail: Tail) -> None:
+        """For as long as it is read, ``tail`` hears of what its reader loses."""
+        self._tails.add(tail)
+
+    def revoked(self, payload: str) -> None:
+        """A notification of ``db.credentials.CHANNEL``: a role or a membership may be lost."""
+        for tail in list(self._tails):
+            tail.doubt(payload)
+
+    def any_revoked(self) -> None:
+        """Any such notification may have been missed."""
+        for tail in list(self._tails):
+            tail.doubt()
 
     def close(self) -> None:
         """Send every reader away."""
@@ -151,7 +167,9 @@ class Tail:
         self._run_id = run_id
         self._after = after
         self._looked_at = asyncio.get_running_loop().time()
+        self._doubted = False
         self.ended = False
+        wakeups.know(self)
 
     @property
     def over(self) -> bool:
@@ -162,10 +180,32 @@ class Tail:
         log = self._log = self._log or self._find()
         if log is not None and not (log.lost and not log.after(self._after)):
             found = await log.wait_after(self._after, seconds)
+            if self._doubted and await self._is_gone():
+                return self._end()
             self._forward(found)
             self.ended = log.ended and not log.after(self._after)
             return found
         return await self._from_database(seconds)
+
+    def doubt(self, payload: str | None = None) -> None:
+        """Ask whether this reader may still have it before anything more is handed out, if ``payload`` names them."""
+        if payload in (None, f"user:{self._principal.user_id}"):
+            self._doubted = True
+
+    async def _is_gone(self) -> bool:
+        """Whether the caller sees the run no more. What lives in this process is otherwise read without asking."""
+        self._doubted = False
+        try:
+            async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:
+                return await runs.find(connection, self._project_id, self._run_id) is None
+        except AppError:
+            self._doubted = True
+            raise
+
+    def _end(self) -> Events:
+        """The run is gone, for this reader: nobody else will ever tell that it is over."""
+        self.ended = True
+        return [(self._after + 1, agui.encode(error_event(GONE)))]
 
     def _lives_here(self) -> bool:
         return self._log is not None and not self._log.lost
@@ -179,6 +219,8 @@ class Tail:
             while True:
                 news = room.changed
                 found = await self._read(room, clock())
+                if self._doubted and await self._is_gone():
+                    return self._end()
                 left = until - clock()
                 if found or self.over or left <= 0:
                     return found
@@ -203,9 +245,7 @@ class Tail:
                 raise
             return []
         if not found.there:
-            # Its log went with it, so nobody else will ever tell this reader that it is over.
-            self.ended = True
-            return [(self._after + 1, agui.encode(error_event(GONE)))]
+            return self._end()
         following = [event for event in found.events if event[0] > self._after]
         if found.events and not following and len(found.events) == events.PAGE:
             room.reading = None

@@ -21,6 +21,7 @@ from opentelemetry import trace
 
 from db.errors import AppError, lease_lost, unavailable
 from db.listener import Listener
+from db.origin import told
 from db.principal import Principal
 from db.resting import Resting
 from db.spans import active
@@ -151,6 +152,8 @@ class Database:
             begin += f"; SET LOCAL app.end_user_id = '{principal.end_user_id}'"
         if project_id is not None:
             begin += f"; SET LOCAL app.project_id = '{project_id}'"
+        if not read_only:
+            begin += told()
         turn = self._turns.of(principal.user_id)
         if principal.run_id is None or read_only:
             return Transaction(self._connections, begin, turn)
@@ -182,6 +185,10 @@ class Database:
         No tenant row is visible, only the allow-listed functions are of use.
         """
         return Transaction(self._connections, None)
+
+    def entering(self) -> Transaction:
+        """A transaction as nobody, for who comes in or does not: what is audited in it says from where."""
+        return Transaction(self._connections, f"BEGIN{told()}")
 
     def working(self, job_id: int, worker_id: UUID, lane: UUID) -> Transaction:
         """A transaction as the application role inside the tenant of a job that the worker has (``db.job_queue``).

@@ -133,7 +133,7 @@ async def enter(
     """A session for whom an issuer vouches, and the account with all that belongs to it if there was none: the outcome,
     and the session's token if one was opened. What was suspended is not any more."""
     session = new_token(SESSION)
-    async with database.system() as connection:
+    async with database.entering() as connection:
         outcome: Entered = await connection.fetchval(
             "SELECT enter_with_identity($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             *(vouched.id, vouched.provider, vouched.issuer, vouched.subject, next(iter(vouched.emails), None)),

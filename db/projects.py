@@ -84,6 +84,12 @@ async def administered(connection: Connection, project_id: UUID) -> bool:
 
 
 @traced
+async def owned(connection: Connection, project_id: UUID) -> bool:
+    """Whether the caller is an owner of the transaction's project and may write."""
+    return bool(await connection.fetchval("SELECT owned_project() = $1", project_id))
+
+
+@traced
 async def contents(connection: Connection, project_id: UUID) -> dict[str, int]:
     """How much of what a person would miss the project holds."""
     row = await connection.fetchrow(

@@ -128,7 +128,7 @@ async def set_secret(connection: Connection, source_id: UUID, sealed: bytes) -> 
 @traced
 async def remove_source(connection: Connection, source_id: UUID) -> None:
     await connection.execute(
-        "DELETE FROM registry_sources WHERE project_id = (SELECT writable_project()) AND id = $1", source_id
+        "DELETE FROM registry_sources WHERE project_id = (SELECT administered_project()) AND id = $1", source_id
     )
 
 

@@ -18,6 +18,9 @@ class Scope(StrEnum):
     registry_write = "registry:write"
     email_read = "email:read"
     email_write = "email:write"
+    members_read = "members:read"
+    members_write = "members:write"
+    audit_read = "audit:read"
 
     @property
     def writes(self) -> bool:
@@ -27,7 +30,7 @@ class Scope(StrEnum):
 
 ALL_SCOPES: frozenset[str] = frozenset(scope.value for scope in Scope)
 READ_SCOPES: frozenset[str] = frozenset(scope.value for scope in Scope if not scope.writes)
-MANAGING_SCOPES: frozenset[str] = frozenset({Scope.agents_write.value})
+MANAGING_SCOPES: frozenset[str] = frozenset({Scope.agents_write.value, Scope.members_write.value})
 """What no run is ever lent: with these an agent could give itself, or another one, more than its caller meant."""
 LENT_TO_END_USERS: frozenset[str] = frozenset(
     {Scope.registry_read.value, Scope.storage_read.value, Scope.storage_write.value}

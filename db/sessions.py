@@ -46,7 +46,7 @@ async def open_session(database: Database, link: str) -> str | None:
     if not is_wellformed(link, LINK):
         return None
     token = new_token(SESSION)
-    async with database.system() as connection:
+    async with database.entering() as connection:
         opened = await connection.fetchval(
             "SELECT open_session($1, $2, $3, $4)", token_hash(link), uuid7(), token_hash(token), token[:HINT]
         )

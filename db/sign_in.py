@@ -60,7 +60,7 @@ async def ask(
     ``sealed``: makes what the mail carries of the link's token, ``None`` when no mail is to be sent.
     """
     token = new_token(LINK)
-    async with database.system() as connection, connection.transaction():
+    async with database.entering() as connection:
         opens = bool(
             await connection.fetchval(
                 "SELECT ask_sign_in($1, $2, $3, $4, $5, $6)",
@@ -86,7 +86,7 @@ async def use(database: Database, token: str, browser: str) -> Used:
     if not is_wellformed(token, LINK):
         return Used("closed")
     session = new_token(SESSION)
-    async with database.system() as connection:
+    async with database.entering() as connection:
         row = await connection.fetchrow(
             "SELECT * FROM use_sign_in($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             *(token_hash(token), _known_by(browser), uuid7(), uuid7(), uuid7(), uuid7()),
@@ -95,6 +95,12 @@ async def use(database: Database, token: str, browser: str) -> Used:
     if row is None or row["outcome"] not in ("signed_in", "signed_up"):
         return Used("closed" if row is None else row["outcome"])
     return Used(row["outcome"], session, row["next"])
+
+
+async def note_limit(database: Database, address: str) -> None:
+    """For the audit log: there were too many tries to sign in with ``address``, if it has an account. Once an hour."""
+    async with database.entering() as connection:
+        await connection.execute("SELECT note_sign_in_limit($1)", address)
 
 
 def _known_by(browser: str) -> bytes:

@@ -127,6 +127,42 @@ class ProjectMember(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_now())
 
 
+class Invitation(SQLModel, table=True):
+    """Somebody with this address is asked to become a member. Only the hash of the token in the link is kept; a new
+    one takes its place when the mail is sent again (``sent`` times, last at ``sent_at``)."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        PrimaryKeyConstraint("project_id", "id"),
+        _of_project(),
+        _one_of("role", "admin", "member", "viewer"),
+        Index(
+            "invitations_one_open",
+            *("project_id", "address"),
+            unique=True,
+            postgresql_where=text("accepted_at IS NULL AND revoked_at IS NULL"),
+        ),
+        Index(None, "address"),
+        Index(None, "invited_by"),
+    )
+
+    project_id: UUID
+    id: UUID
+    address: str = Field(sa_column=_text())
+    role: str = Field(sa_column=_text())
+    invited_by: UUID
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    sent: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("1")))
+    sent_at: datetime = Field(sa_column=_now())
+    created_at: datetime = Field(sa_column=_now())
+    expires_at: datetime = Field(
+        sa_column=Column(Timestamp, nullable=False, server_default=text("now() + interval '7 days'"))
+    )
+    accepted_at: datetime | None = Field(default=None, sa_column=_moment())
+    accepted_by: UUID | None = None
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
 class EndUser(SQLModel, table=True):
     """A user of a project's own product, known by the name that ``issuer`` has for them: the one of their tokens, empty
     for the product's own server, and words with a tilde before them for what is no issuer (:mod:`db.end_users`)."""
@@ -318,10 +354,15 @@ class Approval(SQLModel, table=True):
 
 
 class Audit(SQLModel, table=True):
-    """One security-relevant act. Append-only; no foreign keys, so that nothing it names can take it along."""
+    """One security-relevant act: who, what, and from where. Append-only; no foreign keys, so that nothing it names can
+    take it along. ``address`` and ``user_agent`` are those of the request, ``client`` the name of the credential."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index(None, "user_id", "id"), Index(None, "project_id", "id"))
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        Index(None, "project_id", "id"),
+        Index(None, "project_id", "action", "id"),
+    )
 
     id: UUID = Field(primary_key=True)
     credential_id: UUID
@@ -331,6 +372,10 @@ class Audit(SQLModel, table=True):
     action: str = Field(sa_column=_text())
     target: str | None = Field(default=None, sa_column=Column(Text))
     created_at: datetime = Field(sa_column=_now())
+    detail: str | None = Field(default=None, sa_column=Column(Text))
+    address: str | None = Field(default=None, sa_column=Column(Text))
+    user_agent: str | None = Field(default=None, sa_column=Column(Text))
+    client: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class ProviderKey(SQLModel, table=True):

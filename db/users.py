@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
+from db import operator_acts
 from db.accounts import Owner, create_user
 from db.errors import AppError
 from db.ids import uuid7
-
-OPERATOR: Final = UUID(int=0)
-"""What stands in the audit log in the place of a credential: the command line of who runs the house."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ async def add(owner: Owner, email: str, name: str) -> UUID:
             "INSERT INTO projects (id, name, created_by) VALUES ($1, 'Personal project', $2)", uuid7(), user_id
         )
         await owner.execute("SELECT welcome_user($1, $2)", user_id, uuid7())
-        await _audit(owner, user_id, "account:created")
+        await operator_acts.note(owner, "account:created", str(user_id), about=user_id)
     return user_id
 
 
@@ -59,7 +56,7 @@ async def disable(owner: Owner, user_id: UUID) -> int:
     """End every session, grant, token and key, and let none begin; answers how many were live. Safe to repeat."""
     async with owner.transaction():
         ended = int(await owner.fetchval("SELECT end_account($1)", user_id))
-        await _audit(owner, user_id, "account:disabled")
+        await operator_acts.note(owner, "account:disabled", str(user_id), about=user_id)
     return ended
 
 
@@ -67,7 +64,7 @@ async def enable(owner: Owner, user_id: UUID) -> None:
     """Let the account sign in again. What was ended stays so."""
     async with owner.transaction():
         await owner.execute("UPDATE users SET disabled_at = NULL WHERE id = $1", user_id)
-        await _audit(owner, user_id, "account:enabled")
+        await operator_acts.note(owner, "account:enabled", str(user_id), about=user_id)
 
 
 async def delete(owner: Owner, user_id: UUID, *, with_projects: bool) -> list[str]:
@@ -96,7 +93,7 @@ async def delete(owner: Owner, user_id: UUID, *, with_projects: bool) -> list[st
         await owner.execute("DELETE FROM projects WHERE id = ANY ($1::uuid[])", [row["id"] for row in alone])
         await _hand_over(owner, user_id)
         await owner.execute("SELECT forget_unfinished($1)", user_id)
-        await _audit(owner, user_id, "account:deleted")
+        await operator_acts.note(owner, "account:deleted", str(user_id), about=user_id)
         await owner.execute("DELETE FROM users WHERE id = $1", user_id)
     return [row["name"] for row in alone]
 
@@ -107,7 +104,7 @@ async def set_admin(owner: Owner, user_id: UUID, *, admin: bool) -> None:
         await owner.execute(
             "UPDATE users SET admin_at = CASE WHEN $2 THEN coalesce(admin_at, now()) END WHERE id = $1", user_id, admin
         )
-        await _audit(owner, user_id, "admin:granted" if admin else "admin:revoked")
+        await operator_acts.note(owner, "admin:granted" if admin else "admin:revoked", str(user_id), about=user_id)
 
 
 async def _hand_over(owner: Owner, user_id: UUID) -> None:
@@ -127,11 +124,4 @@ async def _hand_over(owner: Owner, user_id: UUID) -> None:
         "  AND m.user_id <> $1 ORDER BY m.role = 'owner' DESC, m.created_at, m.user_id LIMIT 1)"
         " WHERE p.created_by = $1",
         user_id,
-    )
-
-
-async def _audit(owner: Owner, user_id: UUID, action: str) -> None:
-    await owner.execute(
-        "INSERT INTO audit (id, credential_id, user_id, action, target) VALUES ($1, $2, $3, $4, $5)",
-        *(uuid7(), OPERATOR, user_id, action, str(user_id)),
     )

@@ -41,6 +41,7 @@ from server.integrations.local_files import LocalFiles
 from server.integrations.local_tickets import PATH as FILES_PATH
 from server.jobs.figures import JobFigures
 from server.limits.newcomers import Newcomers
+from server.mail.invitations import InvitationMail
 from server.mcp import endpoint
 from server.metrics import Metrics
 from server.oauth import endpoints, metadata, registration
@@ -56,13 +57,16 @@ from server.site import (
     administration,
     approvals,
     apps,
+    audit,
     authorize,
     device,
+    invitations,
     issuer_sign_in,
     keys,
     mail_account,
     mail_link,
     mails,
+    members,
     own_sessions,
     project_list,
     project_settings,
@@ -130,6 +134,9 @@ def create_app(services: Services) -> Starlette:
         *end_users_page.routes(site, sources),
         *mails.routes(site, services.post),
         *mail_account.routes(site, services.post),
+        *members.routes(site, InvitationMail(services.post)),
+        *invitations.routes(site),
+        *audit.routes(site),
         *unsubscribe.routes(services.database, services.post),
         *metadata.routes(site.address, documents=clients.documents),
         *endpoints.routes(services.database, site.address, newcomers, end_users),

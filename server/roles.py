@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import hashlib
 import hmac
+import os
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -67,12 +70,23 @@ async def connect(url: str, variable: str) -> AsyncIterator[Connection]:
                 f"{where} is PostgreSQL {_number(version)}, and Innkeeper needs {OLDEST} or later: "
                 "upgrade it, or leave DATABASE_URL out and 'innkeeper up' starts its own."
             )
+        # What is done on this connection goes into the audit log; a pooler in between keeps no setting of a session.
+        await connection.execute("SELECT set_config('app.origin', $1, false)", _origin())
         yield connection
     finally:
         try:
             await connection.close(timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
+
+
+def _origin() -> str:
+    """Who sits at this machine, for the audit log."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        name = str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+    return f"{name}@{socket.gethostname()}".replace(" ", "")
 
 
 async def inspect(connection: Connection) -> Facts:

@@ -24,6 +24,7 @@ from server.keyring import Keyring
 from server.limits.limits import Limits
 from server.limits.newcomers import Newcomers
 from server.limits.rules import rules_of
+from server.mail.invitations import InvitationMail
 from server.mail.post import Post
 from server.model_choice import ModelChoice
 from server.project_keys import ProjectKeys
@@ -132,6 +133,7 @@ async def build(
             storage_rules(settings),
             outside=outside,
             mail=post.rules,
+            invitations=InvitationMail(post),
             meanings=meanings or NO_MEANINGS,
         )
         dispatch = Dispatch(reached)

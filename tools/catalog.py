@@ -11,11 +11,13 @@ from db.errors import invalid
 from db.principal import Principal
 from tools import (
     agents,
+    audit,
     budgets,
     contacts,
     emails,
     end_users,
     files,
+    members,
     mistakes,
     projects,
     provider_keys,
@@ -209,6 +211,16 @@ CATALOG = Catalog(
         sync.sync_registry_source,
         sync.list_registry_syncs,
         sync.get_registry_sync,
+        members.list_members,
+        members.update_member,
+        members.remove_member,
+        members.leave_project,
+        members.transfer_project,
+        members.list_invitations,
+        members.invite_member,
+        members.resend_invitation,
+        members.revoke_invitation,
+        audit.list_audit_entries,
     ),
     resources=(
         projects.project,
@@ -221,5 +233,7 @@ CATALOG = Catalog(
         registry_resources.component_file,
     ),
     prompts=workflows.PROMPTS,
-    on_request=("agents", "budgets", "contacts", "end_users", "provider_keys", "sync", "templates"),
+    on_request=(
+        *("agents", "audit", "budgets", "contacts", "end_users", "members", "provider_keys", "sync", "templates"),
+    ),
 )

@@ -93,6 +93,10 @@ class Pages(Protocol):
         """The address of the page on which a project's keys for model providers are entered."""
         ...
 
+    def members(self, project_id: UUID) -> str:
+        """The address of the page of a project's members and invitations."""
+        ...
+
     def base(self) -> str:
         """The address of the house, without a slash at its end; empty when it is not known."""
         ...
@@ -110,6 +114,9 @@ class PagesAt:
     def provider_keys(self, project_id: UUID, provider: str = "") -> str:
         page = f"{self.base()}/projects/{project_id}/provider-keys"
         return f"{page}?provider={provider}" if provider else page
+
+    def members(self, project_id: UUID) -> str:
+        return f"{self.base()}/projects/{project_id}/members"
 
     def base(self) -> str:
         return self.base_url.rstrip("/")
@@ -315,6 +322,22 @@ class MailRules:
     days_ahead: int = 365
 
 
+class InvitationLinks(Protocol):
+    """The links of invitations. Their tokens pass through no model: they are mailed, or shown to a person on a page."""
+
+    @property
+    def seal(self) -> Callable[[str], bytes] | None:
+        """Makes what a mail carries of a token; ``None`` where no mail is sent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoInvitationMail:
+    """Where no mail is sent."""
+
+    seal: Callable[[str], bytes] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a tool can reach. Tests replace it whole."""
@@ -328,3 +351,4 @@ class Services:
     outside: Outside = NOTHING_OUTSIDE
     meanings: Meanings = NO_MEANINGS
     mail: MailRules = MailRules()
+    invitations: InvitationLinks = NoInvitationMail()

@@ -18,7 +18,7 @@ from tools.contract import Caller, ProjectId, resource, tool
 from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, part, to_cursor
 from tools.preview import Preview
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
-from tools.roles import administered, needs_administrator
+from tools.roles import administered, needs_administrator, owned
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ async def update_project(
 
 async def _deletion(call: Caller, project_id: UUID) -> Preview:
     async with call.transaction() as connection:
-        row = await administered(connection, project_id)
+        row = await owned(connection, project_id)
         counts = await projects.contents(connection, project_id)
     held = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
     return Preview(f"This deletes project {project_id} for good, with its {held}.", {"Project": row["name"]})
@@ -298,9 +298,9 @@ async def _deletion(call: Caller, project_id: UUID) -> Preview:
     preview=_deletion,
 )
 async def delete_project(call: Caller, project_id: ProjectId) -> DeletedProject:
-    """Delete a project with its threads, runs and files, for good. Needs the role owner or admin."""
+    """Delete a project with its threads, runs and files, for good. Needs the role owner."""
     async with call.transaction() as connection:
-        await administered(connection, project_id)
+        await owned(connection, project_id)
         await call.services.runs.cancel_project(call.principal, project_id)
         await projects.delete(connection, project_id)
     return DeletedProject(id=project_id)

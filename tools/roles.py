@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from db import projects
+from db import audit, projects
 from db.errors import AppError, not_found
 
 if TYPE_CHECKING:
@@ -28,6 +28,36 @@ async def administered(connection: Connection, project_id: UUID) -> asyncpg.Reco
     if not await projects.administered(connection, project_id):
         raise needs_administrator()
     return row
+
+
+async def overseen(connection: Connection, project_id: UUID) -> asyncpg.Record:
+    """The project, to its owners and admins, also by a key that only reads. Raises ``AppError`` to others."""
+    row = await projects.fetch(connection, project_id)
+    if row is None:
+        raise not_found("project")
+    if not await audit.may_read(connection, project_id):
+        raise needs_administrator()
+    return row
+
+
+async def owned(connection: Connection, project_id: UUID) -> asyncpg.Record:
+    """The project, to its owners. Raises ``AppError`` to others."""
+    row = await projects.fetch(connection, project_id)
+    if row is None:
+        raise not_found("project")
+    if not await projects.owned(connection, project_id):
+        raise needs_owner()
+    return row
+
+
+def needs_owner() -> AppError:
+    return AppError(
+        "role_insufficient",
+        403,
+        "Only an owner of the project may do this.",
+        "Ask an owner of the project (list_members shows them) to do it, or to make you one.",
+        details={"ask": {"role": "owner"}},
+    )
 
 
 def needs_administrator() -> AppError:

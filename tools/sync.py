@@ -21,6 +21,7 @@ from tools import publishing
 from tools.contract import Call, Caller, ProjectId, tool
 from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, to_cursor
 from tools.preview import Preview
+from tools.roles import administered
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ async def list_registry_sources(
 
 async def _opening(call: Call, project_id: UUID, url: str) -> Preview:
     async with call.transaction() as connection:
-        registry = await publishing.writable_registry(connection, project_id)
+        project = await administered(connection, project_id)
     call.services.outside.check(url)
     effect = f"From then on, components from another address are published in project {project_id} by themselves."
-    return Preview(effect, {"Project": registry.name, "Address": url})
+    return Preview(effect, {"Project": project["name"], "Address": url})
 
 
 @tool(
@@ -117,9 +118,11 @@ async def _opening(call: Call, project_id: UUID, url: str) -> Preview:
     target="url",
 )
 async def create_registry_source(call: Caller, project_id: ProjectId, url: Url) -> RegistrySource:
-    """Sync the registry from an address, whenever its webhook says so or sync_registry_source does."""
+    """Sync the registry from an address, whenever its webhook says so or sync_registry_source does.
+
+    Needs the role owner or admin."""
     async with call.transaction() as connection:
-        await publishing.writable_registry(connection, project_id)
+        await administered(connection, project_id)
         call.services.outside.check(url)
         _require_plain(url)
         kind = "manifest" if urlsplit(url).path.endswith(".json") else "files"
@@ -138,11 +141,29 @@ async def create_registry_source(call: Caller, project_id: ProjectId, url: Url) 
     return _source(call, row)
 
 
-@tool(Scope.registry_write, read_only=False, destructive=True, idempotent=True, open_world=False, target="source_id")
-async def delete_registry_source(call: Caller, project_id: ProjectId, source_id: SourceId) -> DeletedSource:
-    """Stop syncing from a source, and delete the reports of it. What it published stays."""
+async def _closing(call: Call, project_id: UUID, source_id: UUID) -> Preview:
     async with call.transaction() as connection:
-        await publishing.writable_registry(connection, project_id)
+        project = await administered(connection, project_id)
+        await _require_source(connection, source_id)
+    effect = f"This ends the syncs of project {project_id} from source {source_id}, and deletes their reports."
+    return Preview(effect, {"Project": project["name"]})
+
+
+@tool(
+    Scope.registry_write,
+    read_only=False,
+    destructive=True,
+    idempotent=True,
+    open_world=False,
+    preview=_closing,
+    target="source_id",
+)
+async def delete_registry_source(call: Caller, project_id: ProjectId, source_id: SourceId) -> DeletedSource:
+    """Stop syncing from a source, and delete the reports of it. What it published stays.
+
+    Needs the role owner or admin."""
+    async with call.transaction() as connection:
+        await administered(connection, project_id)
         await _require_source(connection, source_id)
         await registry_sync.remove_source(connection, source_id)
     return DeletedSource(id=source_id)

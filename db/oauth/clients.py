@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
+from db import operator_acts
 from db.errors import invalid, not_found
 from db.ids import uuid7
 from db.oauth.tokens import CLIENT, SECRET
@@ -133,6 +134,7 @@ async def create(
         "none" if public else "client_secret_basic",
         *(token_hash(secret) if secret else None, may_introspect),
     )
+    await operator_acts.note(owner, "client:created", client_id)
     return client_id, secret
 
 
@@ -159,6 +161,7 @@ async def create_service(
             " user_id, project_id) VALUES ($1, $2, 'registered', $3, $4, 'client_secret_basic', $5, $6, $7, $8)",
             *(uuid7(), client_id, name, [CLIENT_CREDENTIALS], token_hash(secret), sorted(scopes), user_id, project_id),
         )
+        await operator_acts.note(owner, "client:created", client_id, about=user_id, project_id=project_id)
     return client_id, secret
 
 
@@ -175,11 +178,18 @@ async def delete(owner: Owner, client_id: str) -> None:
     """End a client that an operator has made, all its grants and, of a service, its account. Raises ``AppError``."""
     async with owner.transaction():
         row = await owner.fetchrow(
-            "SELECT id, user_id FROM oauth_clients WHERE client_id = $1 AND kind = 'registered'", client_id
+            "SELECT id, user_id, project_id FROM oauth_clients WHERE client_id = $1 AND kind = 'registered'", client_id
         )
         if row is None:
             raise not_found("client", "List them with 'innkeeper clients list' and use an id from there.")
         await owner.execute("DELETE FROM oauth_clients WHERE id = $1", row["id"])
+        await operator_acts.note(
+            owner,
+            "client:deleted",
+            client_id,
+            about=row["user_id"] or operator_acts.OPERATOR,
+            project_id=row["project_id"],
+        )
         if row["user_id"] is not None:
             await owner.execute("UPDATE users SET disabled_at = now() WHERE id = $1", row["user_id"])
             await owner.execute("DELETE FROM project_members WHERE user_id = $1", row["user_id"])

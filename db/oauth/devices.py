@@ -79,7 +79,7 @@ async def poll(database: Database, client: Client, device: str) -> Issued:
     pair = Pair.new(refreshable=client.refreshable)
     row = None
     if is_wellformed(device, DEVICE):
-        async with database.system() as connection:
+        async with database.entering() as connection:
             row = await connection.fetchrow(
                 "SELECT * FROM poll_device($1, $2, $3, $4, $5, $6, $7)",
                 *(token_hash(device), client.id, uuid7(), *pair.stored),

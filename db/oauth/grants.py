@@ -112,7 +112,7 @@ async def serve(database: Database, client: Client, scopes: list[str] | None, au
 
 async def revoke(database: Database, client: Client, token: str) -> None:
     """Make a token of this client useless; a refresh token takes its whole grant along. Others are left alone."""
-    async with database.system() as connection:
+    async with database.entering() as connection:
         await connection.execute("SELECT revoke_token($1, $2)", token_hash(token), client.id)
 
 
@@ -124,7 +124,7 @@ async def introspect(database: Database, token: str) -> asyncpg.Record | None:
 
 
 async def _asked(database: Database, query: str, *arguments: object) -> asyncpg.Record:
-    async with database.system() as connection:
+    async with database.entering() as connection:
         row = await connection.fetchrow(query, *arguments)
     if row is None:
         raise RuntimeError("the function answers with one row")

@@ -9,10 +9,12 @@ from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
+from db import operator_acts
 from server.commands.reading import read_settings
 from server.data_directory import DataDirectory, data_directory
 from server.keyring import write_once
 from server.owner import owned_database
+from server.roles import connect
 from server.settings import Settings
 from server.stores import files_directory
 from server.terminal import progress
@@ -52,6 +54,8 @@ async def _backup(arguments: Namespace) -> int:
                 files_dir=files if files is not None and files.is_dir() else None,
                 progress=say,
             )
+        async with connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as owner:
+            await operator_acts.note(owner, "backup:made", arguments.file.name)
     return 0
 
 

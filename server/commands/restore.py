@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from db import operator_acts
 from server.commands.backup import own_directory
 from server.commands.reading import read_settings
 from server.data_directory import DatabaseUrls, DataDirectory
 from server.databases import APP_ROLE, OPS_ROLE, bring_up_to_date, embedded, make_roles
 from server.refusal import Refusal
-from server.roles import role_of
+from server.roles import connect, role_of
 from server.settings import Settings
 from server.stores import files_directory
 from server.terminal import Progress, progress
@@ -56,6 +57,8 @@ async def _restore(arguments: Namespace) -> int:
             roles=roles,
         )
         await bring_up_to_date(owner, "DATABASE_OWNER_URL", roles[APP_ROLE], roles[OPS_ROLE], say)
+        async with connect(owner, "DATABASE_OWNER_URL") as connection:
+            await operator_acts.note(connection, "backup:restored", archive.name)
     if data is None:
         say(
             f"restored; the secrets are in {folder}: set INNKEEPER_ROOT_SECRET to what root_secret holds, and "

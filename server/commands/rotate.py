@@ -6,6 +6,7 @@ import json
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from db import operator_acts
 from server.commands.backup import own_directory
 from server.data_directory import DataDirectory
 from server.keyring import Keyring, new_root, replace
@@ -39,6 +40,7 @@ async def rotate(settings: Settings, arguments: Namespace) -> int:
         else:
             keyring = keyring_of(settings.house, data)
             done = await _under_new_root(owner, data, keyring, arguments, say)
+        await operator_acts.note(owner, "root_secret:rotated", keyring.key_id)
     _tell(arguments, keyring, done)
     return 0
 

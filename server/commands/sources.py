@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from db import operator_acts
 from db.registry_sync import SECRET
 from server.commands.backup import own_directory
 from server.commands.reading import read_settings
@@ -67,6 +68,7 @@ async def _secret(connection: Connection, vault: Vault, arguments: Namespace) ->
     await connection.execute(
         "UPDATE registry_sources SET secret = $2, secret_at = now() WHERE id = $1", arguments.id, sealed
     )
+    await operator_acts.note(connection, "source:secret", str(arguments.id), project_id=project_id)
     if arguments.enter:
         note(f"Webhooks of {arguments.id} have to be signed with that secret from now on.")
     elif arguments.json:

@@ -13,6 +13,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from db import origin
 from server import logs
 from server.http.access import log_access
 from server.http.fields import FIELDS_KEY, fields_of
@@ -57,6 +58,7 @@ class FrontDoor:
             _clean(scope)
         request_id = request_id_from(fields_of(scope).get(b"x-request-id"))
         token = logs.request_id.set(request_id)
+        came_from = origin.come((scope.get("client") or ("",))[0], fields_of(scope).get(b"user-agent", b""))
         began = perf_counter()
         status = 0
 
@@ -89,6 +91,7 @@ class FrontDoor:
             self.metrics.observe_request(route, scope["method"], status, elapsed)
             log_access(scope, route, status, elapsed)
             logs.request_id.reset(token)
+            origin.leave(came_from)
 
 
 def _clean(scope: Scope) -> None:

@@ -25,6 +25,9 @@ _WORDS: Final = {
     Scope.registry_write: "Publish and withdraw components",
     Scope.email_read: "See mail that your projects have sent",
     Scope.email_write: "Send mail in the name of your projects",
+    Scope.members_read: "See who works on your projects, and who is invited",
+    Scope.members_write: "Invite and remove people, and change their roles",
+    Scope.audit_read: "Read the audit log of projects that you oversee",
 }
 
 

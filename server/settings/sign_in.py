@@ -61,8 +61,8 @@ class SignInSettings(Section):
         "INNKEEPER_SIGN_UP",
         default="invitation",
         description="Who may make an account: `open` (whoever has an address), `domains` (those of "
-        "`INNKEEPER_SIGN_UP_DOMAINS`), or `invitation` (nobody by themselves: `innkeeper users add`). Accounts that "
-        "there are may always sign in.",
+        "`INNKEEPER_SIGN_UP_DOMAINS`), or `invitation` (whom a member of a project has invited, or the operator with "
+        "`innkeeper users add`). Accounts that there are may always sign in.",
     )
 
     @field_validator("sign_up")

@@ -25,6 +25,7 @@ from db.principal import Principal
 from server.issuers.issuer import CALLBACK, Arrival, Issuer, Way, code_of
 from server.issuers.keeping import sealed
 from server.limits.newcomers import ARRIVALS, GUESSES, WAYS, Newcomers, address_of
+from server.sign_up import may_sign_up
 from server.site.pages import SIGN_IN, Site, see, within
 from server.site.rendering import HEADERS
 from server.vault import Vault
@@ -136,7 +137,9 @@ class Ways:
     async def _enter(self, request: Request, issuer: Issuer, flow: Flow, arrival: Arrival) -> Response:
         vouched = arrival.vouched
         kept = sealed(self._vault, vouched.id, arrival.token)
-        sign_up = bool(vouched.emails) and self._services.sign_in.may_sign_up(vouched.emails[0])
+        sign_up = bool(vouched.emails) and await may_sign_up(
+            self._services.sign_in, self._services.database, vouched.emails[0]
+        )
         outcome, session = await identities.enter(self._services.database, vouched, kept, sign_up=sign_up)
         if session is None:
             raise self._refused(issuer, vouched, outcome)

@@ -26,6 +26,7 @@ from server.limits.newcomers import (
     address_of,
 )
 from server.mail.house import sealed
+from server.sign_up import may_sign_up
 from server.site.pages import SIGN_IN, Site, see, within
 from server.site.rendering import html
 from server.site.session import form_of
@@ -110,7 +111,7 @@ class _Page:
             self._services.database,
             address,
             browser=browser,
-            sign_up=self._services.sign_in.may_sign_up(address),
+            sign_up=await may_sign_up(self._services.sign_in, self._services.database, address),
             next_page=next_page,
             sealed=(lambda token: sealed(keyring, link(token))) if self._site.way == "mail" else None,
         )
@@ -125,9 +126,13 @@ class _Page:
             await self._newcomers.count("sign-in known", f"{browser} {address}", SIGN_INS_FROM_HERE)
             return
         here = address_of(request)
-        await self._newcomers.count("sign-in here", f"{here} {address}", SIGN_INS_FROM_HERE)
-        await self._newcomers.count("sign-in from", here, SIGN_INS)
-        await self._newcomers.count("sign-in to", address, SIGN_INS_OF_ACCOUNT)
+        try:
+            await self._newcomers.count("sign-in here", f"{here} {address}", SIGN_INS_FROM_HERE)
+            await self._newcomers.count("sign-in from", here, SIGN_INS)
+            await self._newcomers.count("sign-in to", address, SIGN_INS_OF_ACCOUNT)
+        except AppError:
+            await sign_in.note_limit(self._services.database, address)
+            raise
 
     async def _refused(self, request: Request, outcome: sign_in.Outcome) -> AppError:
         if outcome == "elsewhere":

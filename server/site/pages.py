@@ -33,7 +33,7 @@ SIGN_IN: Final = "/sign-in"
 LONGEST_NEXT: Final = 8000
 NO_SESSION: Final = 401
 SECTIONS: Final = frozenset(
-    {"account", "admin", "approvals", "apps", "device", "mails", "oauth", "projects", "sessions"}
+    {"account", "admin", "approvals", "apps", "device", "invitations", "mails", "oauth", "projects", "sessions"}
 )
 """The first parts of the addresses of pages: where a sign-in may lead back to."""
 

@@ -34,10 +34,12 @@ NAVIGATION: Final = {
 PROJECT_TABS: Final = {
     "": "Overview",
     "/settings": "Settings",
+    "/members": "Members",
     "/keys": "Keys",
     "/provider-keys": "Provider keys",
     "/end-users": "End users",
     "/email": "Mail account",
+    "/audit": "Audit",
 }
 """What the pages of a project lead to, below its own address."""
 _POLICY: Final = (

@@ -197,7 +197,7 @@ async def test_the_project_is_the_named_one_or_the_first_of_the_account(
     unnamed = await run(house_open, tenant.token, body(user("Hello")))
     assert unnamed.status == 200
     assert await owner.fetchval("SELECT project_id FROM runs") == tenant.project_id
-    await owner.execute("DELETE FROM project_members WHERE user_id = $1", stranger.user_id)
+    await owner.execute("DELETE FROM projects WHERE id = $1", stranger.project_id)
     homeless = await run(house_open, stranger.token, body(user("Hello")))
     assert homeless.status == 400
     assert homeless.problem["type"] == "urn:innkeeper:error:project_required"

@@ -28,18 +28,21 @@ TENANT_TABLES = (
     *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
     *("provider_keys", "files", "project_storage", "components", "component_versions", "component_blobs"),
     *("emails", "email_events", "contacts", "suppressions", "email_templates"),
-    *("registry_sources", "registry_syncs"),
+    *("registry_sources", "registry_syncs", "invitations"),
 )
 FAMILY_IDS = {
     "file_id": "files",
     "email_id": "emails",
     "source_id": "registry_sources",
     "sync_id": "registry_syncs",
+    "invitation_id": "invitations",
     "run_id": "runs",
     "thread_id": "threads",
     "end_user_id": "end_users",
 }
 """Parameters that name a row, and the table it is in."""
+PEOPLE = {"member_id"}
+"""Parameters that name an account: the same is asked of them in ``test_members.py``."""
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
 WITH_PROJECT = [spec for spec in CATALOG.tools if spec.in_project]
 
@@ -49,7 +52,7 @@ def arguments_for(spec: ToolSpec, project_id: UUID, row_id: UUID | None = None) 
     given: dict[str, Any] = {"project_id": str(project_id)}
     for name, schema in spec.input_schema["properties"].items():
         required = name in spec.input_schema.get("required", [])
-        if name in FAMILY_IDS:
+        if name in FAMILY_IDS or name in PEOPLE:
             given[name] = str(row_id or uuid7())
         elif name not in given and (required or name in SAMPLES):
             given[name] = SAMPLES[name] if name in SAMPLES else schema.get("enum", [SAMPLES.get(schema["type"])])[0]
@@ -104,6 +107,13 @@ async def made_sync(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> U
     return UUID(made.structured["id"])
 
 
+async def made_invitation(dispatch: Dispatch, _store: MemoryStore, tenant: Tenant) -> UUID:
+    """An invitation of the tenant's that waits for an answer."""
+    given = {"project_id": str(tenant.project_id), "email": "ada@example.org"}
+    made = await dispatch.call(tenant.principal, "invite_member", given, narrowing=EVERY_FAMILY)
+    return UUID(made.structured["id"])
+
+
 async def made_run(dispatch: Dispatch, store: MemoryStore, tenant: Tenant) -> UUID:
     """A run of the tenant that waits for a process."""
     given = {"project_id": str(tenant.project_id), "message": "Hello"}
@@ -130,6 +140,7 @@ MAKERS: dict[str, Callable[[Dispatch, MemoryStore, Tenant], Awaitable[UUID]]] = 
     "emails": made_email,
     "registry_sources": made_source,
     "registry_syncs": made_sync,
+    "invitations": made_invitation,
     "runs": made_run,
     "threads": made_thread,
     "end_users": made_end_user,
@@ -142,6 +153,7 @@ DELETIONS = {
     "emails": "DELETE FROM emails WHERE id = $1",
     "registry_sources": "DELETE FROM registry_sources WHERE id = $1",
     "registry_syncs": "DELETE FROM registry_syncs WHERE id = $1",
+    "invitations": "DELETE FROM invitations WHERE id = $1",
 }
 
 
@@ -269,4 +281,4 @@ async def test_a_tool_answers_the_same_to_a_foreign_row_a_deleted_and_a_random_o
 def test_every_parameter_that_names_a_row_is_covered_here() -> None:
     for spec in CATALOG.tools:
         ids = [name for name in spec.input_schema["properties"] if name == "id" or name.endswith("_id")]
-        assert set(ids) <= {"project_id", *FAMILY_IDS}, f"{spec.name}: teach this test the ids {ids}"
+        assert set(ids) <= {"project_id", *FAMILY_IDS, *PEOPLE}, f"{spec.name}: teach this test the ids {ids}"

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from starlette.routing import Route
 
-from db import accounts, house_mails, keys, provider_keys, sessions
+from db import accounts, house_mails, invitations, keys, provider_keys, sessions
 from db.ids import uuid7
+from db.principal import Principal
 from server.mail.unsubscribe import PATH as UNSUBSCRIBE
 from server.site.pages import PageRoute
 from tests.server.oauth.people import Inn, Person, Program
@@ -76,6 +77,8 @@ VISITS = (
     _visit("keys", f"{_PROJECT}/keys"),
     _visit("key-new", f"{_PROJECT}/keys/new", "?kind=secret"),
     _visit("key-new-publishable", f"{_PROJECT}/keys/new", "?kind=publishable"),
+    _visit("members", f"{_PROJECT}/members"),
+    _visit("audit", f"{_PROJECT}/audit"),
     _visit("provider-keys", f"{_PROJECT}/provider-keys"),
     _visit("end-users", f"{_PROJECT}/end-users"),
     _visit("mail-account", f"{_PROJECT}/email"),
@@ -99,6 +102,9 @@ VISITS = (
     _visit("house-mail", "/mails/house/{mail_id:uuid}"),
     _visit("apps", "/apps"),
     _visit("sessions", "/sessions"),
+    _visit("own-audit", "/account/audit"),
+    _visit("invitations", "/invitations"),
+    Visit("invitation", "/invitations/{token:str}", lambda stage: str(stage.ids["invitation"]), signed_in=False),
     _visit("device", "/device"),
     Visit("consent", "/oauth/authorize", lambda stage: stage.program.address(scope="projects:read storage:write")),
     Visit("not-found", "/projects/{project_id:uuid}", lambda _stage: f"/projects/{uuid7()}", 404),
@@ -161,6 +167,7 @@ async def _fill(stage: Stage) -> None:
     except ApprovalRequiredError as waiting:
         stage.ids["approval_id"] = waiting.asked.id
     await owner.execute("UPDATE projects SET approval_policy = 'never' WHERE id = $1", stage.project)
+    await _people(stage, caller)
     contact = await call("upsert_contact", email="grace@example.org")
     sent = await call("send_email", to=["Grace <grace@example.org>"], subject="The room is ready", html=HTML)
     await owner.execute("UPDATE emails SET status = 'kept' WHERE id = $1", UUID(str(sent["id"])))
@@ -203,3 +210,24 @@ async def _make_keys(stage: Stage) -> None:
         await keys.create(connection, person, project, "secret", name="The night watch", expires_at=ends)
         origins = ["https://lighthouse.example", "http://localhost:3000"]
         await keys.create(connection, person, project, "publishable", name="The visitors’ book", origins=origins)
+
+
+async def _people(stage: Stage, caller: Principal) -> None:
+    """Members in every role, somebody who is invited, and an invitation from elsewhere that waits."""
+    owner = stage.inn.owner
+    for role in ("admin", "member", "viewer"):
+        user_id = await accounts.create_user(owner, f"{role}.{uuid7().hex[-6:]}@northern-lighthouse.example", "")
+        await owner.execute(
+            "INSERT INTO project_members (user_id, project_id, role) VALUES ($1, $2, $3)", user_id, stage.project, role
+        )
+    async with stage.inn.services.database.transaction(caller, stage.project) as connection:
+        sent = await invitations.invite(
+            connection, stage.project, caller.user_id, "grace@example.org", "member", seal=None
+        )
+    stage.ids["invitation"] = f"/invitations/{sent.token}"
+    async with stage.inn.person("Pier") as other:
+        await owner.execute(
+            "INSERT INTO invitations (project_id, id, address, role, invited_by, token_hash)"
+            " SELECT $1, $2, u.email, 'viewer', $3, $4 FROM users u WHERE u.id = $5",
+            *(other.projects["Pier"], uuid7(), other.user_id, uuid7().bytes, stage.person.user_id),
+        )

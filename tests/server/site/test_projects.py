@@ -22,7 +22,8 @@ async def of(inn: Inn, project: object) -> dict[str, Any]:
 
 
 async def acts(inn: Inn, person: Person) -> list[str]:
-    rows = await inn.owner.fetch("SELECT action FROM audit WHERE user_id = $1 ORDER BY id", person.user_id)
+    written = "SELECT action FROM audit WHERE user_id = $1 AND action ~ '_project$' ORDER BY id"
+    rows = await inn.owner.fetch(written, person.user_id)
     return [row["action"] for row in rows]
 
 

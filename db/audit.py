@@ -1,0 +1,75 @@
+"""Reading the audit log: who did what, when and from where. Who may read which of it, the database decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from db.spans import traced
+
+if TYPE_CHECKING:
+    from db.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One act. ``email`` and ``name`` are those of today, ``None`` for accounts that are gone. ``operator``: who runs
+    the house did it on the command line, and the account is the one it concerns.
+
+    ``target``: what it was done to, mostly an id; ``detail``: what it became. ``address``, ``user_agent`` and
+    ``client`` (the name of the key, application or pages): from where, as far as it was known.
+    """
+
+    id: UUID
+    at: datetime
+    user_id: UUID
+    email: str | None
+    name: str | None
+    action: str
+    target: str | None
+    detail: str | None
+    address: str | None
+    user_agent: str | None
+    client: str | None
+    run_id: UUID | None
+    project_id: UUID | None
+    operator: bool
+
+    @property
+    def who(self) -> str:
+        """For people."""
+        if self.operator:
+            return "The operator"
+        if self.client == "this house":
+            return "This house"
+        if self.action.startswith("sign_in:"):
+            return "Somebody who was not signed in"
+        return self.name or self.email or "An account that is gone"
+
+
+@traced
+async def of_project(
+    connection: Connection, *, action: str | None, by: UUID | None, before: UUID | None, limit: int
+) -> list[Act]:
+    """The newest acts in the transaction's project first; nothing to who is neither owner nor admin."""
+    rows = await connection.fetch("SELECT * FROM read_audit($1, $2, $3, $4)", action, by, before, limit)
+    return [_act(row) for row in rows]
+
+
+@traced
+async def of_person(connection: Connection, *, action: str | None, before: UUID | None, limit: int) -> list[Act]:
+    """The newest acts of the person behind the session first, in whatever project."""
+    rows = await connection.fetch("SELECT * FROM read_own_audit($1, $2, $3)", action, before, limit)
+    return [_act(row) for row in rows]
+
+
+@traced
+async def may_read(connection: Connection, project_id: UUID) -> bool:
+    """Whether the caller is owner or admin of the transaction's project."""
+    return bool(await connection.fetchval("SELECT overseen_project() = $1", project_id))
+
+
+def _act(row: Any) -> Act:
+    return Act(**row)
