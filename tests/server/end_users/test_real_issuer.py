@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests import node
+from tests.clients.javascript import JavaScript
 from tests.server import oauth
 from tests.server.end_users.products import ACCESS, Product
 
@@ -73,6 +74,24 @@ async def test_id_tokens_and_access_tokens_of_a_real_issuer_with_a_path_are_exch
     assert found[0] == found[1]
     refused = await product.exchange(await provider.mint("opaque"))
     assert refused.json()["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize("library", ["oauth4webapi", "openid-client"])
+async def test_an_oauth_library_exchanges_a_token_with_a_projects_key(
+    product: Product, provider: Provider, library: str
+) -> None:
+    await product.trust("issuer", issuer=provider.issuer, audience="shop")
+    task = {
+        "library": library,
+        "issuer": product.house.url,
+        "project": str(product.project_id),
+        "key": product.secret,
+        "token": await provider.mint("id_token"),
+    }
+    seen = await JavaScript(PEERS, node.install(PEERS)).script("exchange", task)
+    assert seen["refused"] == "invalid_request"
+    assert seen["said"]["issued_token_type"] == ACCESS
+    assert await product.house.services.authenticator.authenticate(seen["said"]["access_token"]) is not None
 
 
 async def test_a_token_for_another_api_of_a_real_issuer_is_refused(product: Product, provider: Provider) -> None:
