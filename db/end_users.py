@@ -128,8 +128,9 @@ async def named(database: Database, principal: Principal, project_id: UUID, user
         raise AppError(
             "user_key_not_believed",
             403,
-            "A userKey beside a publishable key could be anybody's word, and this project does not take it.",
-            "Exchange the user's own token at /oauth/token, or send userKey with a secret key, from your server.",
+            "A userKey counts with a secret key alone; beside a publishable one it could be anybody's word.",
+            "Exchange the user's own token at /oauth/token, or send userKey with a secret key, from your server. The "
+            "project's page of end users has a switch for trying things out.",
         )
     found: UUID = row["whom"]
     return found

@@ -53,8 +53,8 @@ class IssuerKeys:
         self._known: dict[tuple[str, str | None], _Known] = {}
 
     async def of(self, issuer: str, key_set: str | None = None) -> KeyList:
-        """``key_set``: the address of the keys, of an issuer that does not say it itself. Raises ``AppError``
-        ``issuer_unusable`` when they cannot be had."""
+        """``key_set``: the address of the keys, of an issuer that does not say it itself. Raises
+        :class:`UnusableError` when they cannot be had."""
         known = self._remembered(issuer, key_set)
         async with known.fetching:
             if known.keys is None or self._clock() - known.fetched > known.good_for:
@@ -92,7 +92,7 @@ class IssuerKeys:
                 raise unusable(issuer, "its key set has no key that could have signed a token")
         except AppError as error:
             known.failed = now
-            known.fault = error if error.code == "issuer_unusable" else unusable(issuer, "it cannot be asked for keys")
+            known.fault = error if isinstance(error, UnusableError) else unusable(issuer, "it cannot be asked for keys")
             if now - known.fetched > OUTAGE_SECONDS:
                 known.keys = None
             return
@@ -141,9 +141,13 @@ def may_be_plain(url: str) -> bool:
         return "." not in host
 
 
-def unusable(issuer: str, why: str) -> AppError:
-    return AppError(
-        "issuer_unusable",
+class UnusableError(AppError):
+    """An issuer whose keys cannot be had, and so none of its tokens taken (RFC 8693, 2.2.2)."""
+
+
+def unusable(issuer: str, why: str) -> UnusableError:
+    return UnusableError(
+        "invalid_request",
         400,
         f"The keys of the issuer {issuer[:200]} cannot be had: {why}.",
         "Try again later; if it stays so, ask whoever set the project's token sources up.",

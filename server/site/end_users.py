@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from db import ledger, token_sources
 from db.principal import Principal
-from db.token_sources import Rules
+from db.token_sources import Rules, TokenSource
 from server.oauth.token_sources import FIELDS, Described, TokenSources
 from server.site.forms import Sheet
 from server.site.pages import Site, see
@@ -20,6 +21,8 @@ from server.site.session import Form
 from tools import roles
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from db.database import Connection
 
 PATH: Final = "/projects/{project_id:uuid}/end-users"
@@ -70,9 +73,10 @@ class _Pages:
         async with self._database.transaction(person, project_id) as connection:
             # Asked again: an issuer's answer takes seconds, in which a role can be taken away.
             await roles.administered(connection, project_id)
-            full = len(await token_sources.latest(connection, project_id)) >= MOST
-            if full or not await token_sources.add(connection, project_id, described.source, person.user_id):
-                said = f"A project has at most {MOST} of these." if full else "There is one like this already."
+            said = _one_too_many(described.source, await token_sources.latest(connection, project_id))
+            if said is None and not await token_sources.add(connection, project_id, described.source, person.user_id):
+                said = "There is one like this already."
+            if said is not None:
                 refused = Described(faults={next(iter(typed), "understood"): said})
             else:
                 await self._note(connection, person, project_id, "token_source:added", described.source.id)
@@ -145,6 +149,13 @@ def _typed(form: Form, kind: str) -> dict[str, str]:
     """The fields of one kind. Each kind's have names of their own on the page, on which all are."""
     names = next((fields for known, fields in FIELDS.items() if known == kind), ())
     return {name: form.get(f"{kind}-{name}", "").replace("\r\n", "\n") for name in names}
+
+
+def _one_too_many(source: TokenSource, there: Sequence[asyncpg.Record]) -> str | None:
+    """A token that only its issuer can read is shown to one endpoint, not to everybody's in turn."""
+    if source.kind == "userinfo" and any(row["kind"] == "userinfo" for row in there):
+        return "A project asks one userinfo endpoint: delete the other one first."
+    return f"A project has at most {MOST} of these." if len(there) >= MOST else None
 
 
 def _id(text: str | None) -> UUID | None:

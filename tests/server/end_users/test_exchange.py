@@ -408,6 +408,7 @@ async def test_the_guard_keeps_issuers_from_leading_into_the_network(house: Hous
     async with Issuer.opened() as issuer:
         answer = await product.exchange(issuer.token(iss=source))
         assert "cannot be had" in answer.json()["error_description"]
+        assert answer.json()["error"] == "invalid_request"
         answer = await product.exchange("opaque")
         assert "cannot be asked" in answer.json()["error_description"]
 

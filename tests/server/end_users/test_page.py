@@ -60,6 +60,8 @@ async def test_what_a_person_adds_on_the_page_is_taken_from_then_on(
     assert len(ids) == len(set(ids))
     sealed = "SELECT sealed FROM token_sources WHERE kind = 'hs256' AND project_id = $1"
     assert SECRET.encode() not in await product.house.owner.fetchval(sealed, project)
+    second = await send(person, project, kind="userinfo", **{"userinfo-url": f"{issuer.root}/another"})
+    assert "asks one userinfo endpoint" in second.text
     first = re.findall(r'name="source" value="([^"]+)"', page.text)[0]
     assert (await send(person, project, "sources/delete", source=first)).status_code == 303
     assert (await product.exchange(issuer.token(aud="x"))).status_code == 200, "anybody's word is still taken"
