@@ -446,6 +446,7 @@ class Thread(SQLModel, table=True):
         UniqueConstraint("project_id", "end_user_id", "external_id", postgresql_nulls_not_distinct=True),
         _of_project(),
         _parent("end_users", "end_user_id"),
+        Index("threads_unnamed_idx", "project_id", "id", postgresql_where=text("name IS NULL")),
     )
 
     project_id: UUID

@@ -14,7 +14,7 @@ from server.jobs.registry_check import CHECK as REGISTRY_CHECK
 from server.jobs.registry_check import check_contents
 from server.jobs.registry_meanings import find_meanings, look_for_meanings
 from server.jobs.registry_sync import registry_sync_job
-from server.jobs.thread_names import name_thread
+from server.jobs.thread_names import name_threads
 from server.mail.delivery import deliver_email
 from server.mail.house_delivery import deliver_house_mail, join_audience
 from tools.publishing import MEANINGS_JOB
@@ -31,7 +31,7 @@ JOBS: Final = (
     Job("files_expire", expire_files, schedule="5-55/10 * * * *"),
     Job(CHECK, check_files, timeout=LONG),
     Job("store_check", check_store, timeout=LONG, schedule="17 3 * * *"),
-    Job("name_thread", name_thread),
+    Job("name_threads", name_threads),
     Job("deliver_email", deliver_email, retries=FOR_HOURS, timeout=300.0),
     Job("deliver_house_mail", deliver_house_mail, retries=FOR_HOURS, timeout=300.0),
     Job("join_audience", join_audience),

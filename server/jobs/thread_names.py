@@ -6,36 +6,42 @@ No model is asked for it: that would cost somebody money, and time of a model th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from db import threads, transcript
 from server.jobs.job import JobCall
 
+if TYPE_CHECKING:
+    import asyncpg
+
 LONGEST: Final = 60
+BATCH: Final = 20
+"""At a time: a message may hold a picture."""
+NAMELESS: Final = "Untitled"
 _MARKUP: Final = re.compile(r"^[\s#>*\-+`_~|]+|[`*_~]+|!?\[([^\]]*)\]\([^)]*\)")
 _SENTENCE: Final = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s")
 
 
-async def name_thread(job: JobCall) -> None:
-    """Name a thread after what was said first in it, unless it has a name."""
-    thread_id = job.uuid("thread_id")
-    async with job.transaction() as connection:
-        if job.project_id is not None:
-            rows = await threads.first_messages(connection, job.project_id, thread_id)
-            name = name_of(transcript.messages(rows))
-            if name:
-                await threads.name_once(connection, job.project_id, thread_id, name)
-        await job.finish(connection)
+async def name_threads(job: JobCall) -> None:
+    """Name the threads of a project after what was said first in them, unless they have names."""
+    done = 0
+    while True:
+        async with job.transaction() as connection:
+            rows = await threads.unnamed(connection, BATCH)
+            for row in rows:
+                await threads.name_once(connection, row["project_id"], row["id"], name_of(row))
+        done += len(rows)
+        if len(rows) < BATCH:
+            return
+        await job.progress(done)
 
 
-def name_of(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Of the first message of a user that says anything: its first sentence, or as many of its words as fit."""
-    for message in messages:
-        name = shortened(_text(message.get("content"))) if message.get("role") == "user" else ""
-        if name:
-            return name
-    return ""
+def name_of(row: asyncpg.Record) -> str:
+    """By the first message of a thread: its first sentence, else what it shows."""
+    contents = [message.get("content") for message in transcript.messages([row]) if message.get("role") == "user"]
+    name = next((name for content in contents if (name := shortened(_text(content)))), "")
+    kinds = [part["type"] for content in contents if isinstance(content, list) for part in content]
+    return name or (kinds[0].capitalize() if kinds else NAMELESS)
 
 
 def shortened(text: str) -> str:

@@ -283,3 +283,41 @@ async def started(house: Inn, who: Any, tenant: Tenant) -> str | None:
     while not handle.tail.over:
         await handle.tail.next(5)
     return None
+
+
+async def test_a_run_that_a_run_starts_ends_with_it_at_the_latest_and_a_tool_is_told_that_there_is_no_budget(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    await limits(owner, seconds=30)
+    start = {"project_id": str(tenant.project_id), "message": "Help"}
+    model.answering = lambda asked: Turn(ToolCall("start_run", start)) if len(asked["messages"]) < 3 else Turn("Done.")
+    await budget(owner, tenant, monthly_messages=2)
+    stream = await run(house_open, tenant.token, body(user("Delegate"), run="parent"))
+    assert stream.last["type"] == "RUN_FINISHED"
+
+    async def both_counted() -> bool:
+        return (await month(owner, tenant.project_id))[0] == 2
+
+    await eventually(both_counted)
+    ends = [row["deadline_at"] for row in await owner.fetch("SELECT deadline_at FROM runs ORDER BY created_at")]
+    assert ends[1] <= ends[0]
+    model.answering = None
+    await budget(owner, tenant, monthly_messages=3)
+    model.script(Turn(ToolCall("start_run", start)), Turn("Nothing left."))
+    stream = await run(house_open, tenant.token, body(user("Delegate")))
+    told = next(event for event in stream.events if event["type"] == "TOOL_CALL_RESULT")
+    assert "budget of 3 messages" in told["content"]
+
+
+async def test_of_a_long_thread_a_model_gets_the_instructions_and_the_newest_with_calls_and_results_together(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    await owner.execute("UPDATE projects SET instructions = 'Be brief.', max_input_tokens = 1200")
+    await run(house_open, tenant.token, body(user("Oldest. " + "x" * 3000), thread="t"))
+    model.script(Turn(ToolCall(*LOOK, id="look")), Turn("Looked."))
+    await run(house_open, tenant.token, body(user("Look"), thread="t"))
+    await run(house_open, tenant.token, body(user("Newest"), thread="t"))
+    sent = model.requests[-1].body["messages"]
+    assert "Be brief." in sent[0]["content"]
+    assert [message["role"] for message in sent[1:]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert (sent[1]["content"], sent[2]["tool_calls"][0]["id"], sent[-1]["content"]) == ("Look", "look", "Newest")

@@ -55,7 +55,7 @@ async def idle(dispatch: Dispatch, store: MemoryStore) -> None:
         assert "dead" not in states
         return not states
 
-    kinds = [job for job in JOBS if job.kind in ("name_thread", "files_delete")]
+    kinds = [job for job in JOBS if job.kind in ("name_threads", "files_delete")]
     async with working(services, WorkerRules(4, 4.0), kinds):
         await eventually(over)
 
@@ -178,7 +178,7 @@ async def test_a_thread_is_named_by_a_job_after_what_was_said_first_and_never_re
     picture = {"type": "image", "source": {"type": "data", "value": "aGk=", "mimeType": "image/png"}}
     parts = [picture, {"type": "text", "text": "What is **this**? I wonder."}]
     trip = user("Plan a trip to [Rome](https://x.example), please. Soon!")
-    asked = {"one": trip, "two": {**user(""), "content": parts}}
+    asked = {"one": trip, "two": {**user(""), "content": parts}, "four": {**user(""), "content": [picture]}}
     for thread, message in asked.items():
         await run(house_open, tenant.token, body(message, thread=thread))
     await owner.execute(
@@ -194,6 +194,7 @@ async def test_a_thread_is_named_by_a_job_after_what_was_said_first_and_never_re
         "one": "Plan a trip to Rome, please.",
         "two": "What is this?",
         "three": "Mine",
+        "four": "Image",
     }
 
 
