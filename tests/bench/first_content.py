@@ -1,4 +1,4 @@
-"""HOME-52: how much later the first content of a run comes than through a raw pass-through of the same model.
+"""HOME-52, RUN-20: how much later the first content of a run comes than through a raw pass-through of the same model.
 
 ``python -m tests.bench.first_content [--rounds 200]`` starts the scripted model, a raw pass-through proxy of it and
 ``innkeeper up``, each a process of its own, and asks both in turn, so that the machine's other work hits both alike.
@@ -24,7 +24,8 @@ from uuid import uuid4
 
 import httpx2
 
-BAR_MS: Final = 20.0
+BAR_MS: Final = 10.0
+P99_BAR_MS: Final = 25.0
 START_SECONDS: Final = 60.0
 WARM_UP: Final = 20
 WISH: Final = '{"tokens": 5}'
@@ -102,7 +103,7 @@ async def measure(rounds: int) -> dict[str, Any]:
 def report(direct: Sequence[float], through: Sequence[float]) -> dict[str, Any]:
     plain, agui = quantiles(direct, n=100), quantiles(through, n=100)
     return {
-        "claim": "HOME-52",
+        "claim": "HOME-52, RUN-20",
         "rounds": len(direct),
         "raw_p50_ms": round(plain[49], 2),
         "raw_p99_ms": round(plain[98], 2),
@@ -110,8 +111,15 @@ def report(direct: Sequence[float], through: Sequence[float]) -> dict[str, Any]:
         "agui_p99_ms": round(agui[98], 2),
         "over_p50_ms": round(agui[49] - plain[49], 2),
         "bar_ms": BAR_MS,
+        "over_p99_ms": round(agui[98] - plain[98], 2),
+        "p99_bar_ms": P99_BAR_MS,
         "ratio": round(agui[49] / plain[49], 2),
     }
+
+
+def holds(found: dict[str, Any]) -> bool:
+    """Whether both bars are reached."""
+    return bool(found["over_p50_ms"] <= BAR_MS and found["over_p99_ms"] <= P99_BAR_MS)
 
 
 def main() -> int:
@@ -119,7 +127,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200)
     found = asyncio.run(measure(parser.parse_args().rounds))
     print(json.dumps(found))
-    return 0 if found["over_p50_ms"] <= BAR_MS else 1
+    return 0 if holds(found) else 1
 
 
 if __name__ == "__main__":
