@@ -20,6 +20,7 @@ from pydantic_ai.toolsets.abstract import ToolsetTool
 
 from agents.deps import RunDeps
 from agents.house_mcp import CallRefusedError, HouseMCP
+from agents.tool_schemas import Fixed
 from db.principal import Principal
 
 TOOLSET_ID: Final = "innkeeper"
@@ -115,8 +116,8 @@ def _definition(tool: dict[str, Any]) -> ToolDefinition:
     return ToolDefinition(
         name=tool["name"],
         description=tool.get("description"),
-        parameters_json_schema=tool["inputSchema"],
-        metadata={"annotations": tool.get("annotations")},
+        parameters_json_schema=Fixed(tool["inputSchema"]),
+        metadata=Fixed({"annotations": tool.get("annotations")}),
         return_schema=tool.get("outputSchema"),
     )
 

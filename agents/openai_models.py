@@ -24,6 +24,7 @@ from pydantic_ai.settings import ModelSettings
 
 from agents.bounded_answers import bound
 from agents.model_settings import checked_parameters
+from agents.tool_schemas import KnowsTools
 
 SILENCE = 120.0
 """Seconds that a model may say nothing, unless the parameter ``timeout`` says otherwise."""
@@ -83,6 +84,18 @@ class PlainCompletions(AsyncCompletions):
         return await super().create(messages=[], extra_body=body, **options)
 
 
+class ChatModel(KnowsTools, OpenAIChatModel):
+    """Chat completions."""
+
+
+class ResponsesModel(KnowsTools, OpenAIResponsesModel):
+    """The Responses API."""
+
+
+class OllamaChatModel(KnowsTools, OllamaModel):
+    """Chat completions of Ollama."""
+
+
 class TextOnlyChatModel(OpenAIChatModel):
     """A model too small for tools: it is not offered any, so that none is promised to it or billed as input."""
 
@@ -117,16 +130,16 @@ def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Mo
     settings["timeout"] = timeouts(float(cast(float, settings.get("timeout", SILENCE))))
     match endpoint.provider:
         case "openai":
-            return OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
+            return ResponsesModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings)
         case "ollama":
-            return OllamaModel(name, provider=OllamaProvider(openai_client=sdk), settings=settings, profile=WHOLE)
+            return OllamaChatModel(name, provider=OllamaProvider(openai_client=sdk), settings=settings, profile=WHOLE)
         case "local":
             compatible = OpenAICompatibleProvider("local", openai_client=sdk)
             return TextOnlyChatModel(name, provider=compatible, settings=settings, profile=WHOLE)
         case "openai-chat" if endpoint.base_url is None:
-            return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings, profile=WHOLE)
+            return ChatModel(name, provider=OpenAIProvider(openai_client=sdk), settings=settings, profile=WHOLE)
         case _:
             # A name of its own: prices of OpenAI's models must not be put on another service's model of that name.
             service = "lmstudio" if endpoint.provider == "lmstudio" else "compatible"
             compatible = OpenAICompatibleProvider(service, openai_client=sdk)
-            return OpenAIChatModel(name, provider=compatible, settings=settings, profile=WHOLE)
+            return ChatModel(name, provider=compatible, settings=settings, profile=WHOLE)
