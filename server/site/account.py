@@ -33,7 +33,7 @@ def routes(site: Site) -> list[BaseRoute]:
             "titles": {one.issuer: one.title for one in issuers.values()},
             "others": [one for one in issuers.values() if one.issuer not in connected],
             "admin": admin,
-            "by_mail": site.way != "none",
+            "way": site.way,
         }
         return site.page(person, "account.html", values)
 

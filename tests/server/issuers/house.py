@@ -97,6 +97,18 @@ class House:
         await self.inn.owner.execute("INSERT INTO users (id, email) VALUES ($1, $2)", user_id, address)
         return user_id
 
+    async def invite(self, host: UUID, address: str) -> None:
+        """Into a project of ``host``."""
+        project_id = uuid7()
+        await self.inn.owner.execute(
+            "INSERT INTO projects (id, name, created_by) VALUES ($1, 'Harbour', $2)", project_id, host
+        )
+        await self.inn.owner.execute(
+            "INSERT INTO invitations (project_id, id, address, role, invited_by, token_hash)"
+            " VALUES ($1, $2, $3, 'member', $4, $5)",
+            *(project_id, uuid7(), address, host, uuid7().bytes),
+        )
+
     async def identity(self, subject: str) -> Any:
         return await self.inn.owner.fetchrow("SELECT * FROM identities WHERE subject = $1", subject)
 

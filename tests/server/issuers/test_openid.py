@@ -202,9 +202,10 @@ async def test_an_issuer_vouches_for_the_domains_that_it_was_given_and_for_no_ot
         ({"domains": ("acme.example",), "trust_email": True}, "acme.example", False, 403),
         ({"domains": ("acme.example",), "trust_email": True}, "example.org", None, 403),
     ]
-    for number, (changes, domain, verified, status) in enumerate(cases):
-        issuers = {"forger": issuer_of(server, **changes)}
-        async with house.changed(issuers=issuers) as here, here.browser() as browser:
+    issuers: dict[str, OpenIdIssuer] = {}
+    async with house.changed(issuers=issuers) as here, here.browser() as browser:
+        for number, (changes, domain, verified, status) in enumerate(cases):
+            issuers["forger"] = issuer_of(server, **changes)
             server.reset(f"{subject}{number}", f"{subject}{number}@{domain}")
             server.claims["email_verified"] = verified
             assert (await browser.sign_in("forger")).status_code == status, (changes, domain, verified)
