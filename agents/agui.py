@@ -123,6 +123,19 @@ def tool_result(message_id: str, call_id: str, content: str) -> Event:
     }
 
 
+def state_snapshot(state: Any) -> Event:
+    return {"type": "STATE_SNAPSHOT", "snapshot": state}
+
+
+def state_delta(patch: Sequence[dict[str, Any]]) -> Event:
+    """``patch``: RFC 6902."""
+    return {"type": "STATE_DELTA", "delta": list(patch)}
+
+
+def messages_snapshot(messages: Sequence[dict[str, Any]]) -> Event:
+    return {"type": "MESSAGES_SNAPSHOT", "messages": list(messages)}
+
+
 def superseded(messages: Sequence[str], calls: Sequence[str]) -> Event:
     """The step these belong to broke off with its process and is made again: what they say counts no more."""
     value = {"messageIds": list(messages), "toolCallIds": list(calls)}

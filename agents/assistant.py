@@ -20,6 +20,7 @@ from agents.durability import Durability
 from agents.house_tools import HouseTools
 from agents.model_errors import UNREADABLE, bad_response, content_filtered
 from agents.models import ModelFactory
+from agents.shared_state import StateTools
 
 if TYPE_CHECKING:
     from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
@@ -71,7 +72,7 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         deps_type=RunDeps,
         output_type=[str, DeferredToolRequests],
         instructions=_instructions,
-        toolsets=[tools, ComponentTools()],
+        toolsets=[tools, ComponentTools(), StateTools()],
         capabilities=[ResolveModelId(scripted_demo), by_id, Answers(tools), Durability()],
         retries={"tools": 3, "output": 1},
     )
@@ -79,4 +80,5 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
 
 async def _instructions(context: RunContext[RunDeps]) -> str:
     # Async, though it awaits nothing: pydantic-ai sends a plain function to a thread, each time.
-    return context.deps.instructions
+    deps = context.deps
+    return deps.instructions if deps.state is None else f"{deps.instructions}\n\n{deps.state.instructions}"

@@ -12,7 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
-from agents import component_offers, demo, history, interrupts
+from agents import agui, component_offers, demo, history, interrupts
 from agents.component_offers import Component
 from agents.deps import RunDeps
 from agents.event_log import EventLog
@@ -22,9 +22,11 @@ from agents.meter import Meter, Metered
 from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
 from agents.open_calls import INTERRUPTS
+from agents.opening import NOTHING, Opening
 from agents.patience import PASSING, patiently
 from agents.prices import Prices
 from agents.run_input import RunInput
+from agents.shared_state import UPDATE, SharedState
 from db.agents import DEMO, Limits, RunSettings
 from db.errors import AppError, invalid
 from db.principal import Principal
@@ -44,7 +46,7 @@ class Plan:
 
     ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, ``told``: how many results of
     each call its log has, and ``showing``: the components that it has not said the end of, by their calls. ``shared``:
-    it has started runs before, which its limits are for too.
+    it has started runs before, which its limits are for too. ``opening``: what it tells first.
     """
 
     run_id: UUID
@@ -60,6 +62,7 @@ class Plan:
     told: Mapping[str, int] = field(default_factory=dict)
     showing: Mapping[str, str] = field(default_factory=dict)
     shared: bool = False
+    opening: Opening = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Conversation:
     ) -> None:
         self._kit = kit
         self._plan = plan
+        self._log = log
         self._narrator = Narrator(log, plan.told, plan.showing)
         self._journal = Journal(log, plan.steps)
         self._meter = Meter(_metered(plan, log.epoch), kit.ledger)
@@ -92,6 +96,7 @@ class Conversation:
     async def hold(self) -> Pause:
         """Let the agent answer. Returns what it leaves open; raises what went wrong."""
         plan = self._plan
+        state = self._opened()
         spec = await patiently(self._spec)
         self._model = spec.model
         shown = await patiently(self._components)
@@ -104,6 +109,7 @@ class Conversation:
             self._meter,
             shown,
             await patiently(self._fallbacks),
+            state,
         )
         theirs = await self._client_tools(shown)
         said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages))
@@ -209,6 +215,19 @@ class Conversation:
             texts += history.system_texts(asked.messages)
         texts.append(f"You work in the project {self._plan.project_id}.")
         return "\n\n".join(texts)
+
+    def _opened(self) -> SharedState | None:
+        plan, told = self._plan, self._plan.opening
+        if told.anew:
+            self._log.emit(agui.messages_snapshot([]))
+        if told.messages is not None:
+            self._log.emit(agui.messages_snapshot(told.messages))
+        if told.state is None:
+            return None
+        self._log.emit(agui.state_snapshot(told.state))
+        if any(tool.name == UPDATE for tool in plan.asked.tools):
+            return None
+        return SharedState(told.state, self._kit.database, plan.grant, plan.project_id, plan.thread_id, self._log.emit)
 
     async def _components(self) -> Mapping[str, Component]:
         plan = self._plan

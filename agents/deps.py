@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agents.component_offers import Component
     from agents.meter import Meter
+    from agents.shared_state import SharedState
 
 
 class Listener(Protocol):
@@ -29,7 +30,7 @@ class Listener(Protocol):
 @dataclass(frozen=True, slots=True)
 class RunDeps:
     """``grant`` is what the run's tool calls act as; ``call_prefix`` starts their idempotency keys. ``components``:
-    what the model may show, by the tools that show it."""
+    what the model may show, by the tools that show it. ``state``: what it shares with the client, if anything."""
 
     grant: Principal
     call_prefix: str
@@ -39,3 +40,4 @@ class RunDeps:
     meter: Meter
     components: Mapping[str, Component] = field(default_factory=dict)
     fallbacks: Sequence[ModelSpec] = ()
+    state: SharedState | None = None

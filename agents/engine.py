@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from agents import admission, agui, errands
@@ -19,6 +19,7 @@ from agents.leases import LEASE, Leases
 from agents.ledger import Ledger
 from agents.live_runs import LiveRuns
 from agents.models import ModelFactory
+from agents.opening import NOTHING, Opening, opening
 from agents.quiet import quietly
 from agents.readers import Readers, RunHandle
 from agents.succession import Succession
@@ -53,6 +54,7 @@ class Beginning:
     begun: Begun
     asked: RunInput
     turn: Turn | None
+    opening: Opening = NOTHING
 
 
 class RunEngine:
@@ -192,6 +194,19 @@ class RunEngine:
         async with self._database.ops() as connection:
             await runs.cancel_project(connection, project_id)
 
+    async def change_state(
+        self, principal: Principal, project_id: UUID | None, thread: str, component_id: UUID, body: bytes
+    ) -> dict[str, Any]:
+        """The new state of a component that an agent has shown, as ``body`` asks for it. Raises AppError."""
+        kit = await self._kit()
+        project = admission.named_project(principal, project_id)
+        if project is None:
+            async with self._database.transaction(principal, None, read_only=True) as connection:
+                project = await runs.enter_first_project(connection)
+        if project is None:
+            raise admission.no_project()
+        return await kit.change_state(principal, project, thread, component_id, body)
+
     async def hung_up(self, handle: RunHandle) -> None:
         """A reader's connection broke. Ends the run, wherever it lives, if its input says so."""
         if handle.on_disconnect == "cancel" and not handle.tail.ended:
@@ -291,7 +306,8 @@ class RunEngine:
             await runs.add_messages(
                 connection, new.project_id, begun.thread_id, new.id, new.caller.end_user_id, kit.to_store([turn.said])
             )
-        return Beginning(new, begun, asked, turn)
+        first = await opening(connection, new.project_id, begun.thread_id, asked, turn)
+        return Beginning(new, begun, asked, turn, first)
 
     def _launch(self, kit: Kit, beginning: Beginning) -> None:
         """Let the run live that a transaction has begun. If the process dies before, another one takes it up."""
@@ -314,6 +330,7 @@ class RunEngine:
             beginning.asked,
             beginning.turn,
             begun.seconds,
+            opening=beginning.opening,
         )
         self._live.begin(kit, plan, log)
 

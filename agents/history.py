@@ -23,6 +23,7 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
+    ModelResponse,
     TextContent,
     ToolReturnPart,
     UserContent,
@@ -33,13 +34,14 @@ from pydantic_ai.messages import (
 
 from agents import attachment_address, open_calls
 from agents.agui import without_surrogates
+from agents.component_state import with_states
 from agents.context_window import within
 from agents.interrupts import Answered
 from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
 from db.runs import StoredMessage
-from db.transcript import CONTEXT, OURS
+from db.transcript import COMPONENTS, CONTEXT, OURS
 
 Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
 LINKS: Final[dict[str, type[Link]]] = {
@@ -55,13 +57,15 @@ class Turn:
     """``messages`` end with a request for the model to answer; ``said`` is what of it is new and to be stored.
 
     ``decisions``: where they end with calls that waited for a person instead, what becomes of each: made, or denied
-    with these words. ``answered``: what the client's answers are to be recorded as.
+    with these words. ``answered``: what the client's answers are to be recorded as. ``differs``: the
+    client has other messages than the thread.
     """
 
     messages: list[ModelMessage]
     said: ModelRequest | None
     decisions: Mapping[str, str | None] = field(default_factory=dict)
     answered: Sequence[Answered] = ()
+    differs: bool = False
 
     @property
     def denied(self) -> list[ToolReturnPart]:
@@ -73,6 +77,7 @@ class Turn:
 def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None) -> Turn:
     """Raises AppError when there is nothing to answer, or what is open is not answered as it must be."""
     history = ModelMessagesTypeAdapter.validate_json(stored)
+    with_states(history)
     fresh = _fresh(asked.messages, _known_ids(history))
     results = [message for message in fresh if isinstance(message, ToolMessage)]
     users = [message for message in fresh if isinstance(message, UserMessage)]
@@ -89,7 +94,36 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
             "End 'messages' with a user message whose id this thread has not seen before.",
             "no_new_message",
         )
-    return Turn(within(messages, max_input_tokens), said, found.decisions, found.answered)
+    new = {message.id for message in fresh}
+    theirs = [one.id for one in asked.messages if one.role in ("user", "assistant") and one.id not in new]
+    differs = _differs(_told_ids(history), theirs)
+    return Turn(within(messages, max_input_tokens), said, found.decisions, found.answered, differs)
+
+
+def _told_ids(history: Sequence[ModelMessage]) -> list[str | None]:
+    """By which ids a client knows what the user and the agent said, in order; ``None``: it cannot."""
+    found: list[str | None] = []
+    for message in history:
+        ours = (message.metadata or {}).get(OURS, {})
+        if isinstance(message, ModelResponse):
+            shown = {one["call"] for one in ours.get(COMPONENTS, {}).values()}
+            if message.text or any(call.tool_call_id not in shown for call in message.tool_calls):
+                found.append(ours.get("message"))
+            continue
+        ids = ours.get("ids", ())
+        for number, part in enumerate(message.parts):
+            if isinstance(part, UserPromptPart):
+                found.append(ids[number] if number < len(ids) else None)
+    return found
+
+
+def _differs(ours: Sequence[str | None], theirs: Sequence[str]) -> bool:
+    """A client may begin with messages of its own, such as a greeting."""
+    if not ours:
+        return False
+    known = set(ours)
+    start = next((number for number, name in enumerate(theirs) if name in known), len(theirs))
+    return list(theirs[start:]) != list(ours)
 
 
 def system_texts(messages: Sequence[Message]) -> list[str]:

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.tools import ToolDefinition
 
-from agents import assistant, demo, history, journal, run_input
+from agents import assistant, component_state, demo, history, journal, run_input
 from agents.assistant import Assistant
 from agents.attachments import Attachments, Fetch
 from agents.conversation import Conversation, Plan
@@ -50,6 +50,12 @@ class Kit:
 
     def next_turn(self, stored: str, asked: RunInput, max_input_tokens: int | None) -> Turn:
         return history.next_turn(stored, asked, max_input_tokens)
+
+    async def change_state(
+        self, principal: Principal, project_id: UUID, thread: str, component_id: UUID, body: bytes
+    ) -> dict[str, Any]:
+        asked = component_state.parse(body)
+        return await component_state.change(self.database, principal, project_id, thread, component_id, asked)
 
     def to_store(self, messages: Sequence[ModelMessage]) -> list[StoredMessage]:
         return history.to_store(messages)

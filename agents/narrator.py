@@ -110,7 +110,8 @@ class Narrator:
         if part.tool_name.startswith(PREFIX) and part.tool_name in self.components:
             component_id = self._showing.pop(call_id, None)
             if component_id is not None:
-                wrong = None if part.outcome == "success" else part.model_response_str()
+                text = part.content if isinstance(part.content, str) else part.model_response_str()
+                wrong = None if part.outcome == "success" else text
                 self._log.emit(component_stream.ended(component_id, "invalid" if wrong else "done", wrong))
             return
         self._results[call_id] += 1

@@ -15,7 +15,7 @@ from uuid import UUID
 from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool
 from pydantic import ValidationError
 
-from agents import component_offers
+from agents import component_offers, json_state
 from agents.component_offers import Component, FromRegistry
 from agents.interrupts import Resume
 from db.errors import invalid
@@ -31,8 +31,9 @@ Wish = TypeVar("Wish", bound=str)
 class RunInput:
     """``text`` is the JSON as it came, ``canonical`` the same for every spelling of the same JSON value.
 
-    ``project``, ``on_disconnect``, ``on_busy`` and ``components``: from ``project``, ``onDisconnect``, ``onBusy`` and
-    ``components`` in ``forwardedProps.innkeeper``.
+    ``project``, ``on_disconnect``, ``on_busy``, ``components`` and ``messages_snapshot``: from ``project``,
+    ``onDisconnect``, ``onBusy``, ``components`` and ``messagesSnapshot`` in ``forwardedProps.innkeeper``. ``state`` is
+    ``None`` where the client sends none.
     """
 
     thread_id: str
@@ -47,6 +48,8 @@ class RunInput:
     on_disconnect: Literal["continue", "cancel"]
     on_busy: OnBusy
     components: Sequence[Component | FromRegistry]
+    messages_snapshot: Literal["differing", "always", "never"]
+    state: Any
 
     def digest_for(self, agent: str) -> bytes:
         """What decides whether a repeated run id asks for the same run."""
@@ -71,6 +74,8 @@ def parse(body: bytes) -> RunInput:
     for name, given in (("threadId", asked.thread_id), ("runId", asked.run_id)):
         if not 1 <= len(given) <= LONGEST_ID:
             raise invalid(f"{name} must have 1 to {LONGEST_ID} characters.", "Any text will do; a UUID is usual.")
+    if asked.state is not None:
+        json_state.check(asked.state)
     ours = _ours(asked.forwarded_props)
     return RunInput(
         thread_id=asked.thread_id,
@@ -85,6 +90,8 @@ def parse(body: bytes) -> RunInput:
         on_disconnect=_wish(ours, "onDisconnect", ("continue", "cancel")),
         on_busy=_wish(ours, "onBusy", ("reject", "enqueue", "interrupt")),
         components=component_offers.parse(ours.get("components")),
+        messages_snapshot=_wish(ours, "messagesSnapshot", ("differing", "always", "never")),
+        state=asked.state,
     )
 
 

@@ -13,6 +13,7 @@ from agents.event_log import EventLog
 from agents.event_writer import EventWriter
 from agents.live_run import INTERRUPTED, error_event
 from agents.live_runs import LiveRuns
+from agents.opening import opening
 from db import events, runs
 from db.database import Database
 from db.errors import AppError, unauthenticated
@@ -81,6 +82,7 @@ class Succession:
                 await runs.add_messages(
                     connection, claim.project_id, kept.thread_id, claim.run_id, kept.caller.end_user_id, stored
                 )
+            first = await opening(connection, claim.project_id, kept.thread_id, asked, turn, taken_over=claim.epoch > 1)
         if self._live.claimed.get(claim.run_id) != claim.epoch:
             return
         log = EventLog(claim.project_id, claim.run_id, claim.epoch, frames, self._writer.touch)
@@ -102,6 +104,7 @@ class Succession:
             broken.told,
             broken.showing,
             kept.has_children,
+            first,
         )
         run = self._live.begin(kit, plan, log)
         if kept.cancel:

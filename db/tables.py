@@ -457,6 +457,8 @@ class Thread(SQLModel, table=True):
     details: dict[str, Any] = Field(
         sa_column=Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb"))
     )
+    state: Any = Field(default=None, sa_column=Column(JSONB))
+    state_set_by: str | None = Field(default=None, sa_column=Column(Text))
     created_at: datetime = Field(sa_column=_now())
     updated_at: datetime = Field(sa_column=_now())
 

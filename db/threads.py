@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from db.spans import traced
@@ -99,6 +99,24 @@ async def name_once(connection: Connection, project_id: UUID, thread_id: UUID, n
         "UPDATE threads SET name = $3 WHERE project_id = $1 AND id = $2 AND name IS NULL", project_id, thread_id, name
     )
     return status == "UPDATE 1"
+
+
+@traced
+async def state(connection: Connection, project_id: UUID, thread_id: UUID) -> tuple[Any, str | None]:
+    """What the thread's client and agents share, ``None`` for nothing yet; and the call that changed it last, if it was
+    one."""
+    row = await connection.fetchrow(
+        "SELECT state, state_set_by FROM threads WHERE project_id = $1 AND id = $2", project_id, thread_id
+    )
+    return (None, None) if row is None else (row["state"], row["state_set_by"])
+
+
+@traced
+async def keep_state(connection: Connection, project_id: UUID, thread_id: UUID, value: Any, set_by: str | None) -> None:
+    await connection.execute(
+        "UPDATE threads SET state = $3, state_set_by = $4, updated_at = now() WHERE project_id = $1 AND id = $2",
+        *(project_id, thread_id, value, set_by),
+    )
 
 
 @traced

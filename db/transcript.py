@@ -110,9 +110,9 @@ def _components(parts: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> 
 
 
 def _conclude(content: dict[str, Any], part: Mapping[str, Any]) -> None:
+    content["streaming"] = dict.fromkeys(content["props"], "done")
     if part.get("outcome", "retried") == "success":
         content["status"] = "done"
-        content["streaming"] = dict.fromkeys(content["props"], "done")
     else:
         content["status"] = "invalid"
         content["error"] = _text(part["content"])

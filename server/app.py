@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from db.errors import AppError
 from server.http import (
     calls,
+    component_state,
     health,
     presign,
     preview,
@@ -112,6 +113,7 @@ def create_app(services: Services) -> Starlette:
         *preview.routes(services, mcp_app.resource),
         *calls.routes(services, mcp_app.resource),
         *runs.routes(services, callers),
+        component_state.route(services, callers),
         *registry_feed.routes(services),
         *registry_webhook.routes(services),
         *presign.routes(services, callers),

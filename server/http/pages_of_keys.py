@@ -21,7 +21,7 @@ from db.errors import AppError
 from db.origins import LONGEST, is_loopback
 from server.http.fields import fields_of
 
-PATHS: Final = re.compile(r"/(?:agui(?:/[^/]+)?|runs/.+|v1/.+|storage/presign|oauth/token)")
+PATHS: Final = re.compile(r"/(?:agui(?:/[^/]+)?|runs/.+|threads/.+|v1/.+|storage/presign|oauth/token)")
 FOREIGN: Final = "innkeeper.foreign_page"
 """The ASGI scope key of a request that came from a page which only keys, and not the house itself, may let in."""
 KNOWN_SECONDS: Final = 60.0

@@ -176,6 +176,25 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "post",
+            "/threads/{thread}/components/{component_id}/state",
+            TAG,
+            "Keep what a user made of a component",
+            {200: Answer("The new state.", {JSON: thing({"state": {"type": "object"}})})},
+            (400, 401, 403, 404, 409, 413, 422, 429),
+            says="Between runs only. The model sees it in the next run.",
+            parameters=[
+                in_path("thread", "The thread's id, or its client's own name of it.", TEXT),
+                in_path("component_id", "The messageId of its ACTIVITY_SNAPSHOT."),
+                PROJECT,
+                READ_ONLY,
+            ],
+            body={
+                JSON: {"oneOf": [thing({"state": {"type": "object"}}), thing({"patch": listed({"type": "object"})})]}
+            },
+            security=KEY,
+        ),
+        Operation(
+            "post",
             "/storage/presign",
             "storage",
             "A place for an attachment of a message",

@@ -20,7 +20,7 @@ from agents.model_spec import ModelSpec
 from agents.models import ModelFactory, TenantEndpoints
 from db.credentials import Authenticator
 from db.database import Database
-from server.http import runs
+from server.http import component_state, runs
 from server.http.callers import Callers
 from server.http.front_door import FrontDoor
 from server.http.pages_of_keys import PagesOfKeys
@@ -101,7 +101,11 @@ async def inn(
         engine.use(mcp_app)
         callers = Callers(database, authenticator, PagesOfKeys(database))
         app = Starlette(
-            routes=[Route("/mcp", mcp_app), *runs.routes(services, callers)],
+            routes=[
+                Route("/mcp", mcp_app),
+                *runs.routes(services, callers),
+                component_state.route(services, callers),
+            ],
             middleware=[Middleware(FrontDoor, metrics=Metrics())],
         )
         await engine.open()

@@ -7,6 +7,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 from starlette.types import Receive, Scope, Send
 
@@ -134,6 +135,72 @@ async def test_the_agui_client_allows_a_call(guest: Guest, model: ScriptedModel,
     assert allowed["finished"]["outcome"] == "success"
     assert [message["toolCallId"] for message in allowed["messages"] if message["role"] == "tool"] == ["call-1"]
     assert not await owner.fetchval("SELECT EXISTS (SELECT FROM projects WHERE id = $1)", other)
+
+
+WEATHER = {
+    "name": "Weather",
+    "description": "The weather of a place.",
+    "propsSchema": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+}
+
+
+@pytest.mark.promise("RUN-07", "RUN-12")
+async def test_the_agui_client_has_components_as_activities_and_a_new_one_gets_them_back(
+    guest: Guest, model: ScriptedModel
+) -> None:
+    model.script(
+        Turn("Look: ", ToolCall("show_component_Weather", {"place": 1}), ToolCall("list_projects", {})),
+        Turn(ToolCall("show_component_Weather", {"place": "Paris"})),
+        Turn("There."),
+        Turn("Sunny."),
+    )
+    offer = {"innkeeper": {"components": [WEATHER]}}
+    first, second = await guest.runs(
+        {"id": "run-1", "say": "Weather?", "props": offer},
+        {"id": "run-2", "say": "And now?", "thread": "thread-1"},
+    )
+    assert first["thrown"] is None
+    shown = [message for message in first["all"] if message["role"] == "activity"]
+    assert [one["content"]["status"] for one in shown] == ["invalid", "done"]
+    assert shown[1]["content"]["props"] == {"place": "Paris"}
+    assert shown[1]["content"]["streaming"] == {"place": "done"}
+    assert second["thrown"] is None
+    told = {message["id"]: message for message in second["all"]}
+    assert {message["id"]: told.get(message["id"]) for message in first["all"]} == {
+        message["id"]: message for message in first["all"]
+    }, "a client without messages is told them"
+    assert [message["content"] for message in second["all"] if message["role"] == "user"] == ["Weather?", "And now?"]
+    assert second["all"][-1]["content"] == "Sunny."
+
+
+@pytest.mark.promise("RUN-12")
+async def test_the_agui_client_shares_its_state_with_the_agent(guest: Guest, model: ScriptedModel) -> None:
+    patch = [{"op": "add", "path": "/items/-", "value": "tea"}, {"op": "replace", "path": "/count", "value": 2}]
+    model.script(Turn(ToolCall("update_state", {"patch": patch})), Turn("Done."), Turn("Two."))
+    first, second = await guest.runs(
+        {"id": "run-1", "say": "Tea", "state": {"items": ["milk"], "count": 1}},
+        {"id": "run-2", "say": "How many?", "thread": "thread-1"},
+    )
+    assert first["thrown"] is None
+    assert first["state"] == second["state"] == {"items": ["milk", "tea"], "count": 2}
+
+
+@pytest.mark.promise("RUN-12")
+async def test_the_agui_client_hears_reasoning_and_a_run_that_somebody_cancelled(
+    guest: Guest, model: ScriptedModel, owner: Owner, tenant: Tenant, served: Served
+) -> None:
+    model.script(Turn("<think>", "Hm, ", "well.", "</think>", "Yes."), Turn("Once ", Hang()))
+    asking = asyncio.create_task(guest.runs({"id": "run-1", "say": "Hello"}, {"id": "run-2", "say": "A story"}))
+    await model.requested(2)
+    run_id = await owner.fetchval("SELECT id FROM runs WHERE external_id = 'run-2'")
+    headers = {"authorization": f"Bearer {tenant.token}"}
+    async with httpx2.AsyncClient(trust_env=False, headers=headers) as client:
+        assert (await client.post(f"{served.url}/runs/{run_id}/cancel")).status_code == 202
+    thought, cancelled = await asking
+    assert thought["thrown"] is None
+    assert [message["role"] for message in thought["messages"]] == ["reasoning", "assistant"]
+    assert cancelled["thrown"] is None
+    assert cancelled["finished"]["outcome"] == "cancelled"
 
 
 @pytest.mark.promise("HOME-40", "HOME-21")

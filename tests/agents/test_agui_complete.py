@@ -1,0 +1,86 @@
+"""Every kind of run as AG-UI 1.0 has it: two judges that are not ours read each stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from ag_ui.core import Event as AGUIEvent
+from ag_ui_validate.pytest_plugin import assert_valid_agui
+from pydantic import TypeAdapter
+
+from tests.agents.inn import Inn, Stream, body, inn, rest, run, speaking, user
+from tests.agents.test_components import WEATHER, weather
+from tests.agents.test_interrupts import resuming, sending
+from tests.agents.test_pausing import FRONT
+from tests.agents.test_state import changing
+from tests.conftest import DatabaseUrls, Owner, Tenant
+from tests.fakes.openai_server import ScriptedModel
+from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.server.approving import SENDING
+
+pytestmark = pytest.mark.promise("RUN-12")
+EVENT: TypeAdapter[AGUIEvent] = TypeAdapter(AGUIEvent)
+
+
+@pytest_asyncio.fixture
+async def house_open(urls: DatabaseUrls, model: ScriptedModel) -> AsyncIterator[Inn]:
+    async with inn(urls, model_url=model.base_url, catalog=SENDING) as opened:
+        yield opened
+
+
+def judged(stream: Stream) -> Stream:
+    """The stream, of which neither ``ag_ui.core`` nor ``ag-ui-validate`` has anything to say."""
+    assert_valid_agui(stream.events)
+    for event in stream.events:
+        assert EVENT.validate_json(json.dumps(event)).model_extra == {}
+    return stream
+
+
+async def test_a_conversation_with_everything_in_it_is_valid_to_the_last_event(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    parallel = [ToolCall("list_projects", {}), weather("Paris"), weather("Rome"), changing()]
+    pick, send = ToolCall("pick_colour", {}), sending(tenant)
+    model.script(
+        Turn("Look. ", *parallel),
+        Turn(ToolCall("show_component_Weather", '{"place": 1'), pick),
+        Turn(send),
+        Turn("Sent."),
+    )
+    everything: dict[str, Any] = {
+        "thread": "t",
+        "tools": [FRONT],
+        "state": {"items": []},
+        "forwardedProps": {"innkeeper": {"components": [WEATHER]}},
+    }
+    paused = judged(await run(house_open, tenant.token, body(user("Go"), **everything)))
+    seen = set(paused.types)
+    assert paused.last["outcome"]["pendingToolCallIds"] == [pick.id]
+    result = {"id": "res", "role": "tool", "toolCallId": pick.id, "content": "red"}
+    asked = judged(await run(house_open, tenant.token, body(result, **everything)))
+    seen |= set(asked.types)
+    [interrupt] = asked.last["outcome"]["interrupts"]
+    resumed = judged(await run(house_open, tenant.token, resuming((interrupt, True), **everything)))
+    seen |= set(resumed.types)
+    assert resumed.last["outcome"] == {"type": "success"}
+    assert seen >= {
+        *("STATE_SNAPSHOT", "STATE_DELTA", "MESSAGES_SNAPSHOT", "ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA"),
+        *("TEXT_MESSAGE_START", "TOOL_CALL_START", "TOOL_CALL_RESULT", "RUN_FINISHED"),
+    }
+
+
+async def test_ends_that_are_none_of_success_are_valid(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    model.script(Turn("Hm", Hang()), Status(401, {"error": {"message": "no"}}))
+    async with speaking(house_open, tenant.token, body(user("Hello"), thread="t")) as (stream, chunks):
+        run_id = await owner.fetchval("SELECT id FROM runs")
+        await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
+        await rest(stream, chunks)
+    assert judged(stream).last["outcome"] == {"type": "cancelled"}
+    failed = judged(await run(house_open, tenant.token, body(user("And?"), thread="t")))
+    assert failed.last["type"] == "RUN_ERROR"
