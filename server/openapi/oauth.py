@@ -40,9 +40,15 @@ def _endpoints() -> list[Operation]:
     return [
         _endpoint(
             metadata.TOKEN,
-            "Get a token (RFC 6749)",
+            "Get a token (RFC 6749); for an end user with a project's key (RFC 8693)",
             {"grant_type": TEXT},
-            thing({"access_token": TEXT, "token_type": TEXT, "expires_in": COUNT}, refresh_token=TEXT, scope=TEXT),
+            thing(
+                {"access_token": TEXT, "token_type": TEXT, "expires_in": COUNT},
+                refresh_token=TEXT,
+                scope=TEXT,
+                issued_token_type=TEXT,
+            ),
+            (*CLIENT, "bearer", "key"),
         ),
         _endpoint(metadata.REVOKE, "Give a token back (RFC 7009)", {"token": TEXT}, {"type": "object"}),
         _endpoint(
@@ -70,7 +76,9 @@ def _endpoints() -> list[Operation]:
     ]
 
 
-def _endpoint(path: str, summary: str, needed: dict[str, Schema], answer: dict[str, Any]) -> Operation:
+def _endpoint(
+    path: str, summary: str, needed: dict[str, Schema], answer: dict[str, Any], security: tuple[str, ...] = CLIENT
+) -> Operation:
     return Operation(
         "post",
         path,
@@ -79,7 +87,7 @@ def _endpoint(path: str, summary: str, needed: dict[str, Schema], answer: dict[s
         {200: Answer("As the RFC has it.", {JSON: answer})},
         (400, 401, 403, 413, 429, 502, 503),
         body={FORM: thing(needed, **BY_FORM)},
-        security=CLIENT,
+        security=security,
         refused_as="OAuthError",
     )
 

@@ -125,6 +125,27 @@ async def test_an_end_user_reads_only_rows_of_their_own(owner: Owner, database: 
         }
 
 
+RUNS_NEED = {
+    *("agents", "component_blobs", "component_versions", "components", "email_accounts", "email_secrets"),
+    *("email_templates", "project_storage", "projects", "provider_keys"),
+}
+"""What runs of end users read of their project: settings, what may be shown, and secrets that are sealed."""
+
+
+async def test_every_other_table_is_closed_to_end_users_or_asks_whose_its_rows_are(owner: Owner) -> None:
+    rows = await owner.fetch(
+        "SELECT tablename, qual FROM pg_policies WHERE policyname = 'app_select' AND schemaname = 'public'"
+    )
+    # What only a person's session sees, or only who holds the credential, no end user does.
+    closed = ("acting_end_user()", "administered_project()", "acting_person()", "acting_credential()")
+    opened = {
+        row["tablename"]
+        for row in rows
+        if row["qual"] != "false" and not any(function in row["qual"] for function in closed)
+    }
+    assert opened == RUNS_NEED | {"alembic_version"}, "say in the policy whether end users see it"
+
+
 async def test_an_end_user_cannot_say_that_they_are_another_one(
     owner: Owner, database: Database, product: Product
 ) -> None:
