@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from server.connect.files import write_private
+from server.http.address import is_loopback
 from server.refusal import Refusal
 from server.terminal import note, put
 
@@ -87,27 +88,35 @@ async def metadata(http: httpx2.AsyncClient, url: str) -> dict[str, Any]:
 
 async def sign_in(http: httpx2.AsyncClient, url: str, scope: str = "") -> Tokens:
     """Show an address and wait until somebody has decided there. Raises :class:`Refusal`."""
+    if url.startswith("http:") and not is_loopback(url):
+        note(f"Everybody on the way to {url} can read the tokens: use https where you can.")
     house = await metadata(http, url)
-    asked = await _post(
-        http, house["device_authorization_endpoint"], {"client_id": HOUSE_CLIENT} | ({"scope": scope} if scope else {})
-    )
-    device = asked.json()
-    if asked.status_code != httpx2.codes.OK:
+    form = {"client_id": HOUSE_CLIENT} | ({"scope": scope} if scope else {})
+    status, device = await _post(http, house["device_authorization_endpoint"], form)
+    if status != httpx2.codes.OK:
         raise Refusal(str(device.get("error_description", "The server refused.")))
     note(f"Open this in a browser, and check that it shows the code {device['user_code']}:")
     put(device["verification_uri_complete"])
-    wait = float(device["interval"])
     form = {"client_id": HOUSE_CLIENT, "grant_type": DEVICE_CODE, "device_code": device["device_code"]}
-    while True:
-        await asyncio.sleep(wait)
-        answer = await _post(http, house["token_endpoint"], form)
-        told = answer.json()
-        if answer.status_code == httpx2.codes.OK:
+    return await _wait(http, house["token_endpoint"], form, float(device["interval"]), float(device["expires_in"]))
+
+
+async def _wait(http: httpx2.AsyncClient, url: str, form: dict[str, str], interval: float, left: float) -> Tokens:
+    """Ask until there is an answer, also over a restart of the house (RFC 8628 3.5), for as long as the code holds."""
+    while (left := left - interval) > 0:
+        await asyncio.sleep(interval)
+        try:
+            status, told = await _post(http, url, form)
+        except Unanswered:
+            interval += SLOWER
+            continue
+        if status == httpx2.codes.OK:
             return _dated(told)
         if told.get("error") == "slow_down":
-            wait += SLOWER
+            interval += SLOWER
         elif told.get("error") != "authorization_pending":
             raise Refusal(str(told.get("error_description", "Nobody let this terminal in.")))
+    raise Refusal("Nobody decided in time. Begin anew with another code.")
 
 
 async def fresh(http: httpx2.AsyncClient, file: TokenFile, url: str, *, force: bool = False) -> Tokens | None:
@@ -120,14 +129,13 @@ async def fresh(http: httpx2.AsyncClient, file: TokenFile, url: str, *, force: b
         return None
     house = await metadata(http, url)
     form = {"client_id": HOUSE_CLIENT, "grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
-    answer = await _post(http, house["token_endpoint"], form)
-    if answer.status_code != httpx2.codes.OK:
-        if answer.json().get("error") == "invalid_grant":
-            return None
-        raise Refusal(f"{url} could not refresh the sign-in ({answer.status_code}): try again.")
-    told = _dated(answer.json())
-    file.put(url, told)
-    return told
+    status, told = await _post(http, house["token_endpoint"], form)
+    if status == httpx2.codes.OK:
+        file.put(url, _dated(told))
+        return file.get(url)
+    if told.get("error") == "invalid_grant":
+        return None
+    raise Refusal(f"{url} could not refresh the sign-in ({status}): try again.")
 
 
 async def revoke(http: httpx2.AsyncClient, url: str, tokens: Tokens) -> bool:
@@ -135,7 +143,7 @@ async def revoke(http: httpx2.AsyncClient, url: str, tokens: Tokens) -> bool:
     try:
         house = await metadata(http, url)
         form = {"client_id": HOUSE_CLIENT, "token": tokens.get("refresh_token") or tokens["access_token"]}
-        return (await _post(http, house["revocation_endpoint"], form)).status_code == httpx2.codes.OK
+        return (await _post(http, house["revocation_endpoint"], form))[0] == httpx2.codes.OK
     except (Refusal, KeyError):
         return False
 
@@ -151,16 +159,21 @@ def address(text: str) -> str:
     raise Refusal(f"{text} is not an address: give http(s)://HOST[:PORT].")
 
 
-async def _post(http: httpx2.AsyncClient, url: str, form: dict[str, str]) -> httpx2.Response:
-    """Raises :class:`Refusal` for what is no JSON."""
+class Unanswered(Refusal):
+    """The house did not answer, or something else did in its place; it may when it is asked again."""
+
+
+async def _post(http: httpx2.AsyncClient, url: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """The status and the JSON object that came. Raises :class:`Unanswered`."""
+    host = urlsplit(url).netloc
     try:
         answer = await http.post(url, data=form)
-        answer.json()
+        told = answer.json()
     except (httpx2.HTTPError, ValueError) as error:
-        raise Refusal(
-            f"{urlsplit(url).netloc} does not answer as an Innkeeper does ({type(error).__name__})."
-        ) from None
-    return answer
+        raise Unanswered(f"{host} does not answer as an Innkeeper does ({type(error).__name__}).") from None
+    if not isinstance(told, dict):
+        raise Unanswered(f"{host} does not answer as an Innkeeper does ({answer.status_code}).")
+    return answer.status_code, told
 
 
 def _dated(told: Tokens) -> Tokens:

@@ -14,8 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from server.connect import signing_in
 from tests.server.command import ROOT, Ended, ended
+from tests.server.edge_services import served
 from tests.server.oauth.people import Inn, Person, call, hidden
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-40")]
@@ -283,3 +289,24 @@ async def test_claude_code_is_connected_by_its_own_program_and_signed_in(
     assert (await desk.run("connect", "--remove")).code == 0
     assert "innkeeper" not in json.loads(desk.read(".claude.json")).get("mcpServers", {})
     assert desk.tokens == {}
+
+
+async def test_a_house_that_restarts_while_somebody_decides_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def house(request: Request) -> Response:
+        asked.append(request.url.path)
+        if request.url.path != "/token":
+            base = str(request.base_url).rstrip("/")
+            device = {"device_code": "d", "user_code": "U", "interval": 0.01, "expires_in": 60}
+            endpoints = {"token_endpoint": f"{base}/token", "device_authorization_endpoint": f"{base}/device"}
+            return JSONResponse({**endpoints, **device, "verification_uri_complete": base})
+        if len(asked) == 3:
+            return Response("restarting", 502)
+        return JSONResponse({"access_token": "t", "expires_in": 3600})
+
+    monkeypatch.setattr(signing_in, "SLOWER", 0.01)
+    app = Starlette(routes=[Route("/{path:path}", house, methods=["GET", "POST"])])
+    async with served(app) as (host, port), signing_in.client() as http:
+        assert (await signing_in.sign_in(http, f"http://{host}:{port}"))["access_token"] == "t"
+    assert asked[-2:] == ["/token", "/token"]
