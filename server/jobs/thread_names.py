@@ -49,7 +49,7 @@ def shortened(text: str) -> str:
     for line in text.splitlines():
         plain = " ".join(_MARKUP.sub(r"\1", line).split())
         if plain:
-            return _cut(_SENTENCE.split(plain)[0])
+            return _cut(_SENTENCE.split(plain)[0]).rstrip(".\u3002")
     return ""
 
 

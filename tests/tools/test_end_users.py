@@ -191,7 +191,7 @@ async def test_a_thread_is_named_by_a_job_after_what_was_said_first_and_never_re
     await idle(dispatch, store)
     listed = await do(dispatch, tenant.principal, "list_threads", project_id=str(tenant.project_id))
     assert {one["client_id"]: one["name"] for one in listed["threads"]} == {
-        "one": "Plan a trip to Rome, please.",
+        "one": "Plan a trip to Rome, please",
         "two": "What is this?",
         "three": "Mine",
         "four": "Image",
@@ -205,7 +205,7 @@ async def test_a_thread_is_named_by_a_job_after_what_was_said_first_and_never_re
         ("\n\n# A heading\nand more", "A heading"),
         ("word " * 40, "word word word word word word word word word word word…"),
         ("x" * 100, "x" * 59 + "…"),
-        ("1. First. Second", "1."),
+        ("1. First. Second", "1"),
         ("   \n\t", ""),
         ("「東京」はどこ。教えて", "「東京」はどこ。教えて"),
     ],
