@@ -55,7 +55,8 @@ async def fuzzed(served: Served, tenant: Tenant, owner: Owner, config: Path, exa
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{served.url}{PATH}"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", str(examples), "--seed", "7", "--workers", "2"),
         *("--checks", "all", "--exclude-checks", UNCHECKED),
-        *("--header", f"Authorization: Bearer {tenant.token}", "--header", f"Cookie: {cookies}"),
+        *("--header", f"Authorization: Bearer {tenant.token}", "--header", f"x-api-key: {tenant.token}"),
+        *("--header", f"Cookie: {cookies}"),
         *("--request-timeout", "30", "--continue-on-failure", "--generation-database", "none", "--no-color"),
     ]
     process = await asyncio.create_subprocess_exec(
