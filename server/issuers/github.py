@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from server.issuers.http import AsyncOAuth2Client
 
 SCOPE: Final = "read:user user:email"
-_API: Final = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28", "user-agent": "Innkeeper"}
+_API: Final = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
 _REFUSED: Final = frozenset({"bad_refresh_token", "invalid_grant"})
-_USED: Final = frozenset({"bad_verification_code", "invalid_grant", "incorrect_client_credentials_or_code"})
+_USED: Final = frozenset({"bad_verification_code", "invalid_grant"})
 
 
 @dataclass

@@ -70,7 +70,9 @@ def client(**options: Any) -> AsyncOAuth2Client:
     """Authlib's client for one conversation with one issuer; ``async with`` it."""
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-    return AsyncOAuth2Client(transport=Bounded(), trust_env=False, follow_redirects=False, timeout=SECONDS, **options)
+    return AsyncOAuth2Client(
+        transport=Bounded(), headers=_HEADERS, trust_env=False, follow_redirects=False, timeout=SECONDS, **options
+    )
 
 
 @asynccontextmanager
@@ -105,7 +107,7 @@ async def tokens(http: AsyncOAuth2Client, title: str, url: str, **asked: str) ->
 
 async def fetched(http: AsyncOAuth2Client, title: str, url: str, headers: Mapping[str, str] | None = None) -> Any:
     """The JSON of a successful GET. Raises ``AppError``."""
-    response = await http.request("GET", url, withhold_token=True, headers={**_HEADERS, **(headers or {})})
+    response = await http.request("GET", url, withhold_token=True, headers=headers)
     if response.status_code >= 500 or response.status_code == 429:
         raise unreachable(title)
     if response.status_code != 200:

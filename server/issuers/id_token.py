@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from server.issuers.discovery import Published
 from server.issuers.issuer import wrong_answer
+
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
 
 LEEWAY: Final = 60
 """Seconds that clocks may differ."""
@@ -43,11 +48,22 @@ async def claims_of(
 async def _decoded(published: Published, id_token: str) -> Any:
     from joserfc import jwt
     from joserfc.errors import InvalidKeyIdError
-    from joserfc.jwk import KeySet
     from joserfc.jws import JWSRegistry
 
     registry = JWSRegistry(algorithms=list((await published.metadata()).algorithms), strict_check_header=False)
     try:
-        return jwt.decode(id_token, KeySet.import_key_set(await published.keys()), registry=registry)  # type: ignore[arg-type]
+        return jwt.decode(id_token, _key_set(await published.keys()), registry=registry)
     except InvalidKeyIdError:
-        return jwt.decode(id_token, KeySet.import_key_set(await published.keys(anew=True)), registry=registry)  # type: ignore[arg-type]
+        return jwt.decode(id_token, _key_set(await published.keys(anew=True)), registry=registry)
+
+
+def _key_set(published: Mapping[str, Any]) -> KeySet:
+    """Those of the keys that are of a kind we know: an issuer may have others for others."""
+    from joserfc.errors import JoseError
+    from joserfc.jwk import JWKRegistry, KeySet
+
+    found = []
+    for one in published["keys"]:
+        with suppress(JoseError, ValueError, KeyError, TypeError):
+            found.append(JWKRegistry.import_key(one))
+    return KeySet(found)

@@ -26,6 +26,7 @@ ACTS: Final = (
     *("project:transferred", "project:approvals", "project:registry", "update_project", "key:created", "key:revoked"),
     *("oauth:granted", "oauth:disconnected", "oauth:refresh_replayed", "enter_provider_key", "delete_provider_key"),
     *("enter_email_account", "delete_email_account", "session:opened", "session:closed", "session:ended"),
+    *("identity:connected", "identity:disconnected", "identity:suspended", "account:disabled", "account:enabled"),
 )
 """What the filter proposes; anything may be typed."""
 

@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -109,5 +111,6 @@ async def github() -> AsyncIterator[GitHubServer]:
         Route("/api/v3/user/emails", server.api),
         Route("/api/v3/meta", server.meta),
     ]
-    async with on_socket(Starlette(routes=routes)) as server.url:
+    packed = Middleware(GZipMiddleware, minimum_size=1)
+    async with on_socket(Starlette(routes=routes, middleware=[packed])) as server.url:
         yield server

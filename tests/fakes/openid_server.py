@@ -12,11 +12,16 @@ from urllib.parse import urlencode
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from tests.fakes.sockets import on_socket
+
+PACKED = Middleware(GZipMiddleware, minimum_size=1)
+"""As everybody's servers do for whoever takes it."""
 
 CLIENT_ID = "innkeeper"
 
@@ -32,6 +37,7 @@ class OpenIdServer:
 
     url: str = ""
     key: ECKey = field(default_factory=lambda: new_key("first"))
+    others: list[Any] = field(default_factory=list)
     claims: dict[str, Any] = field(default_factory=dict)
     forge: Callable[[dict[str, Any]], str] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +72,8 @@ class OpenIdServer:
         return JSONResponse(_changed(said, self.metadata))
 
     async def keys(self, _request: Request) -> Response:
-        return JSONResponse(KeySet([self.key]).as_dict(private=False))
+        found: dict[str, Any] = {"keys": [*self.others, *KeySet([self.key]).as_dict(private=False)["keys"]]}
+        return JSONResponse(found)
 
     async def authorize(self, request: Request) -> Response:
         self.nonce = request.query_params["nonce"]
@@ -104,5 +111,5 @@ async def openid() -> AsyncIterator[OpenIdServer]:
         Route("/token", server.exchange, methods=["POST"]),
         Route("/userinfo", server.about),
     ]
-    async with on_socket(Starlette(routes=routes)) as server.url:
+    async with on_socket(Starlette(routes=routes, middleware=[PACKED])) as server.url:
         yield server

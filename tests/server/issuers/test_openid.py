@@ -139,14 +139,16 @@ async def test_what_comes_beside_the_id_token_is_of_the_same_one_and_its_address
     assert await someone.is_signed_in() == (status == 303)
 
 
-async def test_a_new_key_of_the_issuer_is_fetched_when_a_token_needs_it(
+async def test_a_new_key_of_the_issuer_is_fetched_when_a_token_needs_it_and_odd_ones_are_passed_over(
     server: OpenIdServer, someone: Browser, subject: str
 ) -> None:
+    server.others = [{"kty": "of tomorrow", "kid": "odd"}, {"kid": "none"}, {"kty": "EC", "crv": "P-999"}, "no key", 5]
     for kid in ("second", "third"):
         server.reset(subject, f"{subject}@example.org")
         server.key = new_key(kid)
         assert (await someone.sign_in("forger")).status_code == 303
     server.key = new_key("first")
+    server.others = []
 
 
 @pytest.mark.parametrize(
