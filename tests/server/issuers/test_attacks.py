@@ -64,43 +64,6 @@ async def test_a_state_is_of_one_browser(house: House, browser: Browser, other: 
     assert (await browser.http.get(callback)).status_code == 303, "a stranger uses nothing up"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"state": None},
-        {"state": ""},
-        {"state": "x" * 43},
-        {"code": None},
-        {"code": ""},
-        {"code": "a-code-of-nobody"},
-        {"iss": None},
-        {"iss": ""},
-        {"iss": "https://accounts.google.com"},
-        {"iss": "{acme}/"},
-        {"iss": "{google}"},
-        {"error": "access_denied"},
-        {"error": "<script>alert(1)</script>"},
-        {"error": "server_error", "error_description": "<script>alert(1)</script>"},
-    ],
-)
-async def test_an_answer_that_was_changed_on_the_way_opens_nothing(
-    house: House, browser: Browser, subject: str, changes: dict[str, str | None]
-) -> None:
-    callback = await arriving(house, browser, subject)
-    urls = {"{acme}": house.acme.url, "{google}": house.google.url}
-    filled = {
-        name: value.replace("{acme}", urls["{acme}"]).replace("{google}", urls["{google}"]) if value else value
-        for name, value in changes.items()
-    }
-    before = (await house.acme.control())["exchanges"]
-    answer = await browser.http.get(changed(callback, **filled))
-    assert answer.status_code in (403, 502)
-    assert "<script>" not in answer.text
-    assert not await browser.is_signed_in()
-    exchanged = (await house.acme.control())["exchanges"] - before
-    assert exchanged == (1 if "code" in changes else 0), "nobody else's answer is taken to the issuer"
-
-
 async def test_parameters_that_come_twice_count_as_none(house: House, browser: Browser, subject: str) -> None:
     callback = await arriving(house, browser, subject)
     answer = await browser.http.get(f"{callback}&state={quote(query_of(callback)['state'])}")
@@ -126,17 +89,20 @@ async def test_issuers_cannot_be_mixed_up(house: House, browser: Browser, subjec
     assert not await browser.is_signed_in()
 
 
-@pytest.mark.parametrize(
-    "evil",
-    [
-        "https://evil.example/", "//evil.example", "/\\evil.example", "/%2f/evil.example", "javascript:alert(1)",
-        "/projects/../../evil", "/mcp", "/api/auth/callback/acme?code=x", "/sign-in/with/acme", "https:evil.example",
-        " https://evil.example", "/projects#@evil.example", "\thttps://evil.example",
-    ],
+EVIL = (
+    "https://evil.example/", "//evil.example", "/\\evil.example", "/%2f/evil.example", "javascript:alert(1)", "/mcp",
+    "/projects/../../evil", "/api/auth/callback/acme?code=x", "/sign-in/with/acme", "https:evil.example",
+    " https://evil.example", "/projects#@evil.example", "\thttps://evil.example",
 )  # fmt: skip
-async def test_nobody_is_led_to_another_site(house: House, browser: Browser, subject: str, evil: str) -> None:
+
+
+async def test_nobody_is_led_to_another_site(house: House, browser: Browser, subject: str) -> None:
+    latest = "SELECT next FROM sign_in_flows ORDER BY created_at DESC LIMIT 1"
+    for evil in EVIL:
+        await browser.begin("acme", next=evil)
+        assert await house.inn.owner.fetchval(latest) == "/projects", evil
     await house.acme.someone(subject, f"{subject}@example.org")
-    answer = await browser.sign_in("acme", next=evil)
+    answer = await browser.sign_in("acme", next=EVIL[0])
     assert (answer.status_code, answer.headers["location"]) == (303, "/projects")
 
 

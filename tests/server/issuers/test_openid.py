@@ -139,6 +139,34 @@ async def test_what_comes_beside_the_id_token_is_of_the_same_one_and_its_address
     assert await someone.is_signed_in() == (status == 303)
 
 
+@pytest.mark.promise("IDN-14", "IDN-02")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": None},
+        {"state": ""},
+        {"state": "x" * 43},
+        {"iss": None},
+        {"iss": ""},
+        {"iss": "https://accounts.google.com"},
+        {"iss": "{url}/"},
+        {"error": "access_denied"},
+        {"error": "<script>alert(1)</script>"},
+        {"error": "server_error", "error_description": "<script>alert(1)</script>"},
+    ],
+)
+async def test_an_answer_that_was_changed_on_the_way_is_not_taken_to_the_issuer(
+    server: OpenIdServer, someone: Browser, subject: str, changes: dict[str, str | None]
+) -> None:
+    server.reset(subject, f"{subject}@example.org")
+    server.answer = {name: value.replace("{url}", server.url) if value else value for name, value in changes.items()}
+    answer = await someone.sign_in("forger")
+    assert answer.status_code in (403, 502)
+    assert "<script>" not in answer.text
+    assert not await someone.is_signed_in()
+    assert server.exchanged == []
+
+
 async def test_a_new_key_of_the_issuer_is_fetched_when_a_token_needs_it_and_odd_ones_are_passed_over(
     server: OpenIdServer, someone: Browser, subject: str
 ) -> None:
