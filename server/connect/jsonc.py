@@ -10,33 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from server.connect.faults import Malformed
-
-DEEPEST: Final = 200
-_WHITE: Final = " \t\r\n"
-_BOM: Final = "\ufeff"
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value and where it stands. ``members``: of an object."""
-
-    start: int
-    end: int
-    value: Any
-    members: tuple[Member, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """``start``: of the quoted key; ``comma``: of the comma behind the value, if there is one."""
-
-    key: str
-    start: int
-    value: Value
-    comma: int | None
+from server.connect.jsonc_scan import BOM, WHITE, Value, scan, wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +29,6 @@ class Mark:
     tail: str
     comma: bool
     blank: str | None = None
-
-
-def scan(text: str) -> Value:
-    """The document. Raises :class:`Malformed` with line and column."""
-    at = _gap(text, len(_BOM) if text.startswith(_BOM) else 0)
-    found = _value(text, at, 0)
-    at = _gap(text, found.end)
-    if at != len(text):
-        raise _wrong(text, at, "nothing more was expected here")
-    return found
 
 
 def get(text: str, path: Sequence[str]) -> Any:
@@ -125,7 +92,7 @@ def _insert(text: str, held: Value, key: str, value: Any) -> tuple[str, str, str
     members = held.members or ()
     newline, unit = _style(text)
     close = held.end - 1
-    at = held.start + 1 + len(text[held.start + 1 : close].rstrip(_WHITE))
+    at = held.start + 1 + len(text[held.start + 1 : close].rstrip(WHITE))
     own = _indent(text, members[0].start) if members else None
     if own is None:
         own = _line_indent(text, held.start) + unit
@@ -146,14 +113,14 @@ def _cuts(text: str, held: Value, key: str, mark: Mark | None) -> Iterator[str]:
     members = held.members or ()
     index = next(place for place, member in enumerate(members) if member.key == key)
     member = members[index]
-    starts = [len(text[: member.start].rstrip(_WHITE)), member.start]
+    starts = [len(text[: member.start].rstrip(WHITE)), member.start]
     if mark is not None and text.endswith(mark.lead, 0, member.start):
         starts.insert(0, member.start - len(mark.lead))
     for start in starts:
         head, rest = text[:start], text[member.value.end :]
         if member.comma is not None:
             between = text[member.value.end : member.comma]
-            rest = (between if between.strip(_WHITE) else "") + text[member.comma + 1 :]
+            rest = (between if between.strip(WHITE) else "") + text[member.comma + 1 :]
         elif index and (mark is None or mark.comma):
             before = members[index - 1].comma
             if before is not None:
@@ -183,81 +150,14 @@ def _walk(text: str, root: Value, path: Sequence[str]) -> list[Value]:
     for key in path:
         held = found[-1]
         if held.members is None:
-            raise _wrong(text, held.start, "an object was expected here")
+            raise wrong(text, held.start, "an object was expected here")
         same = [member for member in held.members if member.key == key]
         if len(same) > 1:
-            raise _wrong(text, same[1].start, f'"{key}" is there twice')
+            raise wrong(text, same[1].start, f'"{key}" is there twice')
         if not same:
             return found
         found.append(same[0].value)
     return found
-
-
-def _value(text: str, at: int, depth: int) -> Value:
-    if depth > DEEPEST:
-        raise _wrong(text, at, "this is nested too deeply")
-    if text.startswith("{", at):
-        return _object(text, at, depth)
-    if text.startswith("[", at):
-        return _array(text, at, depth)
-    try:
-        value, end = _DECODER.raw_decode(text, at)
-    except ValueError:
-        raise _wrong(text, at, "a value was expected here") from None
-    return Value(at, end, value)
-
-
-def _object(text: str, start: int, depth: int) -> Value:
-    members: list[Member] = []
-    at = _gap(text, start + 1)
-    while not text.startswith("}", at):
-        if members and members[-1].comma is None:
-            raise _wrong(text, at, 'a comma or "}" was expected here')
-        if not text.startswith('"', at):
-            raise _wrong(text, at, "a name in quotes was expected here")
-        key = _value(text, at, depth + 1)
-        colon = _gap(text, key.end)
-        if not text.startswith(":", colon):
-            raise _wrong(text, colon, "a colon was expected here")
-        value = _value(text, _gap(text, colon + 1), depth + 1)
-        behind = _gap(text, value.end)
-        comma = behind if text.startswith(",", behind) else None
-        members.append(Member(key.value, at, value, comma))
-        at = behind if comma is None else _gap(text, comma + 1)
-    return Value(start, at + 1, {member.key: member.value.value for member in members}, tuple(members))
-
-
-def _array(text: str, start: int, depth: int) -> Value:
-    values: list[Any] = []
-    at = _gap(text, start + 1)
-    open_ = True
-    while not text.startswith("]", at):
-        if not open_:
-            raise _wrong(text, at, 'a comma or "]" was expected here')
-        found = _value(text, at, depth + 1)
-        values.append(found.value)
-        at = _gap(text, found.end)
-        open_ = text.startswith(",", at)
-        if open_:
-            at = _gap(text, at + 1)
-    return Value(start, at + 1, values)
-
-
-def _gap(text: str, at: int) -> int:
-    """The end of the white space and comments at ``at``."""
-    while True:
-        while at < len(text) and text[at] in _WHITE:
-            at += 1
-        if text.startswith("//", at):
-            line_end = text.find("\n", at)
-            at = len(text) if line_end < 0 else line_end
-        elif text.startswith("/*", at):
-            end = text.find("*/", at + 2)
-            if end < 0:
-                raise _wrong(text, at, "this comment does not end")
-            at = end + 2
-        else:
-            return at
 
 
 def _style(text: str) -> tuple[str, str]:
@@ -276,7 +176,7 @@ def _indent(text: str, at: int) -> str | None:
 
 def _line_indent(text: str, at: int) -> str:
     """The white space that begins the line of ``at``."""
-    line = text[text.rfind("\n", 0, at) + 1 : at].removeprefix(_BOM)
+    line = text[text.rfind("\n", 0, at) + 1 : at].removeprefix(BOM)
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
@@ -289,16 +189,4 @@ def _spelled(value: Any, unit: str | None) -> str:
 
 
 def _is_blank(text: str) -> bool:
-    return not text.removeprefix(_BOM).strip(_WHITE)
-
-
-def _wrong(text: str, at: int, what: str) -> Malformed:
-    line = text.count("\n", 0, at) + 1
-    return Malformed(f"Line {line}, column {at - text.rfind(chr(10), 0, at)}: {what}.")
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
+    return not text.removeprefix(BOM).strip(WHITE)
