@@ -18,8 +18,9 @@ class Act:
     """One act. ``email`` and ``name`` are those of today, ``None`` for accounts that are gone. ``operator``: who runs
     the house did it on the command line, and the account is the one it concerns.
 
-    ``target``: what it was done to, mostly an id; ``detail``: what it became. ``address``, ``user_agent`` and
-    ``client`` (the name of the key, application or pages): from where, as far as it was known.
+    ``target``: what it was done to, mostly an id; ``subject``: the person that the id stands for; ``detail``: what it
+    became. ``address``, ``user_agent`` and ``client`` (the name of the key, application or pages): from where, as far
+    as it was known.
     """
 
     id: UUID
@@ -36,6 +37,7 @@ class Act:
     run_id: UUID | None
     project_id: UUID | None
     operator: bool
+    subject: str | None
 
     @property
     def who(self) -> str:

@@ -13,11 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
-from db import ledger
 from db.errors import AppError, invalid, not_found
 from db.ids import uuid7
 from db.origins import origins_of
-from db.principal import Principal
 from db.scopes import ALL_SCOPES, Scope
 from db.tokens import FEED_KEY, HINT, PUBLISHABLE_KEY, SECRET_KEY, new_token, token_hash
 
@@ -44,7 +42,6 @@ async def of_project(connection: Connection, project_id: UUID) -> list[asyncpg.R
 
 async def create(
     connection: Connection,
-    person: Principal,
     project_id: UUID,
     kind: Kind,
     *,
@@ -74,16 +71,14 @@ async def create(
             "Ask an owner or admin of the project to do it, or to change your role.",
             details={"ask": {"role": "member" if kind == "secret" else "admin"}},
         )
-    await ledger.audit(connection, person, project_id, "key:created", str(key_id))
     return key_id, token
 
 
-async def revoke(connection: Connection, person: Principal, project_id: UUID, key_id: UUID) -> None:
+async def revoke(connection: Connection, project_id: UUID, key_id: UUID) -> None:
     """End a key of the project, and what it gave its end users, on every process, at once. Raises ``AppError`` when
-    there is none that the person may end."""
+    there is none that the person may end. As what makes one, it is told to the audit log by the database."""
     if not await connection.fetchval("SELECT end_key($1, $2)", key_id, project_id):
         raise not_found("key", "Open the list of keys again.")
-    await ledger.audit(connection, person, project_id, "key:revoked", str(key_id))
 
 
 def scopes_of(given: Iterable[str] | None) -> list[str]:

@@ -18,7 +18,8 @@ from tools.trust import Trusted, Untrusted
 
 class AuditEntry(BaseModel):
     """``operator``: done on the command line of who runs the house; ``user_id`` is then whom it concerns, else who did
-    it. ``client``: the name of their key or application."""
+    it. ``subject``: the person that the id in ``target`` stands for. ``client``: the name of their key or application.
+    """
 
     id: UUID
     at: datetime
@@ -27,6 +28,7 @@ class AuditEntry(BaseModel):
     email: Untrusted[str] | None
     action: Trusted[str]
     target: Untrusted[str] | None
+    subject: Untrusted[str] | None
     detail: Untrusted[str] | None
     address: Trusted[str] | None
     user_agent: Untrusted[str] | None

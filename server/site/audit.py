@@ -42,7 +42,7 @@ def routes(site: Site) -> list[BaseRoute]:
             found = await audit.of_project(connection, action=action, by=by, before=before, limit=SHOWN + 1)
             people = await members.page(connection, after=None, limit=MOST_PEOPLE)
         values: dict[str, Any] = {
-            "title": f"Audit log of {project['name']}",
+            "title": "Audit log",
             "project": project,
             "people": people,
             "by": by,

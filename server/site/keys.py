@@ -89,7 +89,7 @@ class _Pages:
         await self._site.form(request, person)
         project_id: UUID = request.path_params["project_id"]
         async with self._database.transaction(person, project_id) as connection:
-            await keys.revoke(connection, person, project_id, request.path_params["key_id"])
+            await keys.revoke(connection, project_id, request.path_params["key_id"])
         return see(f"/projects/{project_id}{TAB}")
 
     async def _create(
@@ -108,7 +108,6 @@ class _Pages:
                 )
             _id, token = await keys.create(
                 connection,
-                person,
                 project_id,
                 kind,
                 name=texts["name"],

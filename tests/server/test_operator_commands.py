@@ -131,7 +131,7 @@ async def test_without_mail_up_prints_the_link_that_signs_in_and_logs_it_nowhere
                 while not link.startswith(url):
                     link = (await stderr.readline()).decode().strip()
             opened = await browser.post("/sign-in/mail", data=fields(await browser.get(link)))
-            assert (opened.status_code, opened.headers["location"]) == (303, "/approvals")
+            assert (opened.status_code, opened.headers["location"]) == (303, "/projects")
             assert (await browser.get("/sessions")).status_code == 200
         logged = (await running.end()).err
     assert "/sign-in/mail" in logged

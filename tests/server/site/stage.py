@@ -207,9 +207,9 @@ async def _make_keys(stage: Stage) -> None:
             checked=True,
         )
         ends = datetime.now(UTC) + timedelta(days=90)
-        await keys.create(connection, person, project, "secret", name="The night watch", expires_at=ends)
+        await keys.create(connection, project, "secret", name="The night watch", expires_at=ends)
         origins = ["https://lighthouse.example", "http://localhost:3000"]
-        await keys.create(connection, person, project, "publishable", name="The visitors’ book", origins=origins)
+        await keys.create(connection, project, "publishable", name="The visitors’ book", origins=origins)
 
 
 async def _people(stage: Stage, caller: Principal) -> None:
