@@ -303,4 +303,5 @@ def _metered(plan: Plan, epoch: int) -> Metered:
         Prices(settings.model_prices),
         plan.agent != DEMO and settings.budgeted_for(grant.end_user_id),
         grant.run_depth > 1 or plan.shared,
+        grant.end_user_id is not None,
     )

@@ -41,7 +41,8 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """Which run it is. ``budgeted``: somebody has a budget for it; ``shared``: there are runs it shares limits with."""
+    """Which run it is. ``budgeted``: somebody has a budget for it; ``shared``: there are runs it shares limits with;
+    ``of_end_user``: of one who is not told how much the project may use."""
 
     project_id: UUID
     run_id: UUID
@@ -50,6 +51,7 @@ class Metered:
     prices: Prices = field(default_factory=Prices)
     budgeted: bool = False
     shared: bool = False
+    of_end_user: bool = False
 
 
 class Meter:
@@ -111,7 +113,7 @@ class Meter:
         if limits.cost_usd is not None and used.usd >= limits.cost_usd:
             raise limit_reached("cost_usd", limits.cost_usd)
         if self._shared or self._run.budgeted:
-            await self._ask(used, self._estimate() if self._run.budgeted or limits.cost_usd else Decimal(0))
+            await self._ask(used, self._estimate() if self._run.budgeted else Decimal(0))
 
     def took(self, answer: ModelResponse, asked: str) -> None:
         """The answer of a model has come, now or, in a run that was taken over, before. ``asked``: the run's model, of
@@ -141,9 +143,10 @@ class Meter:
         verdict = await self._ledger.meter(run.project_id, run.run_id, run.epoch, run.limits, used, estimate)
         if verdict.of == "lost":
             raise LeaseLostError
+        if verdict.of is not None and verdict.of.startswith(("project", "end_user")):
+            raise budget_exceeded(verdict.of, None if run.of_end_user else verdict.most)
         if verdict.of is not None:
-            error = budget_exceeded if verdict.of.startswith(("project", "end_user")) else limit_reached
-            raise error(verdict.of, verdict.most or 0)
+            raise limit_reached(verdict.of, verdict.most or 0)
 
     def _estimate(self) -> Decimal:
         longest = self._spec.parameters.get("max_tokens")

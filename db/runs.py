@@ -210,7 +210,7 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
         ) from error
     except asyncpg.PostgresError as error:
         if error.sqlstate == NO_BUDGET:
-            raise budget_exceeded(error.message, Decimal(error.detail or "0")) from error
+            raise budget_exceeded(error.message, None if who.end_user_id else Decimal(error.detail or "0")) from error
         raise
     if row is None or row["outcome"] == "unknown_project":
         raise not_found("project")

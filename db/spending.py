@@ -121,16 +121,18 @@ def limit_reached(which: str, most: Decimal | float) -> AppError:
     )
 
 
-def budget_exceeded(which: str, most: Decimal | float) -> AppError:
-    """``which``: one of :data:`Which`."""
-    amount = f"{_plain(most)} messages" if which.endswith("messages") else f"US$ {_plain(most)}"
+def budget_exceeded(which: str, most: Decimal | None) -> AppError:
+    """``which``: one of :data:`Which`; ``most``: how much there was, ``None`` to whom that is not told."""
+    amount = "" if most is None else f" of {_plain(most)} messages"
+    if most is not None and which.endswith("usd"):
+        amount = f" of US$ {_plain(most)}"
     whose = "This end user" if which.startswith("end_user") else "This project"
+    raised = " An owner or admin can see it with get_usage and raise it with set_budgets (connect with ?tools=budgets)."
     return AppError(
         "budget_exceeded",
         402,
-        f"{whose} has used up its budget of {amount} for this month.",
-        "It starts anew with the next month (UTC). An owner or admin can see it with get_usage and raise it with"
-        " set_budgets (connect with ?tools=budgets).",
+        f"{whose} has used up its budget{amount} for this month.",
+        f"It starts anew with the next month (UTC).{'' if most is None else raised}",
     )
 
 

@@ -242,6 +242,11 @@ async def test_an_end_user_has_a_budget_of_their_own_within_the_projects(
     callers = [tenant.principal.for_end_user(people[which]) for which in (0, 0, 1)] + [tenant.principal] * 2
     outcomes = [await started(house_open, who, tenant) for who in callers]
     assert outcomes == [None, "402: This end user", None, None, "402: This project"]
+    asked = json.dumps(body(user("Hello"))).encode()
+    with pytest.raises(AppError) as told:
+        await house_open.engine.start(callers[2], asked, project_id=tenant.project_id)
+    # How much the whole project may use is not for its end users.
+    assert "3" not in f"{told.value.message} {told.value.hint}"
     assert [await month(owner, person) for person in people] == [(1, Decimal(0))] * 2
     assert await month(owner, tenant.project_id) == (3, Decimal(0))
 
@@ -295,10 +300,11 @@ async def test_a_run_that_a_run_starts_ends_with_it_at_the_latest_and_a_tool_is_
     stream = await run(house_open, tenant.token, body(user("Delegate"), run="parent"))
     assert stream.last["type"] == "RUN_FINISHED"
 
-    async def both_counted() -> bool:
-        return (await month(owner, tenant.project_id))[0] == 2
+    async def both_ended() -> bool:
+        return bool(await owner.fetchval("SELECT count(*) = 2 FROM runs WHERE ended_at IS NOT NULL"))
 
-    await eventually(both_counted)
+    await eventually(both_ended)
+    assert (await month(owner, tenant.project_id))[0] == 2
     ends = [row["deadline_at"] for row in await owner.fetch("SELECT deadline_at FROM runs ORDER BY created_at")]
     assert ends[1] <= ends[0]
     model.answering = None
