@@ -31,7 +31,7 @@ async def issuer_findings(settings: OAuthSettings, issuers: Mapping[str, Issuer]
         if keeps:
             yield Finding("sign-in", "ok", f"'{issuer.id}' ({issuer.issuer}) answers")
         else:
-            said = "offers no offline_access: its accounts cannot be asked about, and rest a day after a sign-in"
+            said = "offers no offline_access: accounts to which it gives no refresh token rest a day after a sign-in"
             yield Finding("sign-in", "warn", f"'{issuer.id}' ({issuer.issuer}) {said}")
 
 

@@ -85,17 +85,19 @@ async def talking(title: str, http: AsyncOAuth2Client) -> AsyncIterator[AsyncOAu
         raise unreachable(title) from error
 
 
-async def tokens(http: AsyncOAuth2Client, title: str, url: str, **asked: str) -> dict[str, Any]:
-    """What a token endpoint gives for a code or a refresh token. Raises :class:`SaidNoError` for an error of RFC 6749,
-    ``AppError`` for everything else."""
+async def tokens(
+    http: AsyncOAuth2Client, title: str, url: str, *, auth: httpx2.Auth | None = None, **asked: str
+) -> dict[str, Any]:
+    """What a token endpoint gives for a code or a refresh token. ``auth``: who we are, unless the client says it.
+    Raises :class:`SaidNoError` for an error of RFC 6749, ``AppError`` for everything else."""
     from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
 
     try:
         async with talking(title, http):
             if "refresh_token" in asked:
-                found: dict[str, Any] = await http.refresh_token(url, **asked)
+                found: dict[str, Any] = await http.refresh_token(url, auth=auth, **asked)
             else:
-                found = await http.fetch_token(url, grant_type="authorization_code", **asked)
+                found = await http.fetch_token(url, grant_type="authorization_code", auth=auth, **asked)
     except AuthlibBaseError as error:
         raise SaidNoError(code_of(error.error)) from error
     except ValueError as error:

@@ -10,6 +10,9 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote_plus
+
+import httpx2
 
 from db.identities import Vouched
 from server.issuers.discovery import Metadata, Published
@@ -81,7 +84,7 @@ class OpenIdIssuer:
     async def recheck(self, subject: str, token: Token) -> Token:
         metadata = await self.published.metadata()
         try:
-            found = await tokens(self._client(metadata), self.title, metadata.token_endpoint, refresh_token=token.value)
+            found = await self._tokens(metadata, None, refresh_token=token.value)
         except SaidNoError as error:
             if error.code in REFUSED:
                 raise RefusedError from error
@@ -95,15 +98,18 @@ class OpenIdIssuer:
         await self.published.metadata()
         await self.published.keys()
 
-    def _client(self, metadata: Metadata, way: Way | None = None) -> AsyncOAuth2Client:
-        method = "none"
-        if self.client_secret is not None:
-            basic = "client_secret_basic" in metadata.token_auth or "client_secret_post" not in metadata.token_auth
-            method = "client_secret_basic" if basic else "client_secret_post"
+    async def _tokens(self, metadata: Metadata, way: Way | None, **asked: str) -> dict[str, Any]:
+        http, auth = self._client(metadata, way), None
+        if self.client_secret is not None and _takes_basic(metadata):
+            # Authlib leaves out that both are form-urlencoded first (RFC 6749 2.3.1).
+            auth = httpx2.BasicAuth(quote_plus(self.client_id), quote_plus(self.client_secret))
+        return await tokens(http, self.title, metadata.token_endpoint, auth=auth, **asked)
+
+    def _client(self, metadata: Metadata, way: Way | None) -> AsyncOAuth2Client:
         return client(
             client_id=self.client_id,
             client_secret=self.client_secret,
-            token_endpoint_auth_method=method,
+            token_endpoint_auth_method="none" if self.client_secret is None else "client_secret_post",
             code_challenge_method="S256",
             scope=" ".join(self._scopes(metadata)) if way is not None else None,
             redirect_uri=way.callback if way is not None else None,
@@ -115,9 +121,8 @@ class OpenIdIssuer:
         return tuple(one for one in self.scopes if one != OFFLINE or known is None or OFFLINE in known)
 
     async def _exchanged(self, metadata: Metadata, way: Way, code: str) -> dict[str, Any]:
-        http = self._client(metadata, way)
         try:
-            return await tokens(http, self.title, metadata.token_endpoint, code=code, code_verifier=way.verifier)
+            return await self._tokens(metadata, way, code=code, code_verifier=way.verifier)
         except SaidNoError as error:
             if error.code == "invalid_grant":
                 raise wrong_answer(self.title, "it was used before or has expired") from error
@@ -155,3 +160,8 @@ class OpenIdIssuer:
             return ()
         found = addresses([person.get("email")])
         return tuple(one for one in found if not self.domains or one.rpartition("@")[2] in self.domains)
+
+
+def _takes_basic(metadata: Metadata) -> bool:
+    """Which is what there is where nothing is said (Discovery 1.0, 3)."""
+    return "client_secret_basic" in metadata.token_auth or "client_secret_post" not in metadata.token_auth

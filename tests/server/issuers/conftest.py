@@ -27,7 +27,7 @@ from tests.server.issuers.house import Browser, House, Peer
 from tests.server.oauth.people import Inn
 
 PEERS = Path(__file__).parent.parent / "oauth" / "peers"
-OIDC_SECRET = "a-secret-that-only-tests-have"
+OIDC_SECRET = "a secret: that+only/tests%20have"
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import http from 'node:http'
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { Provider } from 'oidc-provider'
 
+const SECRET = 'a secret: that+only/tests%20have'
 const key = () => ({ ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig', kid: randomUUID() })
 const rsa = () => ({ ...generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig', kid: randomUUID() })
 
@@ -20,7 +21,7 @@ function issuer (google) {
     for (const one of redirectUris) known.add(one)
     provider = new Provider(url, {
       clients: [{
-        client_id: 'innkeeper', client_secret: 'a-secret-that-only-tests-have', redirect_uris: [...known],
+        client_id: 'innkeeper', client_secret: SECRET, redirect_uris: [...known],
         grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'],
         id_token_signed_response_alg: google ? 'RS256' : 'ES256',
         token_endpoint_auth_method: google ? 'client_secret_post' : 'client_secret_basic'
