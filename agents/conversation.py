@@ -17,6 +17,7 @@ from agents.component_offers import Component
 from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
+from agents.interrupts import Question
 from agents.journal import Journal, held
 from agents.meter import Meter, Metered
 from agents.model_spec import ModelSpec
@@ -196,17 +197,20 @@ class Conversation:
         return await self._kit.factory.prepared(named, self._plan.grant)
 
     async def _paused(self, output: DeferredToolRequests) -> Pause:
-        plan = self._plan
         calls = [call.tool_call_id for call in output.calls]
         self._asked = {call.tool_call_id: output.metadata[call.tool_call_id]["approval"] for call in output.approvals}
         if not self._asked:
             return Pause(calls)
         # One question for all calls that are the same call.
         first = {UUID(record): call_id for call_id, record in reversed(self._asked.items())}
-        async with self._kit.database.transaction(plan.grant, plan.project_id, read_only=True) as connection:
-            found = await self._kit.consent.questions(connection, plan.grant, list(first))
+        found = await patiently(lambda: self._questions(list(first)))
         told = [interrupts.told(record, first[record], question) for record, question in found.items()]
         return Pause(calls, sorted(told, key=lambda one: list(self._asked).index(one["toolCallId"])))
+
+    async def _questions(self, records: Sequence[UUID]) -> Mapping[UUID, Question]:
+        plan = self._plan
+        async with self._kit.database.transaction(plan.grant, plan.project_id, read_only=True) as connection:
+            return await self._kit.consent.questions(connection, plan.grant, records)
 
     def _instructions(self) -> str:
         settings, asked = self._plan.settings, self._plan.asked

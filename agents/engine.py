@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from agents import admission, agui, errands
+from agents import admission, agui, errands, interrupts
 from agents.errands import Errand, Progress
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
@@ -300,8 +300,7 @@ class RunEngine:
         if begun.outcome != "started":
             return Beginning(new, begun, asked, None)
         turn = kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)
-        for answer in turn.answered:
-            await kit.consent.settle(connection, new.caller, new.project_id, answer.approval_id, answer.approve)
+        await interrupts.settle(kit.consent, connection, new.caller, new.project_id, turn.answered)
         if turn.said is not None:
             await runs.add_messages(
                 connection, new.project_id, begun.thread_id, new.id, new.caller.end_user_id, kit.to_store([turn.said])

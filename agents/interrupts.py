@@ -83,10 +83,24 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer and the record it is about."""
+    """An answer and the record it is about. ``meant``: the client names the record, so there has to be one."""
 
     approval_id: UUID
     approve: bool | None
+    meant: bool = True
+
+
+async def settle(
+    consent: Consent, connection: Connection, principal: Principal, project_id: UUID, answered: Iterable[Answered]
+) -> None:
+    """Record what a client answered. What it passes over with a new message may have been asked by another key, whose
+    record is not its to change. Raises AppError."""
+    for answer in answered:
+        try:
+            await consent.settle(connection, principal, project_id, answer.approval_id, answer.approve)
+        except AppError as error:
+            if answer.meant or error.status != 404:
+                raise
 
 
 class Unasked:

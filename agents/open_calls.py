@@ -154,7 +154,8 @@ def _pass_over(calls: OpenCalls, found: Answers) -> None:
     for call_id, (call, _record) in calls.asked.items():
         found.parts.append(ToolReturnPart(call.tool_name, PASSED_OVER, call_id, outcome="denied"))
         found.ids.append(None)
-    found.answered.extend(Answered(record, False) for record in {record for _call, record in calls.asked.values()})
+    records = {record for _call, record in calls.asked.values()}
+    found.answered.extend(Answered(record, False, meant=False) for record in records)
 
 
 def _tool_return(message: ToolMessage, call: ToolCallPart) -> ToolReturnPart:

@@ -21,6 +21,7 @@ from agents import agui, journal
 from agents.agui import Event
 from agents.deps import RunDeps
 from agents.json_state import patched
+from agents.patience import patiently
 from db import threads
 from db.database import Database
 from db.errors import AppError
@@ -83,12 +84,7 @@ class SharedState:
         """``{"state": ...}`` once the change is committed and told, ``{"failed": ...}`` for one that cannot be made.
         ``call`` names it."""
         try:
-            async with self._database.transaction(self._grant, self._project_id) as connection:
-                kept, set_by = await threads.state(connection, self._project_id, self._thread_id)
-                made_before = set_by == call
-                value = kept if made_before else patched(self.value, patch)
-                if not made_before:
-                    await threads.keep_state(connection, self._project_id, self._thread_id, value, call)
+            value, made_before = await patiently(lambda: self._kept(patch, call))
         except AppError as error:
             if error.status >= 500 or error.status in (401, 403):
                 raise
@@ -96,6 +92,16 @@ class SharedState:
         # Who had the run before may have told of it or not: all of it is true in either case.
         self._emit(agui.state_snapshot(value) if made_before else agui.state_delta(patch))
         return {"state": value}
+
+    async def _kept(self, patch: Any, call: str) -> tuple[Any, bool]:
+        """The new value, and whether ``call`` had made it before."""
+        async with self._database.transaction(self._grant, self._project_id) as connection:
+            kept, set_by = await threads.state(connection, self._project_id, self._thread_id)
+            if set_by == call:
+                return kept, True
+            value = patched(self.value, patch)
+            await threads.keep_state(connection, self._project_id, self._thread_id, value, call)
+        return value, False
 
 
 class StateTools(AbstractToolset[RunDeps]):

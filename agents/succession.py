@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from agents import agui, takeover
+from agents import agui, interrupts, takeover
 from agents.admission import granted
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
@@ -131,9 +131,8 @@ class Succession:
 async def _settle(connection: Connection, kit: Kit, claim: Claim, caller: Principal, turn: Turn) -> None:
     """What the client answered to interrupts is recorded when the run begins. Where it had begun before, its record may
     be used up by now, and whether the call may be made is found out by making it."""
-    for answer in turn.answered:
-        try:
-            await kit.consent.settle(connection, caller, claim.project_id, answer.approval_id, answer.approve)
-        except AppError:
-            if claim.epoch == 1:
-                raise
+    try:
+        await interrupts.settle(kit.consent, connection, caller, claim.project_id, turn.answered)
+    except AppError:
+        if claim.epoch == 1:
+            raise

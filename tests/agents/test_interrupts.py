@@ -238,6 +238,21 @@ async def test_a_new_message_instead_of_an_answer_denies_what_is_open(
     assert await sent(owner, tenant) == ""
 
 
+async def test_another_key_cannot_answer_and_can_go_on_without_an_answer(
+    house_open: Inn, house: House, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    call = sending(tenant)
+    [interrupt] = await interrupted(house_open, tenant, model, call)
+    other_key = await house.key(tenant.user_id, project_id=tenant.project_id)
+    for answer in (True, False, None):
+        foreign = await run(house_open, other_key, resuming((interrupt, answer)))
+        assert (foreign.status, code(foreign)) == (404, "interrupt_not_found")
+    onward = await run(house_open, other_key, body(user("Never mind"), thread="t"))
+    assert onward.last["outcome"] == {"type": "success"}
+    assert "not allowed" in told(model)[call.id]
+    assert await sent(owner, tenant) == ""
+
+
 async def test_what_a_person_decides_on_the_page_counts_when_the_run_is_resumed(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:

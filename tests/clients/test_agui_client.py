@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 from uuid import uuid4
@@ -137,6 +138,7 @@ async def test_the_agui_client_allows_a_call(guest: Guest, model: ScriptedModel,
     assert not await owner.fetchval("SELECT EXISTS (SELECT FROM projects WHERE id = $1)", other)
 
 
+PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(24)
 WEATHER = {
     "name": "Weather",
     "description": "The weather of a place.",
@@ -171,6 +173,19 @@ async def test_the_agui_client_has_components_as_activities_and_a_new_one_gets_t
     }, "a client without messages is told them"
     assert [message["content"] for message in second["all"] if message["role"] == "user"] == ["Weather?", "And now?"]
     assert second["all"][-1]["content"] == "Sunny."
+
+
+@pytest.mark.promise("RUN-12")
+async def test_the_agui_client_attaches_a_picture(guest: Guest, model: ScriptedModel) -> None:
+    model.script(Turn("A dot."), Turn("Red."))
+    source = {"type": "data", "value": base64.b64encode(PIXEL).decode(), "mimeType": "image/png"}
+    said = [{"type": "text", "text": "What is this?"}, {"type": "image", "source": source}]
+    first, second = await guest.runs({"id": "run-1", "say": said}, {"id": "run-2", "say": "Its colour?"})
+    assert first["thrown"] is None
+    assert second["thrown"] is None
+    for request in model.requests:
+        [picture] = [part for part in request.body["messages"][1]["content"] if part["type"] == "image_url"]
+        assert picture["image_url"]["url"].endswith(source["value"])
 
 
 @pytest.mark.promise("RUN-12")
