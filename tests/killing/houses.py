@@ -68,6 +68,11 @@ class House:
         self.signal(signal.SIGKILL)
         await self.gone()
 
+    async def stopped(self) -> None:
+        """Return once it stands still: it says so right before it does."""
+        while " T " not in Path(f"/proc/{self.pid}/stat").read_text():  # noqa: ASYNC110  it tells nobody
+            await asyncio.sleep(0.001)
+
     async def gone(self, seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
             await self.ended.wait()

@@ -102,7 +102,7 @@ class Lane:
                 seen, witness, written = await self._carry_out(played, dying)
                 paused = await self._wake(played, dying[0], seen)
                 await self._children_end()
-        except TimeoutError:
+        except (TimeoutError, httpx2.ReadTimeout):
             return [f"after {ROUND_SECONDS} s it is not over: {await self._left()}, {self._at}"]
         except ExceptionGroup as group:
             return [f"a client broke off: {error!r}" for error in group.exceptions]
@@ -206,6 +206,7 @@ class Lane:
         """Let one that stood still go on, and read the runs there that it believed to have."""
         if not (played.pauses and house.stuck.is_set()):
             return []
+        await house.stopped()
         house.signal(signal.SIGCONT)
         self._at["woken"] = str(house.number)
         logs = [await followed(house, self.tenant.token, one.run_id) for one in seen]
