@@ -10,7 +10,6 @@ from uuid import uuid4
 from agents import house_tools
 from agents.event_log import EventLog
 from agents.journal import TOOL, Journal
-from agents.leases import Leases
 from agents.narrator import Narrator
 from db import runs
 from tests.killing.points import lay
@@ -46,15 +45,6 @@ def no_waiting_for_records() -> None:
 def no_idempotency_key() -> None:
     """A call that is made again has another key."""
     lay(house_tools, "_idempotency_key", lambda *_of: str(uuid4()))
-
-
-def no_taking_over() -> None:
-    """Nobody looks for what a process left behind."""
-
-    async def nothing(_leases: Leases) -> None:
-        return
-
-    lay(Leases, "_claim", nothing)
 
 
 def results_are_told_again() -> None:
@@ -106,7 +96,6 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "no record of tools": no_record_of_tools,
     "no waiting for records": no_waiting_for_records,
     "no idempotency key": no_idempotency_key,
-    "no taking over": no_taking_over,
     "results are told again": results_are_told_again,
     "seen before committed": seen_before_committed,
     "no messages": no_messages,

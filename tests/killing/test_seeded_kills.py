@@ -92,3 +92,24 @@ async def test_after_1000_seeded_kills_nothing_was_done_twice_or_lost_and_every_
     killed = await kill(houses, cluster, seeds)
     assert killed.total() >= len(seeds)
     assert killed["afterwards"] < killed.total() / 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("defect", "seeds"),
+    [
+        ("no record of tools", [23]),
+        ("no waiting for records", [9, 32, 7]),
+        ("no idempotency key", [7, 30, 53]),
+        ("results are told again", [23, 46, 69]),
+        ("seen before committed", [58, 81, 9]),
+        ("no messages", [23]),
+        ("no replay", [23, 49]),
+    ],
+)
+async def test_a_defect_that_is_built_into_the_houses_is_found(
+    houses: Houses, cluster: EmbeddedPostgres, defect: str, seeds: list[int]
+) -> None:
+    async with open_lane(houses, cluster, defect) as opened_lane:
+        assert await faults_of(opened_lane, seeds)
