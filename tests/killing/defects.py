@@ -29,19 +29,6 @@ def no_record_of_tools() -> None:
     lay(EventLog, "step", forget)
 
 
-def no_waiting_for_records() -> None:
-    """A run goes on before what it goes on from is committed."""
-    step = EventLog.step
-
-    def hurry(log: EventLog, name: str, value: bytes) -> asyncio.Event:
-        step(log, name, value)
-        done = asyncio.Event()
-        done.set()
-        return done
-
-    lay(EventLog, "step", hurry)
-
-
 def no_idempotency_key() -> None:
     """A call that is made again has another key."""
     lay(house_tools, "_idempotency_key", lambda *_of: str(uuid4()))
@@ -55,19 +42,6 @@ def results_are_told_again() -> None:
         init(narrator, log)
 
     lay(Narrator, "__init__", forget)
-
-
-def seen_before_committed() -> None:
-    """Readers get events that the database does not have yet."""
-    take = EventLog.take
-
-    def take_and_show(log: EventLog, now: float) -> Any:
-        batch = take(log, now)
-        log._committed = len(log._frames)
-        log._wake()
-        return batch
-
-    lay(EventLog, "take", take_and_show)
 
 
 def no_messages() -> None:
@@ -94,10 +68,8 @@ def no_replay() -> None:
 
 DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "no record of tools": no_record_of_tools,
-    "no waiting for records": no_waiting_for_records,
     "no idempotency key": no_idempotency_key,
     "results are told again": results_are_told_again,
-    "seen before committed": seen_before_committed,
     "no messages": no_messages,
     "no replay": no_replay,
 }
