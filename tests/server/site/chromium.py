@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page
 
 PEERS = Path(__file__).parents[1] / "oauth" / "peers"
-SHIFT = 0.001
-"""The cumulative layout shift that is as good as none."""
+SHIFT = 0.02
+"""The cumulative layout shift that is as good as none: up to 0.1 is called good (web.dev, CLS). An idle machine shows
+0; a busy one may draw a page in parts."""
 PATIENCE = 15_000
 """Milliseconds."""
 _QUIET = (

@@ -82,10 +82,6 @@ VISITS = (
     _visit("provider-keys", f"{_PROJECT}/provider-keys"),
     _visit("end-users", f"{_PROJECT}/end-users"),
     _visit("mail-account", f"{_PROJECT}/email"),
-    _visit("members", f"{_PROJECT}/members"),
-    _visit("audit", f"{_PROJECT}/audit"),
-    _visit("account-audit", "/account/audit"),
-    _visit("invitations", "/invitations"),
     _visit("account", "/account"),
     Visit("account-elsewhere", "/account/connect/{issuer}", lambda _stage: "/account/connect/nobody", 404),
     Visit("sign-in-elsewhere", "/sign-in/with/{issuer}", lambda _stage: "/sign-in/with/nobody", 404, signed_in=False),
@@ -94,7 +90,6 @@ VISITS = (
         signed_in=False,
     ),
     Visit("administration", "/admin", lambda _stage: "/admin", hidden=True),
-    Visit("invited", "/invitations/{token:str}", lambda _stage: "/invitations/x", 401, signed_in=False),
     _visit("approvals", "/approvals"),
     _visit("approval", "/approvals/{approval_id:uuid}"),
     Visit("mails", "/mails", lambda stage: f"/mails?project={stage.project}"),
@@ -121,12 +116,6 @@ def pages(inn: Inn) -> set[str]:
         for route in inn.app.routes
         if isinstance(route, Route) and "GET" in (route.methods or ()) and _is_for_people(route)
     }
-
-
-def visits(inn: Inn) -> list[Visit]:
-    """Those of pages that this house has."""
-    there = pages(inn)
-    return [visit for visit in VISITS if visit.template in there or not visit.template]
 
 
 def _is_for_people(route: Route) -> bool:

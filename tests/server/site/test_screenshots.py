@@ -11,7 +11,7 @@ import pytest
 
 from tests.server.oauth.people import Inn
 from tests.server.site.chromium import DARK, LIGHT, PHONE, chromium, window
-from tests.server.site.stage import stage, visits
+from tests.server.site.stage import VISITS, stage
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -20,12 +20,14 @@ pytestmark = [
     pytest.mark.promise("IDN-31"),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.long,
+    pytest.mark.timeout(600),
     pytest.mark.screenshots,
 ]
 KEPT = Path(__file__).parents[3] / "docs" / "pages"
 LOOKS = {"light": LIGHT, "dark": DARK, "phone": PHONE}
 TALLEST = 1100
 """Pixels."""
+PICTURED = [visit for visit in VISITS if visit.status == 200]
 
 
 async def picture(page: Page) -> bytes:
@@ -41,16 +43,15 @@ async def picture(page: Page) -> bytes:
 
 async def test_docs_keep_a_picture_of_every_page_in_light_and_dark_and_on_a_phone(inn: Inn, tmp_path: Path) -> None:
     folder = Path(os.environ.get("INNKEEPER_SCREENSHOTS", tmp_path))
-    pictured = [visit for visit in visits(inn) if visit.status == 200]
     async with stage(inn) as place, chromium() as browser:
         for look_name, look in LOOKS.items():
             async with window(browser, inn.url, look) as out, window(browser, inn.url, look) as glass:
                 await glass.page.goto(await place.link("/projects"))
                 await glass.page.get_by_role("button", name="Continue").click()
-                for visit in pictured:
+                for visit in PICTURED:
                     shown = (glass if visit.signed_in else out).page
                     await shown.goto(visit.path(place))
                     (folder / f"{visit.name}-{look_name}.webp").write_bytes(await picture(shown))
     assert {picture.name for picture in KEPT.glob("*")} == {
-        f"{visit.name}-{look_name}.webp" for visit in pictured for look_name in LOOKS
+        f"{visit.name}-{look_name}.webp" for visit in PICTURED for look_name in LOOKS
     }
