@@ -100,6 +100,7 @@ async def asked(owner: Owner, house: Inn, tenant: Tenant, server: RawServer, **a
     )
     for name, value in agent.items():
         await owner.execute(f"UPDATE agents SET {name} = $1", value)
+    await house.engine.warm()
     async with asyncio.timeout(20):
         stream = await run(house, tenant.token, body(user("Hello"), thread="t"))
     assert stream.types.count("RUN_ERROR") + stream.types.count("RUN_FINISHED") == 1
