@@ -32,7 +32,7 @@ def routes(site: Site) -> list[BaseRoute]:
     return [
         site.open(f"{PATH}/{{token:str}}", page.arrive),
         site.open(PATH, page.show),
-        site.signed_in(f"{PATH}/answer", page.answer, "POST"),
+        site.signed_in(PATH, page.answer, "POST"),
     ]
 
 

@@ -64,7 +64,7 @@ async def joined(browser: httpx2.AsyncClient, link: str, asked: httpx2.Response,
     assert found
     arrived = await follow(browser, found[1])
     assert arrived.url.path == "/invitations", link
-    accepted = await browser.post("/invitations/answer", data={**fields(arrived), "decision": "accept"})
+    accepted = await browser.post("/invitations", data={**fields(arrived), "decision": "accept"})
     return accepted.url.path
 
 

@@ -68,7 +68,7 @@ async def test_somebody_is_invited_changed_and_removed_on_the_page(inn: Inn, per
         assert {"HttpOnly", "SameSite=lax"} <= set(cookie.split("; "))
         page = await guest.browser.get("/invitations")
         assert "ik_in_" not in page.text
-        answered = await send(guest, page, "/invitations/answer", decision="accept")
+        answered = await send(guest, page, "/invitations", decision="accept")
         assert answered.headers["location"] == f"/projects/{project_id}/members"
         assert await role_of(inn, project_id, guest.user_id) == "viewer"
         theirs = await guest.browser.get(f"/projects/{project_id}/members")
@@ -98,14 +98,14 @@ async def test_an_invitation_opens_for_its_address_alone(inn: Inn, person: Perso
         one = await inn.owner.fetchrow("SELECT project_id, id FROM invitations ORDER BY id DESC LIMIT 1")
         assert one is not None
         form = {"project": str(one["project_id"]), "invitation": str(one["id"]), "decision": "accept"}
-        forced = await post(other, "/invitations/answer", page, **form)
+        forced = await post(other, "/invitations", page, **form)
         assert forced.status_code == 404
         assert await role_of(inn, one["project_id"], other.user_id) is None
 
         # Without the link, signed in with the address: it waits there too.
         page = await guest.browser.get("/invitations")
         assert "One" in page.text
-        assert (await post(guest, "/invitations/answer", page, **{**form, "decision": "decline"})).status_code == 303
+        assert (await post(guest, "/invitations", page, **{**form, "decision": "decline"})).status_code == 303
         assert await role_of(inn, one["project_id"], guest.user_id) is None
         await guest.browser.get(link)
         assert "not open any more" in (await guest.browser.get("/invitations")).text
@@ -136,7 +136,7 @@ async def test_who_has_no_account_signs_up_by_an_invitation_though_nobody_else_m
         signed_in = await browser.post("/sign-in/mail", data=hidden(opened))
         assert signed_in.headers["location"] == "/invitations"
         page = await browser.get("/invitations")
-        answered = await browser.post("/invitations/answer", data={**hidden(page), "decision": "accept"})
+        answered = await browser.post("/invitations", data={**hidden(page), "decision": "accept"})
         assert answered.headers["location"] == path_of(person)
         assert (await browser.get(path_of(person))).status_code == 200
     user_id = await inn.owner.fetchval("SELECT id FROM users WHERE email = $1", address)
