@@ -52,7 +52,8 @@ async def test_a_secret_key_is_shown_once_and_may_do_what_was_chosen_in_its_proj
         person.projects["One"],
     )
     assert 29 < (row["expires_at"] - row["created_at"]).total_seconds() / 86400 < 31
-    assert await inn.owner.fetchval("SELECT count(*) FROM audit WHERE action = 'key:created'") >= 1
+    noted = "SELECT count(*) FROM audit WHERE action = 'key:created' AND target = $1"
+    assert await inn.owner.fetchval(noted, str(row["id"])) == 1
 
     again = await send(person, page, **typed)
     assert (again.status_code, token in again.text, "shown once" in again.text) == (409, False, True)
