@@ -14,6 +14,7 @@ from agents.event_writer import EventWriter
 from agents.live_run import INTERRUPTED, error_event
 from agents.live_runs import LiveRuns
 from agents.opening import opening
+from agents.patience import PASSING
 from db import events, runs
 from db.database import Database
 from db.errors import AppError, unauthenticated
@@ -57,7 +58,7 @@ class Succession:
             else:
                 await self._begin(claim, await self._kit())
         except AppError as error:
-            if error.status != 503:
+            if error.code not in PASSING and error.status != 503:
                 await self._end(claim, error)
         except Exception:  # noqa: BLE001  (whatever it was, a run never just stands still)
             _log.exception("a run cannot go on", extra={"run": str(claim.run_id)})

@@ -14,6 +14,7 @@ from weakref import WeakSet
 from agents import agui
 from agents.event_log import EventLog
 from agents.live_run import error_event
+from agents.patience import PASSING
 from db import events, runs
 from db.database import Database
 from db.errors import AppError
@@ -241,7 +242,7 @@ class Tail:
             # Shielded: who began to look may leave, and others wait for what is found.
             found = await asyncio.shield(reading.found)
         except AppError as error:
-            if error.status != 503:
+            if error.code not in PASSING and error.status != 503:
                 raise
             return []
         if not found.there:
