@@ -197,7 +197,7 @@ async def test_whoever_is_signed_out_signs_in_first_and_comes_back_to_the_questi
         link = urlsplit(links[-1] or "")
         assert parse_qs(link.query)["token"]
         await glass.page.goto(f"{link.path}?{link.query}")
-        await glass.page.keyboard.press("Enter")
+        await glass.page.get_by_role("button", name="Continue").click()
         await glass.page.get_by_role("heading", name="Lantern").wait_for()
         await allow(glass, listener)
         assert listener.heard[-1]["state"] == "kept"
