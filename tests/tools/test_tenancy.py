@@ -23,6 +23,7 @@ pytestmark = pytest.mark.promise("HOME-31")
 
 SAMPLES: dict[str, Any] = {"name": "taken-over", "description": "x", "string": "x", "integer": 1, "boolean": True}
 SAMPLES |= {"to": ["ada@example.org"], "text": "x", "subject": "x", "email": "ada@example.org"}
+SAMPLES |= {"monthly_messages": 100}
 SAMPLES |= {"item": {"name": "theirs", "type": "registry:ui"}, "version": "1.0.0"}
 TENANT_TABLES = (
     *("projects", "agents", "project_members", "end_users", "threads", "runs", "messages", "run_events", "credentials"),
