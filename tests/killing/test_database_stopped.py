@@ -22,7 +22,7 @@ from db.credentials import Authenticator
 from db.embedded.cluster import EmbeddedPostgres
 from migrations import runner
 from tests.agents.inn import Stream, body, followed, following, rest, user
-from tests.conftest import DatabaseUrls, House, Tenant, opened
+from tests.conftest import DatabaseUrls, House, Tenant, eventually, opened
 from tests.db.clusters import open_folder
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import ToolCall, Turn
@@ -193,6 +193,13 @@ async def test_while_the_database_is_away_there_are_only_defined_errors_and_then
             for name, other in zip(names, others, strict=False):
                 assert other.events == streams[name].events
             connection = await asyncpg.connect(postgres.urls.owner)
+
+            async def all_ended() -> bool:
+                # Those that were asked for meanwhile, and left, among them.
+                left: int = await connection.fetchval("SELECT count(*) FROM runs WHERE ended_at IS NULL")
+                return left == 0
+
+            await eventually(all_ended, 20)
             made = await connection.fetch("SELECT name FROM projects WHERE name LIKE 'of run %'")
             states = await connection.fetch("SELECT status, count(*) FROM runs GROUP BY 1")
             await connection.close()
