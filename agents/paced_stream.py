@@ -59,20 +59,29 @@ class PacedStream(httpx2.AsyncByteStream):
         self._pump: asyncio.Task[None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._pump is not None:
+            # The SDK reads what comes after the last event while its first reader is still open: there is one pump.
+            async for joined in self._following(self._pump):
+                yield joined
+            return
         self._pump = pump = asyncio.create_task(self._read(), name="model-stream")
         PacedStream.open += 1
         self._slow_down()
         try:
-            while not pump.done() or self._held:
-                await self._news.wait()
-                if joined := self._joiner.feed(self._taken()):
-                    yield joined
-            if rest := self._joiner.end():
-                yield rest
-            pump.result()
+            async for joined in self._following(pump):
+                yield joined
         finally:
             PacedStream.open -= 1
             await self._stop()
+
+    async def _following(self, pump: asyncio.Task[None]) -> AsyncIterator[bytes]:
+        while not pump.done() or self._held:
+            await self._news.wait()
+            if joined := self._joiner.feed(self._taken()):
+                yield joined
+        if rest := self._joiner.end():
+            yield rest
+        pump.result()
 
     async def aclose(self) -> None:
         await self._stop()
