@@ -57,12 +57,15 @@ class PacedStream(httpx2.AsyncByteStream):
         self._room = asyncio.Event()
         self._room.set()
         self._pump: asyncio.Task[None] | None = None
+        self._over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._pump is not None:
             # The SDK reads what comes after the last event while its first reader is still open: there is one pump.
             async for joined in self._following(self._pump):
                 yield joined
+            return
+        if self._over:
             return
         self._pump = pump = asyncio.create_task(self._read(), name="model-stream")
         PacedStream.open += 1
@@ -72,6 +75,7 @@ class PacedStream(httpx2.AsyncByteStream):
                 yield joined
         finally:
             PacedStream.open -= 1
+            self._over = True
             await self._stop()
 
     async def _following(self, pump: asyncio.Task[None]) -> AsyncIterator[bytes]:

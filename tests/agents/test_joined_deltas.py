@@ -203,6 +203,21 @@ async def test_a_connection_that_breaks_off_says_what_came_and_then_fails() -> N
             assert b"again" in b"".join([data async for data in pieces])
 
 
+async def test_who_reads_on_beside_its_first_reader_gets_the_rest_and_then_nothing() -> None:
+    async with scripted_model() as server, paced(httpx2.AsyncClient(trust_env=False)) as client:
+        server.script(Turn("one ", gate := Gate(), "two "))
+        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "Go."}]}
+        async with client.stream("POST", f"{server.base_url}/chat/completions", json=body) as response:
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            first = aiter(response.stream)
+            while b"one " not in await anext(first):
+                pass
+            gate.open()
+            assert b"two " in b"".join([data async for data in response.stream])
+            assert [data async for data in first] == []
+            assert [data async for data in response.stream] == []
+
+
 async def test_who_leaves_in_the_middle_leaves_nothing_behind() -> None:
     async with scripted_model() as server, paced(httpx2.AsyncClient(trust_env=False)) as client:
         server.script(Turn("one ", Gate(), "two "), Turn("after"))
