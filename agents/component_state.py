@@ -14,7 +14,7 @@ from agents.json_state import check, patched
 from agents.schemas import UnusableSchemaError
 from db import shown_components
 from db.database import Database
-from db.errors import AppError, conflict, invalid, needs_member, not_found
+from db.errors import AppError, invalid, needs_member, not_found
 from db.principal import Principal
 from db.transcript import COMPONENTS, OURS
 
@@ -46,10 +46,13 @@ async def change(
         if shown is None:
             raise needs_member()
         if shown.busy:
-            raise conflict(
+            raise AppError(
                 "thread_busy",
+                409,
                 "The thread has a run that is not done yet.",
                 "Send the state again after its terminal event.",
+                True,
+                1,
             )
         state = _new(shown.kept, asked)
         await shown_components.keep_state(connection, project_id, shown.message_id, name, state)

@@ -69,7 +69,7 @@ class OneKey:
         self._row = {
             "credential_id": uuid7(), "user_id": uuid7(), "project_id": None, "end_user_id": None,
             "scopes": sorted(ALL_SCOPES), "kind": "secret", "read_only": False, "expires_at": None, "audience": None,
-            "project_ids": None,
+            "project_ids": None, "origins": None,
         }  # fmt: skip
 
     @contextlib.asynccontextmanager

@@ -7,13 +7,6 @@ import pytest
 from tests.bench import first_content, run_streams
 
 
-@pytest.mark.promise("RUN-21", "RUN-24")
-async def test_a_chunk_costs_less_than_through_the_adapter_and_a_run_little() -> None:
-    found = await run_streams.measure(streams=40, seconds=5)
-    assert found["ratio"] >= 2, found
-    assert found["start_cpu_ms"] <= 2 * run_streams.MOST_START_MS, found
-
-
 @pytest.mark.long
 @pytest.mark.promise("RUN-21", "RUN-22", "RUN-24")
 async def test_150_live_streams_keep_up_and_cost_a_quarter_of_the_adapters() -> None:

@@ -84,6 +84,7 @@ SECURITY_DEFINERS = {
     "search_components",
     "stamp_audit",
     "start_device",
+    "suppressed_among",
     "tell_revoked",
     "transfer_project",
     "use_sign_in",

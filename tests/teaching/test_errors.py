@@ -42,7 +42,11 @@ def test_a_code_is_retryable_or_not_wherever_it_is_made() -> None:
     seen: dict[str, set[str]] = {}
     for one in sources().made(ROOT):
         seen.setdefault(one.code, set()).add(one.retryable)
-    assert {code for code, answers in seen.items() if len(answers) > 1} <= {"model_unavailable"}
+    assert {code for code, answers in seen.items() if len(answers) > 1} <= {
+        "invalid_request",
+        "model_unavailable",
+        "remote_refused",
+    }
 
 
 def test_every_next_tool_is_one_of_the_catalogue() -> None:

@@ -20,8 +20,8 @@ from tests.serving import house_on_socket
 
 pytestmark = pytest.mark.promise("IDN-10")
 NONE = ModelChoice(None, {}, {}, None, "none")
-OTHERS = ("/metrics", "/webhooks/storage", "/r/")
-"""They take bearers of the settings, and feed keys, which open nothing else."""
+OTHERS = ("/metrics", "/webhooks/storage", "/r/", "/oauth/")
+"""They take bearers of the settings, feed keys, which open nothing else, and a project's key as a client."""
 ID = "0190c0de-0000-7000-8000-000000000001"
 
 
