@@ -29,7 +29,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 import asyncpg
@@ -82,6 +82,10 @@ def asked(version: str, method: str, params: dict[str, Any], token: str | None =
     return Asked(headers, json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).encode())
 
 
+UNMEASURED: Final = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+"""Under coverage our lines would be traced, and not those of the peers."""
+
+
 @dataclass
 class Server:
     """A server in a process of its own, and one connection to it: a plain socket, so that the client costs little."""
@@ -96,7 +100,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, **self.environment},
+            env={**os.environ, **UNMEASURED, **self.environment},
         )
         if self.process.stdout is None:
             raise RuntimeError("no pipe")
