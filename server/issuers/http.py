@@ -90,7 +90,7 @@ async def tokens(
 ) -> dict[str, Any]:
     """What a token endpoint gives for a code or a refresh token. ``auth``: who we are, unless the client says it.
     Raises :class:`SaidNoError` for an error of RFC 6749, ``AppError`` for everything else."""
-    from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
+    from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]  # it brings no types
 
     try:
         async with talking(title, http):

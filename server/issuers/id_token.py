@@ -27,7 +27,7 @@ async def claims_of(
     access_token: str,
 ) -> dict[str, Any]:
     """Raises ``AppError`` unless everything is right. ``nonce``: ``None`` for one that comes of a refresh (12.2)."""
-    from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]
+    from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]  # it brings no types
     from joserfc.errors import JoseError
 
     if not isinstance(id_token, str):

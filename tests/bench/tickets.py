@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]  # it brings no types
 
 from db import accounts
 from db.embedded.cluster import EmbeddedPostgres

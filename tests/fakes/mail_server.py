@@ -61,27 +61,27 @@ class MailServer:
 
     # What aiosmtpd calls.
 
-    async def handle_EHLO(  # noqa: N802
+    async def handle_EHLO(  # noqa: N802  the name that aiosmtpd calls
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         session.host_name = hostname
         await self.step("EHLO")
         return responses
 
-    async def handle_AUTH(  # noqa: N802
+    async def handle_AUTH(  # noqa: N802  the name that aiosmtpd calls
         self, server: SMTP, session: Session, envelope: Envelope, args: list[str]
     ) -> Any:
         await self.step("AUTH")
         return MISSING
 
-    async def handle_MAIL(  # noqa: N802
+    async def handle_MAIL(  # noqa: N802  the name that aiosmtpd calls
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         said = await self.step("MAIL")
         envelope.mail_from = address
         return said or "250 OK"
 
-    async def handle_RCPT(  # noqa: N802
+    async def handle_RCPT(  # noqa: N802  the name that aiosmtpd calls
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         said = str(await self.step("RCPT") or self.answers.get(address, "250 OK"))
@@ -89,7 +89,7 @@ class MailServer:
             envelope.rcpt_tos.append(address)
         return said
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  the name that aiosmtpd calls
         """The last dot is here. The mail counts before anything is answered."""
         refused = self.answers.get(".")
         if refused is None or not refused.startswith(("4", "5")):
@@ -135,7 +135,7 @@ class _Server(SMTP):
         elif status == KEPT:
             await handler.step("kept")
 
-    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802  the name that aiosmtpd calls
         handler: MailServer = self.event_handler
         said = await handler.step("DATA")
         if said is not None:

@@ -23,11 +23,11 @@ from typing import Any, Final
 
 from agents import kit as _kit  # noqa: F401  what a run needs, once for all houses
 from agents import leases
-from agents import openai_models as _openai  # noqa: F401
+from agents import openai_models as _openai  # noqa: F401  loaded before the forks
 from agents.engine import RunEngine
 from server import services
 from server.data_directory import DatabaseUrls
-from server.jobs import worker as _worker  # noqa: F401
+from server.jobs import worker as _worker  # noqa: F401  loaded before the forks
 from server.keyring import Keyring
 from server.listening import bind, url_of
 from server.process import Stop, run
