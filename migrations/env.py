@@ -5,10 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import db.email_tables
-import db.identity_tables
-import db.oauth.tables
-import db.tables  # noqa: F401  (all fill SQLModel.metadata)
+import db.tables  # noqa: F401  (fills SQLModel.metadata)
 from migrations.autogenerate import protect_new_tables
 
 context.configure(
