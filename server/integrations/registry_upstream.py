@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -150,10 +151,9 @@ def _items(document: Any, at: At) -> list[Entry]:
 
 
 def _unique(entries: list[Entry], at: At) -> list[Entry]:
-    seen: set[str] = set()
-    twice = [one.name for one in entries if one.name in seen or seen.add(one.name)]  # type: ignore[func-returns-value]
+    twice = sorted(name for name, times in Counter(one.name for one in entries).items() if times > 1)
     if twice:
-        raise FaultsError([Fault((*at, "items"), f"name {one} twice") for one in sorted(set(twice))])
+        raise FaultsError([Fault((*at, "items"), f"name {name} twice") for name in twice])
     if len(entries) > MOST_ENTRIES:
         raise FaultsError([Fault((*at, "items"), f"must be at most {MOST_ENTRIES} items")])
     return entries

@@ -40,7 +40,7 @@ class _Kept(Credentials):  # type: ignore[misc]  # the library has no types
         return self.frozen
 
 
-class _Known(CredentialProvider):  # type: ignore[misc]
+class _Known(CredentialProvider):  # type: ignore[misc]  # the library has no types
     METHOD = "innkeeper"
 
     def __init__(self, kept: _Kept) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,14 +33,14 @@ TURNS = st.lists(
 )
 
 
-def conversation(turns: list[dict[str, object]]) -> list[ModelMessage]:
+def conversation(turns: list[dict[str, Any]]) -> list[ModelMessage]:
     messages: list[ModelMessage] = []
     open_results: list[ToolReturnPart] = []
     count = 0
     for turn in turns:
-        messages.append(ModelRequest(parts=[*open_results, UserPromptPart("u" * int(str(turn["said"])))]))
+        messages.append(ModelRequest(parts=[*open_results, UserPromptPart("u" * turn["said"])]))
         open_results = []
-        for number, results in enumerate(rounds := list(turn["rounds"])):  # type: ignore[call-overload]
+        for number, results in enumerate(rounds := turn["rounds"]):
             calls = [ToolCallPart("tool", {}, f"call {count + each}") for each in range(len(results))]
             returns = [
                 ToolReturnPart("tool", "r" * size, call.tool_call_id) for size, call in zip(results, calls, strict=True)
@@ -61,7 +63,7 @@ def size(messages: list[ModelMessage]) -> int:
 
 @settings(max_examples=150, deadline=None)
 @given(turns=TURNS, tokens=st.integers(1, 3000))
-def test_what_a_model_gets_is_the_newest_whole_and_as_much_as_fits(turns: list[dict[str, object]], tokens: int) -> None:
+def test_what_a_model_gets_is_the_newest_whole_and_as_much_as_fits(turns: list[dict[str, Any]], tokens: int) -> None:
     messages = conversation(turns)
     kept = within(messages, tokens)
     assert kept == messages[len(messages) - len(kept) :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from statistics import quantiles
 from typing import Any
 from uuid import UUID
@@ -38,7 +39,7 @@ async def test_runs_in_line_come_one_after_the_other_each_with_the_history_of_th
         for number, text in ((1, "Second"), (2, "Third")):
             asked = asks(text, "enqueue", f"r{number + 1}")
             waiting.append(asyncio.create_task(run(house_open, tenant.token, asked)))
-            await eventually(lambda there=number: in_line(owner, there))  # type: ignore[misc]
+            await eventually(partial(in_line, owner, number))
         assert len(model.requests) == 1
         gate.open()
         await rest(first, chunks)

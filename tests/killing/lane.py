@@ -296,7 +296,7 @@ class Lane:
         worker = await self.open(work=True)
         try:
             async with asyncio.timeout(ROUND_SECONDS):
-                while await self.fetch("SELECT FROM emails WHERE status NOT IN ('sent', 'failed') LIMIT 1"):  # noqa: ASYNC110
+                while await self.fetch("SELECT FROM emails WHERE status NOT IN ('sent', 'failed') LIMIT 1"):  # noqa: ASYNC110  another process writes
                     await asyncio.sleep(0.1)
         except TimeoutError:
             rows = await self.fetch(

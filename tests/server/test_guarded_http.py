@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from ipaddress import IPv4Address
+from typing import Any
 
 import httpx2
 import pytest
@@ -43,9 +44,9 @@ async def outside(handler: Handler | bytes) -> AsyncIterator[RawServer]:
         yield server
 
 
-async def get(outgoing: Outgoing, url: str, **how: object) -> Answered:
+async def get(outgoing: Outgoing, url: str, **how: Any) -> Answered:
     async with aclosing(outgoing):
-        return await outgoing.request("GET", url, **{"accept": JSON, **how})  # type: ignore[arg-type]
+        return await outgoing.request("GET", url, **{"accept": JSON, **how})
 
 
 async def refusal(outgoing: Outgoing, url: str, **how: object) -> AppError:

@@ -166,7 +166,7 @@ async def test_every_mail_is_seen_in_light_and_dark_and_fits_a_phone(tmp_path: P
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         for scheme, dark in (("light", False), ("dark", True)):
-            context = await chromium.new_context(color_scheme=scheme, viewport={"width": 360, "height": 640})  # type: ignore[arg-type]
+            context = await chromium.new_context(color_scheme=scheme, viewport={"width": 360, "height": 640})  # type: ignore[arg-type]  # one of the two
             page = await context.new_page()
             for kind, variables in VARIABLES.items():
                 mail = render(

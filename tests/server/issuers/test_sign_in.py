@@ -190,7 +190,7 @@ async def test_a_disabled_account_and_a_cancelled_sign_in_end_on_a_page_that_say
 
 async def test_an_issuer_that_is_away_is_said_to_be_and_mail_still_works(house: House, subject: str) -> None:
     acme = house.inn.services.issuers["acme"]
-    anew = replace(acme)  # type: ignore[type-var]
+    anew = replace(acme)  # type: ignore[type-var]  # what stands behind the protocol is a dataclass
     async with house.changed(issuers={"acme": anew}) as here, here.browser() as browser:
         await house.acme.control(down=503)
         answer = await browser.http.get("/sign-in/with/acme")

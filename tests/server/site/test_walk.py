@@ -12,7 +12,7 @@ import pytest_asyncio
 from db import sessions
 from server.mail.unsubscribe import PATH as UNSUBSCRIBE
 from tests.server.oauth.people import Inn
-from tests.server.site.chromium import LIGHT, PHONE_DARK, Glass, chromium, window
+from tests.server.site.chromium import LIGHT, PHONE_DARK, Glass, Look, chromium, window
 from tests.server.site.sheets import sheet
 from tests.server.site.stage import FRAMED, VISITS, Stage, pages, stage
 
@@ -47,9 +47,9 @@ async def test_no_page_is_left_out_of_the_walk(inn: Inn) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("look", "keys"), [(LIGHT, True), (PHONE_DARK, False)], ids=["light", "phone-dark"])
-async def test_every_page_is_sound(browser: Browser, place: Stage, look: object, keys: bool) -> None:
+async def test_every_page_is_sound(browser: Browser, place: Stage, look: Look, keys: bool) -> None:
     found: dict[str, list[str]] = {}
-    async with window(browser, place.inn.url, look) as out, window(browser, place.inn.url, look) as glass:  # type: ignore[arg-type]
+    async with window(browser, place.inn.url, look) as out, window(browser, place.inn.url, look) as glass:
         await sign_in(glass, place)
         titles = []
         for visit in VISITS:
