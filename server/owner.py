@@ -6,12 +6,17 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.data_directory import DatabaseUrls, DataDirectory, data_directory
 from server.databases import embedded
 from server.refusal import Refusal
+from server.roles import connect
 from server.settings import Settings
 from server.terminal import Progress
+
+if TYPE_CHECKING:
+    from server.roles import Connection
 
 
 @asynccontextmanager
@@ -43,6 +48,16 @@ async def owned_database(settings: Settings, chosen: Path | None, progress: Prog
                 f"There is no database in {data.root}: start 'innkeeper up' first, or set DATABASE_OWNER_URL for a "
                 "database of your own."
             )
+
+
+@asynccontextmanager
+async def owner_connection(settings: Settings, chosen: Path | None, progress: Progress) -> AsyncIterator[Connection]:
+    """A connection as the owner of what :func:`owned_database` reaches."""
+    async with (
+        owned_database(settings, chosen, progress) as urls,
+        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,
+    ):
+        yield connection
 
 
 def _named(settings: Settings) -> DatabaseUrls | None:

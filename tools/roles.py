@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -22,31 +23,30 @@ async def readable(connection: Connection, project_id: UUID) -> None:
 
 async def administered(connection: Connection, project_id: UUID) -> asyncpg.Record:
     """The project, to who may change and delete it. Raises ``AppError`` to others."""
-    row = await projects.fetch(connection, project_id)
-    if row is None:
-        raise not_found("project")
-    if not await projects.administered(connection, project_id):
-        raise needs_administrator()
-    return row
+    return await _allowed(connection, project_id, projects.administered, needs_administrator)
 
 
 async def overseen(connection: Connection, project_id: UUID) -> asyncpg.Record:
     """The project, to its owners and admins, also by a key that only reads. Raises ``AppError`` to others."""
-    row = await projects.fetch(connection, project_id)
-    if row is None:
-        raise not_found("project")
-    if not await audit.may_read(connection, project_id):
-        raise needs_administrator()
-    return row
+    return await _allowed(connection, project_id, audit.may_read, needs_administrator)
 
 
 async def owned(connection: Connection, project_id: UUID) -> asyncpg.Record:
     """The project, to its owners. Raises ``AppError`` to others."""
+    return await _allowed(connection, project_id, projects.owned, needs_owner)
+
+
+async def _allowed(
+    connection: Connection,
+    project_id: UUID,
+    may: Callable[[Connection, UUID], Awaitable[bool]],
+    refusal: Callable[[], AppError],
+) -> asyncpg.Record:
     row = await projects.fetch(connection, project_id)
     if row is None:
         raise not_found("project")
-    if not await projects.owned(connection, project_id):
-        raise needs_owner()
+    if not await may(connection, project_id):
+        raise refusal()
     return row
 
 

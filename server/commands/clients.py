@@ -13,9 +13,8 @@ from db.scopes import ALL_SCOPES
 from server.commands.keys import uuid_of
 from server.commands.reading import read_settings
 from server.oauth import redirects
-from server.owner import owned_database
+from server.owner import owner_connection
 from server.refusal import Refusal
-from server.roles import connect
 from server.terminal import note, progress, put
 
 if TYPE_CHECKING:
@@ -28,10 +27,7 @@ def run(arguments: Namespace) -> int:
 
 async def _run(arguments: Namespace) -> int:
     settings = read_settings(environment="development")
-    async with (
-        owned_database(settings, arguments.data, progress()) as urls,
-        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,
-    ):
+    async with owner_connection(settings, arguments.data, progress()) as connection:
         await ACTIONS[arguments.action](connection, arguments)
     return 0
 

@@ -12,9 +12,8 @@ from uuid import UUID
 
 from db import accounts
 from server.commands.reading import read_settings
-from server.owner import owned_database
+from server.owner import owner_connection
 from server.refusal import Refusal
-from server.roles import connect
 from server.terminal import note, progress, put
 
 if TYPE_CHECKING:
@@ -31,10 +30,7 @@ async def _run(arguments: Namespace) -> int:
         from server.commands.rotate import rotate
 
         return await rotate(settings, arguments)
-    async with (
-        owned_database(settings, arguments.data, progress()) as urls,
-        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,
-    ):
+    async with owner_connection(settings, arguments.data, progress()) as connection:
         await ACTIONS[arguments.action](connection, arguments)
     return 0
 

@@ -10,9 +10,9 @@ from db import operator_acts
 from server.commands.backup import own_directory
 from server.data_directory import DataDirectory
 from server.keyring import Keyring, new_root, replace
-from server.owner import owned_database
+from server.owner import owner_connection
 from server.refusal import Refusal
-from server.roles import connect, inspect
+from server.roles import inspect
 from server.roots import SAID, keyring_of, roots_said
 from server.rotation import Resealed, reseal, under_other_roots
 from server.schema import SchemaState, schema_state
@@ -29,10 +29,7 @@ async def rotate(settings: Settings, arguments: Namespace) -> int:
     in a data directory it makes a new one first, unless an earlier rotation was broken off and is to be ended."""
     say = progress()
     data = own_directory(settings, arguments.data)
-    async with (
-        owned_database(settings, arguments.data, say) as urls,
-        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as owner,
-    ):
+    async with owner_connection(settings, arguments.data, say) as owner:
         await _require_schema(owner)
         if data is None or settings.house.root_secret is not None:
             keyring = keyring_of(settings.house, None)

@@ -15,9 +15,8 @@ from db import operator_acts
 from db.registry_sync import SECRET
 from server.commands.backup import own_directory
 from server.commands.reading import read_settings
-from server.owner import owned_database
+from server.owner import owner_connection
 from server.refusal import Refusal
-from server.roles import connect
 from server.roots import keyring_of
 from server.terminal import note, progress, put
 from server.vault import Vault
@@ -36,10 +35,7 @@ def run(arguments: Namespace) -> int:
 
 async def _run(arguments: Namespace) -> int:
     settings = read_settings(environment="development")
-    async with (
-        owned_database(settings, arguments.data, progress()) as urls,
-        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,
-    ):
+    async with owner_connection(settings, arguments.data, progress()) as connection:
         vault = Vault(keyring_of(settings.house, own_directory(settings, arguments.data)))
         await ACTIONS[arguments.action](connection, vault, arguments)
     return 0

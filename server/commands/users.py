@@ -13,9 +13,8 @@ from db import users
 from db.errors import not_found
 from server.commands.keys import user_named
 from server.commands.reading import read_settings
-from server.owner import owned_database
+from server.owner import owner_connection
 from server.refusal import Refusal
-from server.roles import connect
 from server.terminal import progress, put
 from tools.mailboxes import Mailbox
 
@@ -29,10 +28,7 @@ def run(arguments: Namespace) -> int:
 
 async def _run(arguments: Namespace) -> int:
     settings = read_settings(environment="development")
-    async with (
-        owned_database(settings, arguments.data, progress()) as urls,
-        connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection,
-    ):
+    async with owner_connection(settings, arguments.data, progress()) as connection:
         await ACTIONS[arguments.action](connection, arguments)
     return 0
 
