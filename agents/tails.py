@@ -15,7 +15,7 @@ from agents import agui
 from agents.event_log import EventLog
 from agents.live_run import error_event
 from agents.patience import PASSING
-from db import events, runs
+from db import credentials, events, runs
 from db.database import Database
 from db.errors import AppError
 from db.principal import Principal
@@ -99,7 +99,7 @@ class Wakeups:
         self._tails.add(tail)
 
     def revoked(self, payload: str) -> None:
-        """A notification of ``db.credentials.CHANNEL``: a role or a membership may be lost."""
+        """A notification of ``db.credentials.CHANNEL``: a key, a role or a membership may be lost."""
         for tail in list(self._tails):
             tail.doubt(payload)
 
@@ -169,6 +169,8 @@ class Tail:
         self._after = after
         self._looked_at = asyncio.get_running_loop().time()
         self._doubted = False
+        self._shut = False
+        self._waiting: asyncio.Timeout | None = None
         self.ended = False
         wakeups.know(self)
 
@@ -178,9 +180,14 @@ class Tail:
 
     async def next(self, seconds: float) -> Events:
         """Wait at most ``seconds`` for what follows; empty when nothing came."""
+        if self._doubted and await self._is_gone():
+            return self._end()
         log = self._log = self._log or self._find()
         if log is not None and not (log.lost and not log.after(self._after)):
-            found = await log.wait_after(self._after, seconds)
+            found: Events = []
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as self._waiting:
+                    found = await log.wait_after(self._after, seconds)
             if self._doubted and await self._is_gone():
                 return self._end()
             self._forward(found)
@@ -189,12 +196,21 @@ class Tail:
         return await self._from_database(seconds)
 
     def doubt(self, payload: str | None = None) -> None:
-        """Ask whether this reader may still have it before anything more is handed out, if ``payload`` names them."""
-        if payload in (None, f"user:{self._principal.user_id}"):
+        """Ask whether this reader may still have it before anything more is handed out: at once if ``payload`` names
+        them, and without one when there is next something to hand out."""
+        if payload is None:
             self._doubted = True
+        elif credentials.concerns(payload, self._principal):
+            self._doubted = True
+            self._shut = self._shut or credentials.ends_tokens(payload)
+            if self._waiting is not None:
+                with suppress(RuntimeError):  # what it waited for has come
+                    self._waiting.reschedule(0)
 
     async def _is_gone(self) -> bool:
         """Whether the caller sees the run no more. What lives in this process is otherwise read without asking."""
+        if self._shut:
+            return True
         self._doubted = False
         try:
             async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:
@@ -204,9 +220,10 @@ class Tail:
             raise
 
     def _end(self) -> Events:
-        """The run is gone, for this reader: nobody else will ever tell that it is over."""
+        """The run is gone, for this reader: nobody else will ever tell that it is over. The number is that of the last
+        event they have, from which they may go on with another key."""
         self.ended = True
-        return [(self._after + 1, agui.encode(error_event(GONE)))]
+        return [(self._after, agui.encode(error_event(GONE)))]
 
     def _lives_here(self) -> bool:
         return self._log is not None and not self._log.lost
@@ -226,7 +243,7 @@ class Tail:
                 if found or self.over or left <= 0:
                     return found
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, self._wakeups.patience)):
+                    async with asyncio.timeout(min(left, self._wakeups.patience)) as self._waiting:
                         await news.wait()
         finally:
             self._wakeups.leave(self._run_id)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic, time
@@ -44,6 +45,7 @@ class Authenticator:
         self._publishable: dict[bytes, _Cached] = {}
         self._by_credential: dict[UUID, _Cached] = {}
         self._generation = 0
+        self._open: dict[object, tuple[Principal, Callable[[bool], None]]] = {}
 
     async def start(self) -> None:
         """Begin to hear of revocations. Call once, before the first request."""
@@ -112,6 +114,17 @@ class Authenticator:
         self._remember(self._by_credential, principal.credential_id, principal, row["expires_at"], generation)
         return True
 
+    @contextmanager
+    def watching(self, principal: Principal, doubt: Callable[[bool], None]) -> Iterator[None]:
+        """Around the time in which something is open on a credential: calls ``doubt`` when it may live no more, with
+        True where what was open on it must end anyway, and nobody needs to ask whether it is :meth:`still_valid`."""
+        entry = object()
+        self._open[entry] = principal, doubt
+        try:
+            yield
+        finally:
+            del self._open[entry]
+
     def _remember(
         self, cache: dict[Key, _Cached], key: Key, principal: Principal, expires_at: datetime | None, generation: int
     ) -> None:
@@ -124,22 +137,35 @@ class Authenticator:
         cache[key] = _Cached(principal, expires, monotonic() + CACHE_SECONDS)
 
     def _forget(self, payload: str) -> None:
-        """``credential:<id>`` or ``user:<id>`` is no longer what it was."""
+        """A notification of ``CHANNEL``."""
         self._generation += 1
-        kind, _, identifier = payload.partition(":")
-        self._by_token = _without(self._by_token, kind, identifier)
-        self._publishable = _without(self._publishable, kind, identifier)
-        self._by_credential = _without(self._by_credential, kind, identifier)
+        self._by_token = _without(self._by_token, payload)
+        self._publishable = _without(self._publishable, payload)
+        self._by_credential = _without(self._by_credential, payload)
+        for principal, doubt in list(self._open.values()):
+            if concerns(payload, principal):
+                doubt(ends_tokens(payload))
 
     def _forget_all(self) -> None:
         self._generation += 1
         self._by_token.clear()
         self._publishable.clear()
         self._by_credential.clear()
+        for _principal, doubt in list(self._open.values()):
+            doubt(False)
 
 
-def _without(cache: dict[Key, _Cached], kind: str, identifier: str) -> dict[Key, _Cached]:
-    def theirs(principal: Principal) -> bool:
-        return str(principal.credential_id if kind == "credential" else principal.user_id) == identifier
+def concerns(payload: str, principal: Principal) -> bool:
+    """Whether what a notification of ``CHANNEL`` names is no longer what it was for ``principal``: ``credential:<id>``,
+    ``user:<id>``, or ``token:<id>`` for one token of a credential that goes on."""
+    kind, _, identifier = payload.partition(":")
+    return identifier == str(principal.user_id if kind == "user" else principal.credential_id)
 
-    return {key: cached for key, cached in cache.items() if not theirs(cached.principal)}
+
+def ends_tokens(payload: str) -> bool:
+    """Whether it was one of the credential's tokens. Nobody knows any more which: what is open on any of them ends."""
+    return payload.startswith("token:")
+
+
+def _without(cache: dict[Key, _Cached], payload: str) -> dict[Key, _Cached]:
+    return {key: cached for key, cached in cache.items() if not concerns(payload, cached.principal)}

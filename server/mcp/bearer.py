@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from starlette.types import Scope
@@ -23,6 +24,8 @@ class Authenticator(Protocol):
     def recall(self, known_as: bytes) -> Principal | None: ...
 
     def still_valid(self, principal: Principal) -> Awaitable[bool]: ...
+
+    def watching(self, principal: Principal, doubt: Callable[[bool], None]) -> AbstractContextManager[None]: ...
 
 
 def recalled(scope: Scope, authenticator: Authenticator) -> Principal | None:

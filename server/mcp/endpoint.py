@@ -6,6 +6,7 @@ run's grant in the scope: no Host check, no limit of the socket edge, no lifespa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Protocol
@@ -14,7 +15,8 @@ from mcp_types import INVALID_REQUEST, ErrorData
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
-from db.errors import AppError
+from db.errors import AppError, unauthenticated
+from db.principal import Principal
 from server.http.fields import Fields, fields_of
 from server.http.heads import BODY_KEY
 from server.http.problem import send_problem
@@ -53,6 +55,9 @@ NO_JSON_TAKEN = AppError(
     "Accept must include application/json.",
     "Send Accept: application/json, text/event-stream.",
 )
+
+
+ENDED = "The access token that this stream was opened with has been revoked."
 
 
 class EndpointServices(Protocol):
@@ -103,6 +108,7 @@ class McpEndpoint:
         self.limits = limits
         self.resource = resource
         self.lanes = tuple(lanes)
+        self._asking: set[asyncio.Task[None]] = set()
         self._narrowing_of = lru_cache(maxsize=256)(partial(narrowing_of, catalog))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,13 +144,30 @@ class McpEndpoint:
                 place.give_back()
             if not isinstance(answer, Answer):
                 async with self.limits.place(principal, long=True):
-                    await answer.send(receive, send)
+                    with self.authenticator.watching(principal, partial(self._doubt, answer, principal)):
+                        await answer.send(receive, send)
                 return
         except AppError as error:
             answer = refused(error)
         if answer.status == 429:
             await self.limits.hold(principal)
         await send_answer(scope, send, answer)
+
+    def _doubt(self, answer: LongAnswer, principal: Principal, certain: bool) -> None:
+        """The credential that a stream is open on may have ended; ``certain``: it has, for this stream."""
+        if certain:
+            answer.end(unauthenticated(ENDED))
+            return
+        asking = asyncio.create_task(self._ask(answer, principal), name="mcp-still-valid")
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
+    async def _ask(self, answer: LongAnswer, principal: Principal) -> None:
+        try:
+            if not await self.authenticator.still_valid(principal):
+                answer.end(unauthenticated(ENDED))
+        except AppError as error:  # nobody can say: the client may come again, and is asked who it is
+            answer.end(error)
 
     def _narrowing(self, scope: Scope, fields: Fields) -> Narrowing | Answer:
         """What the URL of a request narrows it to, kept for heads like this one; or what is wrong with its head."""

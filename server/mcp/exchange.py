@@ -12,6 +12,7 @@ modern checks, which a client can see when two of them fail at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from mcp.server.connection import Connection
@@ -36,11 +37,13 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json, to_json
 
+from db.errors import AppError
 from server.mcp.connections import Connections
 from server.mcp.faults import on_wire
 from server.mcp.inbound import Answer, Inbound, LongAnswer
 from server.mcp.long_work import LongWork
 from server.mcp.one_shot import OneShot
+from server.mcp.results import describe, explain
 from server.mcp.streaming import EventStream, Say, Told
 from tools.catalog import Catalog
 
@@ -157,7 +160,7 @@ class Exchange:
         async def work(say: Say) -> Answer:
             return encode(await self._serve(Told(inbound, message, say), message, connection))
 
-        return EventStream(work, goes_on=goes_on, notes=inbound.notes)
+        return EventStream(work, refuse=partial(refusal_of, message["id"]), goes_on=goes_on, notes=inbound.notes)
 
 
 def is_request(message: Any) -> bool:
@@ -194,6 +197,13 @@ def is_reply(message: Any) -> bool:
 def failure(request_id: RequestId | None, error: ErrorData, status: int) -> Answer:
     """A JSON-RPC error with an HTTP status of its own."""
     return Answer(status, to_json({"jsonrpc": "2.0", "id": request_id, "error": on_wire(error)}))
+
+
+def refusal_of(request_id: RequestId | None, error: AppError) -> Answer:
+    """The answer to a request whose caller, or whose way here, was at fault."""
+    return failure(
+        request_id, ErrorData(code=INVALID_REQUEST, message=explain(error), data=describe(error)), error.status
+    )
 
 
 def _rejected(request_id: RequestId | None, rejection: InboundLadderRejection) -> Answer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from db.errors import AppError
 from db.principal import Principal
 from server.http.fields import Fields
 from server.http.one_write import WHOLE
@@ -84,9 +85,12 @@ async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
 
 
 class LongAnswer(Protocol):
-    """An answer that is still in the making: ``send`` makes it, and hears from ``receive`` when nobody waits for it."""
+    """An answer that is still in the making: ``send`` makes it, and hears from ``receive`` when nobody waits for it.
+    ``end`` gives the client ``error`` instead of all that is not sent yet."""
 
     async def send(self, receive: Receive, send: Send) -> None: ...
+
+    def end(self, error: AppError) -> None: ...
 
 
 class Lane(Protocol):

@@ -6,13 +6,12 @@ lane answers it like any other call that failed, and on its way to a socket that
 
 from __future__ import annotations
 
-from mcp_types import INVALID_REQUEST, ErrorData
+from mcp_types import INVALID_REQUEST
 from pydantic_core import from_json, to_json
 
 from db.errors import AppError
-from server.mcp.exchange import failure
+from server.mcp.exchange import refusal_of
 from server.mcp.inbound import Answer, Inbound
-from server.mcp.results import describe, explain
 from server.mcp.step_up import told
 
 CODES = frozenset({"rate_limited", "too_many_at_once"})
@@ -20,7 +19,7 @@ CODES = frozenset({"rate_limited", "too_many_at_once"})
 
 def refused(error: AppError) -> Answer:
     """The answer to a request that nobody has looked at: its id is not known."""
-    answer = failure(None, ErrorData(code=INVALID_REQUEST, message=explain(error), data=describe(error)), error.status)
+    answer = refusal_of(None, error)
     return Answer(answer.status, answer.body, _retry_after(error.retry_after))
 
 

@@ -19,6 +19,7 @@ from mcp_types import RequestId
 from pydantic_core import to_json
 from starlette.types import Receive, Send
 
+from db.errors import AppError
 from server.mcp.inbound import Answer, Inbound, RawHeaders, send_answer
 from server.mcp.one_shot import OneShot
 
@@ -74,12 +75,16 @@ class Told(OneShot):
 
 class EventStream:
     """The answer of one long request. ``work`` gets a function that says one JSON message and returns the reply.
+    ``refuse`` makes the reply of an error.
 
     A client that goes away stops the work, unless ``goes_on``: then it is finished for whoever asks for it next.
     """
 
-    def __init__(self, work: Work, *, goes_on: bool, notes: dict[str, object]) -> None:
+    def __init__(
+        self, work: Work, *, refuse: Callable[[AppError], Answer], goes_on: bool, notes: dict[str, object]
+    ) -> None:
         self._work = work
+        self._refuse = refuse
         self._goes_on = goes_on
         self._notes = notes
         self._waiting: deque[bytes] = deque()
@@ -107,16 +112,27 @@ class EventStream:
 
     async def say(self, message: bytes) -> None:
         """Put one JSON message on the stream; waits while the client reads slowly, drops it when nobody listens."""
-        while len(self._waiting) >= MAX_WAITING and not self._gone:
+        while len(self._waiting) >= MAX_WAITING and not (self._gone or self._done):
             self._room.clear()
             await self._room.wait()
-        if not self._gone:
+        if not (self._gone or self._done):
             self._waiting.append(message)
             self._news.set()
 
+    def end(self, error: AppError) -> None:
+        """The client gets this error, and nothing else any more. What becomes of the work is as when it leaves."""
+        self._waiting.clear()
+        self._answer = self._refuse(error)
+        self._notes["error"] = error.code
+        self._done = True
+        self._room.set()
+        self._news.set()
+
     async def _run(self) -> None:
         try:
-            self._answer = await self._work(self.say)
+            answer = await self._work(self.say)
+            if not self._done:
+                self._answer = answer
         except Exception:
             # Handlers turn their own faults into replies. Without a reply the server closes the connection.
             log.exception("a long request crashed outside its handler")

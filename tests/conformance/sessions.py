@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mcp.server.connection import Connection
@@ -19,7 +20,7 @@ from pydantic_core import from_json, to_json
 from starlette.applications import Starlette
 
 from db.ids import uuid7
-from server.mcp.exchange import Exchange, failure, is_reply
+from server.mcp.exchange import Exchange, failure, is_reply, refusal_of
 from server.mcp.inbound import Answer, Inbound, LongAnswer
 from server.mcp.streaming import EventStream, Say, Told
 
@@ -101,7 +102,7 @@ class SessionExchange(Exchange):
         async def work(say: Say) -> Answer:
             return encode(await self._serve(Asking(inbound, message, say, session), message, known))
 
-        return EventStream(work, goes_on=goes_on, notes=inbound.notes)
+        return EventStream(work, refuse=partial(refusal_of, message["id"]), goes_on=goes_on, notes=inbound.notes)
 
 
 def with_sessions(app: Starlette, catalog: Any) -> None:

@@ -32,6 +32,7 @@ SECURITY_DEFINERS = {
     "decide_device",
     "end_member",
     "end_other_sessions",
+    "end_runs_of_credential",
     "end_key",
     "end_session",
     "erase_end_user",

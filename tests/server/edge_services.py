@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -76,6 +76,9 @@ class KnownTokens:
 
     async def still_valid(self, grant: Principal) -> bool:
         return any(known.credential_id == grant.credential_id for known in self.tokens.values())
+
+    def watching(self, principal: Principal, doubt: Callable[[bool], None]) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 @dataclass

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -20,6 +21,7 @@ from db.errors import invalid
 from db.principal import Principal
 from db.scopes import Scope
 from server.mcp import streaming
+from server.mcp.exchange import refusal_of
 from server.mcp.inbound import Answer
 from server.mcp.streaming import MAX_WAITING, EventStream, Say
 from tests.conftest import Owner, Tenant
@@ -289,7 +291,7 @@ async def test_the_work_waits_for_a_slow_reader_and_never_for_one_that_left() ->
     async def send(message: Message) -> None:
         await leave.wait()
 
-    stream = EventStream(work, goes_on=True, notes={})
+    stream = EventStream(work, refuse=partial(refusal_of, 1), goes_on=True, notes={})
     sending = asyncio.create_task(stream.send(receive, send))
     await stuck.wait()
     for _ in range(100):
