@@ -13,9 +13,10 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from db import agents
-from db.errors import AppError, conflict, invalid, not_found
+from db.errors import AppError, conflict, not_found
 from db.ids import uuid7
 from db.scopes import ALL_SCOPES, MANAGING_SCOPES, Scope
+from tools.changes import wanted
 from tools.contract import Caller, ProjectId, tool
 from tools.pages import Cursor, part
 from tools.preview import Preview
@@ -104,9 +105,6 @@ Clearable: TypeAlias = Literal[
     "model", "fallback_models", "model_parameters", "tools", "scopes", "limits", "description", "instructions"
 ]
 _EMPTY: Final[dict[str, Any]] = {
-    "model": None,
-    "tools": None,
-    "scopes": None,
     "fallback_models": [],
     "model_parameters": {},
     "limits": {},
@@ -194,21 +192,7 @@ async def update_agent(
         "scopes": scopes,
         "limits": None if limits is None else _given(limits),
     }
-    changes = {name: value for name, value in given.items() if value is not None}
-    twice: list[str] = sorted(set(clear) & changes.keys())
-    if twice:
-        raise invalid(
-            f"{', '.join(twice)} is both set and cleared.",
-            "Name each setting once: take what is to be set out of clear.",
-            details={"arguments": [{"do": "change", "at": "clear", "without": twice}]},
-        )
-    changes.update((name, _EMPTY[name]) for name in clear)
-    if not changes:
-        raise invalid(
-            "Nothing to change.",
-            f"Give at least one of {', '.join(given)}, or name one in clear.",
-            details={"arguments": [{"do": "give", "any_of": list(given)}]},
-        )
+    changes = wanted(given, clear, _EMPTY)
     async with call.transaction() as connection:
         await administered(connection, project_id)
         await agents.update(connection, project_id, agent, changes)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from db import audit
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.roles import overseen
 from tools.trust import Trusted, Untrusted
 
@@ -60,5 +60,7 @@ async def list_audit_entries(
     async with call.transaction() as connection:
         await overseen(connection, project_id)
         found = await audit.of_project(connection, action=action, by=by, before=before, limit=limit + 1)
-    shown = [AuditEntry(**{name: getattr(act, name) for name in AuditEntry.model_fields}) for act in found[:limit]]
-    return AuditPage(entries=shown, next_cursor=to_cursor(shown[-1].id) if len(found) > limit else None)
+    shown, more = cut(
+        found, limit, lambda act: AuditEntry(**{name: getattr(act, name) for name in AuditEntry.model_fields})
+    )
+    return AuditPage(entries=shown, next_cursor=more)

@@ -14,8 +14,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import erasing, spending
-from db.errors import invalid, not_found
+from db.errors import not_found
 from db.scopes import Scope
+from tools.changes import wanted
 from tools.contract import Caller, ProjectId, tool
 from tools.roles import administered, readable
 from tools.trust import Untrusted
@@ -101,21 +102,7 @@ async def set_budgets(
         "end_user_monthly_usd": _money(end_user_monthly_usd),
         "model_prices": prices,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
-    twice: list[str] = sorted(set(clear) & changes.keys())
-    if twice:
-        raise invalid(
-            f"{', '.join(twice)} is both set and cleared.",
-            "Name each budget once: take what is to be set out of clear.",
-            details={"arguments": [{"do": "change", "at": "clear", "without": twice}]},
-        )
-    changes.update((name, {} if name == "model_prices" else None) for name in clear)
-    if not changes:
-        raise invalid(
-            "Nothing to change.",
-            f"Give at least one of {', '.join(given)}, or name one in clear.",
-            details={"arguments": [{"do": "give", "any_of": list(given)}]},
-        )
+    changes = wanted(given, clear, {"model_prices": {}}, "budget")
     async with call.transaction() as connection:
         await administered(connection, project_id)
         await spending.change(connection, project_id, changes)

@@ -15,7 +15,7 @@ from db.scopes import Scope
 from tools.contract import Call, Caller, ProjectId, tool
 from tools.email_access import require_readable, require_writable
 from tools.mailboxes import LONGEST_NAME, Mailbox, one_line
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.preview import Preview
 from tools.trust import Trusted, Untrusted
 
@@ -100,8 +100,8 @@ async def list_contacts(
         rows = await contacts.page(connection, subscribed=subscribed, before=from_cursor(cursor), limit=limit + 1)
         if not rows:
             await require_readable(connection, project_id)
-    found = [_contact(row) for row in rows[:limit]]
-    return ContactPage(contacts=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, _contact)
+    return ContactPage(contacts=shown, next_cursor=more)
 
 
 @tool(

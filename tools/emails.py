@@ -20,7 +20,7 @@ from tools.email_access import require_readable
 from tools.email_drafts import Wish, drafted
 from tools.email_templates import LONGEST_SUBJECT
 from tools.mailboxes import Written, one_line
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, part, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor, part
 from tools.preview import Preview
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.trust import Trusted, Untrusted
@@ -219,8 +219,8 @@ async def list_emails(
         rows = await emails.page(connection, status=status, before=from_cursor(cursor), limit=limit + 1)
         if not rows:
             await require_readable(connection, project_id)
-    found = [EmailSummary(**_shown(row, EmailSummary)) for row in rows[:limit]]
-    return EmailPage(emails=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, lambda row: EmailSummary(**_shown(row, EmailSummary)))
+    return EmailPage(emails=shown, next_cursor=more)
 
 
 @tool(Scope.email_write, read_only=False, destructive=False, idempotent=True, open_world=False, link=EMAIL_TEMPLATE)

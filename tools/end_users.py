@@ -14,7 +14,7 @@ from db.jobs import enqueue
 from db.scopes import Scope
 from db.storekeeping import DELETE
 from tools.contract import Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, cut, from_cursor
 from tools.preview import Preview
 from tools.roles import administered, readable
 from tools.trust import Trusted, Untrusted
@@ -49,8 +49,8 @@ async def list_end_users(call: Caller, project_id: ProjectId, cursor: Cursor = N
         rows = await erasing.page(connection, project_id, before=from_cursor(cursor), limit=DEFAULT_ROWS + 1)
         if not rows:
             await readable(connection, project_id)
-    found = [EndUser(**row) for row in rows[:DEFAULT_ROWS]]
-    return EndUserPage(end_users=found, next_cursor=to_cursor(found[-1].id) if len(rows) > DEFAULT_ROWS else None)
+    shown, more = cut(rows, DEFAULT_ROWS, lambda row: EndUser(**row))
+    return EndUserPage(end_users=shown, next_cursor=more)
 
 
 async def _erasure(call: Caller, project_id: UUID, end_user_id: UUID) -> Preview:

@@ -15,7 +15,7 @@ from db.members import Role
 from db.scopes import Scope
 from tools.contract import Call, Caller, ProjectId, tool
 from tools.mailboxes import Mailbox
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.preview import Preview
 from tools.roles import administered, needs_owner, overseen, owned, readable
 from tools.trust import Trusted, Untrusted
@@ -114,8 +114,8 @@ async def list_members(
         rows = await members.page(connection, after=from_cursor(cursor), limit=limit + 1)
         if not rows:
             await readable(connection, project_id)
-    found = [Member(**row, you=row["id"] == call.principal.user_id) for row in rows[:limit]]
-    return MemberPage(members=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, lambda row: Member(**row, you=row["id"] == call.principal.user_id))
+    return MemberPage(members=shown, next_cursor=more)
 
 
 async def _changing(call: Call, project_id: UUID, member_id: UUID, role: Role) -> Preview:
@@ -233,8 +233,8 @@ async def list_invitations(
     async with call.transaction() as connection:
         await overseen(connection, project_id)
         rows = await invitations.page(connection, project_id, before=from_cursor(cursor), limit=limit + 1)
-    found = [_invitation(row) for row in rows[:limit]]
-    return InvitationPage(invitations=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, _invitation)
+    return InvitationPage(invitations=shown, next_cursor=more)
 
 
 async def _inviting(call: Call, project_id: UUID, email: str, role: InvitedRole) -> Preview:

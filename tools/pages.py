@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import Field
@@ -28,6 +28,23 @@ _FROM_THE_START: Final[Details] = {"arguments": [{"do": "drop", "at": "cursor"}]
 DEFAULT_ROWS: Final = 25
 Limit: TypeAlias = Annotated[int, Field(ge=1, le=100, description="Most rows to return.")]
 Cursor: TypeAlias = Annotated[str | None, Field(max_length=200, description="next_cursor of the answer before.")]
+
+
+class Shown(Protocol):
+    """What a list shows of a row."""
+
+    id: UUID
+
+
+Row = TypeVar("Row")
+Entry = TypeVar("Entry", bound=Shown)
+
+
+def cut(rows: Sequence[Row], limit: int, shown: Callable[[Row], Entry]) -> tuple[list[Entry], str | None]:
+    """What a page shows of ``rows``, of which one more than ``limit`` was asked for, and the cursor of what comes
+    after; ``None`` at the end."""
+    entries = [shown(row) for row in rows[:limit]]
+    return entries, to_cursor(entries[-1].id) if len(rows) > limit else None
 
 
 def to_cursor(last: UUID) -> str:

@@ -11,11 +11,12 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from db import projects
-from db.errors import AppError, invalid, not_found
+from db.errors import AppError, not_found
 from db.ids import uuid7
 from db.scopes import Scope
+from tools.changes import wanted
 from tools.contract import Caller, ProjectId, resource, tool
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, part, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor, part
 from tools.preview import Preview
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.roles import administered, needs_administrator, owned
@@ -145,8 +146,8 @@ async def list_projects(call: Caller, limit: Limit = DEFAULT_ROWS, cursor: Curso
         rows = await projects.page(
             connection, call.principal.user_id, only=call.principal.project_id, before=before, limit=limit + 1
         )
-    found = [ProjectSummary(**row) for row in rows[:limit]]
-    return ProjectPage(projects=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, lambda row: ProjectSummary(**row))
+    return ProjectPage(projects=shown, next_cursor=more)
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
@@ -252,23 +253,9 @@ async def update_project(
         "registry_namespace": registry_namespace,
         "retention_days": retention_days,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
-    twice: list[str] = sorted(set(clear) & changes.keys())
-    if twice:
-        raise invalid(
-            f"{', '.join(twice)} is both set and cleared.",
-            "Name each setting once: take what is to be set out of clear.",
-            details={"arguments": [{"do": "change", "at": "clear", "without": twice}]},
-        )
+    changes = wanted(given, clear, {"model_parameters": {}})
     if "approvals" in changes:
         changes["approval_policy"] = changes.pop("approvals")
-    changes.update((name, {} if name == "model_parameters" else None) for name in clear)
-    if not changes:
-        raise invalid(
-            "Nothing to change.",
-            f"Give at least one of {', '.join(given)}, or name one in clear.",
-            details={"arguments": [{"do": "give", "any_of": list(given)}]},
-        )
     _check_base_url(call, base_url)
     async with call.transaction() as connection:
         changed = await projects.update(connection, project_id, changes)

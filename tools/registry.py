@@ -18,7 +18,7 @@ from db.scopes import Scope
 from tools import component_reading, publishing
 from tools.component_item import TYPES, Item, checked
 from tools.contract import Call, Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, cut, from_cursor
 from tools.preview import Preview
 from tools.result import USUAL_BYTES
 from tools.trust import Trusted, Untrusted
@@ -118,8 +118,8 @@ async def search_components(
         rows = await components.search(connection, project_id, search)
         if not rows and await components.registry(connection, project_id) is None:
             raise not_found("project")
-    found = [_summary(row) for row in rows[:DEFAULT_ROWS]]
-    return ComponentPage(components=found, next_cursor=to_cursor(found[-1].id) if len(rows) > DEFAULT_ROWS else None)
+    shown, more = cut(rows, DEFAULT_ROWS, _summary)
+    return ComponentPage(components=shown, next_cursor=more)
 
 
 @tool(

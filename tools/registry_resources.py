@@ -20,7 +20,7 @@ from db.scopes import Scope
 from tools import component_reading, publishing
 from tools.contract import Caller, Document, Member, ProjectId, resource
 from tools.inline import decoded
-from tools.pages import to_cursor
+from tools.pages import cut
 from tools.registry import COMPONENT_TEMPLATE, component_at
 from tools.result import MOST_BYTES, NOTE_BYTES
 from tools.trust import Trusted, Untrusted, UntrustedSchema
@@ -74,8 +74,8 @@ async def component_list(call: Caller, project_id: ProjectId) -> Renderables:
         if await components.registry(connection, project_id) is None:
             raise not_found("project")
         rows = await components.search(connection, project_id, Search(limit=MOST + 1))
-    found = [_renderable(row) for row in rows[:MOST]]
-    return Renderables(components=found, next_cursor=to_cursor(found[-1].id) if len(rows) > MOST else None)
+    shown, more = cut(rows, MOST, _renderable)
+    return Renderables(components=shown, next_cursor=more)
 
 
 async def _shelved(

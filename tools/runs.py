@@ -14,7 +14,7 @@ from db.errors import needs_member, not_found
 from db.ids import uuid7
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, cut, from_cursor
 from tools.roles import readable
 from tools.trust import Trusted, Untrusted
 
@@ -139,8 +139,10 @@ async def list_agents(call: Caller, project_id: ProjectId, cursor: Cursor = None
         rows = await agents.page(connection, project_id, after=from_cursor(cursor), limit=DEFAULT_ROWS + 1)
         if not rows:
             await readable(connection, project_id)
-    found = [AgentSummary(**{name: row[name] for name in AgentSummary.model_fields}) for row in rows[:DEFAULT_ROWS]]
-    return AgentPage(agents=found, next_cursor=to_cursor(found[-1].id) if len(rows) > DEFAULT_ROWS else None)
+    shown, more = cut(
+        rows, DEFAULT_ROWS, lambda row: AgentSummary(**{name: row[name] for name in AgentSummary.model_fields})
+    )
+    return AgentPage(agents=shown, next_cursor=more)
 
 
 async def _found(connection: Connection, project_id: UUID, run_id: UUID) -> asyncpg.Record:

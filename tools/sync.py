@@ -19,7 +19,7 @@ from db.errors import AppError, conflict, invalid, not_found
 from db.scopes import Scope
 from tools import publishing
 from tools.contract import Call, Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.preview import Preview
 from tools.roles import administered
 from tools.trust import Trusted, Untrusted
@@ -96,8 +96,8 @@ async def list_registry_sources(
     async with call.transaction() as connection:
         await _require_project(connection, project_id)
         rows = await registry_sync.sources(connection, from_cursor(cursor), limit + 1)
-    found = [_source(call, row) for row in rows[:limit]]
-    return RegistrySourcePage(sources=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, lambda row: _source(call, row))
+    return RegistrySourcePage(sources=shown, next_cursor=more)
 
 
 async def _opening(call: Call, project_id: UUID, url: str) -> Preview:
@@ -203,8 +203,8 @@ async def list_registry_syncs(
         await _require_project(connection, project_id)
         await _require_source(connection, source_id)
         rows = await registry_sync.syncs(connection, source_id, from_cursor(cursor), limit + 1)
-    found = [RegistrySync(**row) for row in rows[:limit]]
-    return RegistrySyncPage(syncs=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, lambda row: RegistrySync(**row))
+    return RegistrySyncPage(syncs=shown, next_cursor=more)
 
 
 def _require_plain(url: str) -> None:

@@ -16,7 +16,7 @@ from tools.contract import Caller, ProjectId, tool
 from tools.email_access import require_readable, require_writable
 from tools.email_templates import Template
 from tools.emails import Body, Subject
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.trust import Trusted, Untrusted
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ async def list_templates(
         rows = await email_templates.page(connection, before=from_cursor(cursor), limit=limit + 1)
         if not rows:
             await require_readable(connection, project_id)
-    found = [_summary(row) for row in rows[:limit]]
-    return TemplatePage(templates=found, next_cursor=to_cursor(found[-1].id) if len(rows) > limit else None)
+    shown, more = cut(rows, limit, _summary)
+    return TemplatePage(templates=shown, next_cursor=more)
 
 
 @tool(Scope.email_read, read_only=True, destructive=False, idempotent=True, open_world=False)

@@ -12,7 +12,7 @@ from db import runs, threads, transcript
 from db.errors import needs_member, not_found
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, cut, from_cursor, to_cursor
 from tools.preview import Preview
 from tools.roles import readable
 from tools.runs import Status
@@ -68,8 +68,8 @@ async def list_threads(call: Caller, project_id: ProjectId, cursor: Cursor = Non
         rows = await threads.page(connection, project_id, before=from_cursor(cursor), limit=DEFAULT_ROWS + 1)
         if not rows:
             await readable(connection, project_id)
-    found = [ThreadSummary(**_columns(row)) for row in rows[:DEFAULT_ROWS]]
-    return ThreadPage(threads=found, next_cursor=to_cursor(found[-1].id) if len(rows) > DEFAULT_ROWS else None)
+    shown, more = cut(rows, DEFAULT_ROWS, lambda row: ThreadSummary(**_columns(row)))
+    return ThreadPage(threads=shown, next_cursor=more)
 
 
 @tool(Scope.runs_read, read_only=True, destructive=False, idempotent=True, open_world=False)
