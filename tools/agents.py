@@ -18,10 +18,10 @@ from db.ids import uuid7
 from db.scopes import ALL_SCOPES, MANAGING_SCOPES, Scope
 from tools.changes import wanted
 from tools.contract import Caller, ProjectId, tool
-from tools.pages import Cursor, part
+from tools.pages import Cursor
 from tools.preview import Preview
-from tools.projects import FENCES, SHORT, Instructions, Model, ModelParameters
-from tools.result import NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.project_settings import Instructions, Model, ModelParameters, instructions_part
+from tools.result import USUAL_BYTES, MaxBytes
 from tools.roles import administered, readable
 from tools.trust import Trusted, Untrusted
 
@@ -240,10 +240,7 @@ def _given(model: BaseModel | None) -> dict[str, Any]:
 def _shown(row: asyncpg.Record, cursor: str | None = None, max_bytes: int = USUAL_BYTES) -> Agent:
     """The agent with as much of its instructions, from where ``cursor`` says, as an answer may hold."""
     whole = Agent(**row)
-    if cursor is None and len(whole.instructions) < SHORT:
-        return whole
-    frame = len(Agent(**{**row, "instructions": ""}).model_dump_json().encode()) + FENCES + NOTE_BYTES
-    whole.instructions, whole.next_cursor = part(whole.instructions, cursor, max(max_bytes - frame, SHORT))
+    whole.instructions, whole.next_cursor = instructions_part(whole, whole.instructions, cursor, max_bytes)
     return whole
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from db import projects
 from db.errors import AppError, not_found
@@ -16,9 +14,25 @@ from db.ids import uuid7
 from db.scopes import Scope
 from tools.changes import wanted
 from tools.contract import Caller, ProjectId, resource, tool
-from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor, part
+from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.preview import Preview
-from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.project_settings import (
+    LOOSER,
+    Approvals,
+    BaseUrl,
+    InputTokens,
+    Instructions,
+    Model,
+    ModelParameters,
+    Name,
+    PromptOverride,
+    RegistryNamespace,
+    RegistryPublic,
+    RetentionDays,
+    ToolCalls,
+    instructions_part,
+)
+from tools.result import MOST_BYTES, USUAL_BYTES, MaxBytes
 from tools.roles import administered, needs_administrator, owned
 from tools.trust import Trusted, Untrusted
 
@@ -26,29 +40,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 
-SHORT: Final = 100
-"""Characters of instructions that fit any answer, however they are written."""
-FENCES: Final = 200
-"""What the marks around words of others add."""
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
-LOOSER: Final = {
-    "never": "act without asking anybody",
-    "when_new": "ask a person only the first time for each target",
-}
-"""What a looser policy than ``always`` means."""
-
-
-class ModelParameters(BaseModel):
-    """Parameters sent with every model request of the project's agents."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    seed: int | None = None
-    thinking: bool | Literal["minimal", "low", "medium", "high"] | None = None
-    parallel_tool_calls: bool | None = None
+Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters", "retention_days"]
 
 
 class ProjectSummary(BaseModel):
@@ -85,57 +77,6 @@ class Project(BaseModel):
 class DeletedProject(BaseModel):
     id: UUID
     deleted: Literal[True] = True
-
-
-def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError("must be an http(s) URL without user, query or fragment")
-    return url.rstrip("/")
-
-
-def _text(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain a NUL character")
-    return text
-
-
-def _namespace(text: str) -> str:
-    if not _NAMESPACE.fullmatch(text) or text == "shadcn":
-        raise ValueError("must be 1 to 40 lower-case letters, digits, - and _, and not shadcn, which is taken")
-    return text
-
-
-Name: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=80, pattern=r"\S", description="What people call it."), AfterValidator(_text)
-]
-Instructions: TypeAlias = Annotated[
-    str, Field(max_length=20_000, description="System prompt of the project's agents."), AfterValidator(_text)
-]
-Model: TypeAlias = Annotated[
-    str,
-    Field(min_length=1, max_length=200, description="Model id: openai:NAME, openai-chat:NAME (needs base_url), local."),
-    AfterValidator(_text),
-]
-BaseUrl: TypeAlias = Annotated[
-    str,
-    Field(max_length=500, description="OpenAI-compatible endpoint."),
-    AfterValidator(_http_url),
-    AfterValidator(_text),
-]
-InputTokens: TypeAlias = Annotated[
-    int, Field(ge=256, le=10_000_000, description="Most input tokens of a model request.")
-]
-ToolCalls: TypeAlias = Annotated[int, Field(ge=0, le=1000, description="Most tool calls of a run.")]
-PromptOverride: TypeAlias = Annotated[bool, Field(description="Whether clients may send their own system prompt.")]
-Approvals: TypeAlias = Annotated[
-    Literal["always", "when_new", "never"],
-    Field(description="When a person must allow destructive or outward calls. Loosening it asks a person."),
-]
-RegistryPublic: TypeAlias = Annotated[bool, Field(description="Anybody may install components.")]
-RegistryNamespace: TypeAlias = Annotated[str, Field(description="Of @namespace/component."), AfterValidator(_namespace)]
-RetentionDays: TypeAlias = Annotated[int, Field(ge=1, le=3650, description="Delete threads unused for so long.")]
-Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters", "retention_days"]
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
@@ -314,8 +255,5 @@ def _check_base_url(call: Caller, base_url: str | None) -> None:
 def _shown(row: asyncpg.Record, cursor: str | None = None, max_bytes: int = USUAL_BYTES) -> Project:
     """The project with as much of its instructions, from where ``cursor`` says, as an answer may hold."""
     whole = Project(**row)
-    if cursor is None and len(whole.instructions) < SHORT:
-        return whole
-    frame = len(Project(**{**row, "instructions": ""}).model_dump_json().encode()) + FENCES + NOTE_BYTES
-    whole.instructions, whole.next_cursor = part(whole.instructions, cursor, max(max_bytes - frame, SHORT))
+    whole.instructions, whole.next_cursor = instructions_part(whole, whole.instructions, cursor, max_bytes)
     return whole
