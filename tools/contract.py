@@ -122,14 +122,14 @@ class ToolSpec:
     after: Callable[..., Awaitable[Any]] | None = None
     opens: str = ""
     link: str = ""
-    family: str = field(init=False)
-    """The module a tool lives in; ``?tools=`` chooses among families."""
+    family: str = ""
+    """By default the module a tool lives in; ``?tools=`` chooses among families."""
     may_ask: bool = field(init=False)
     """Whether a call may have to wait for a person's approval (:mod:`tools.approval`)."""
 
     def __post_init__(self) -> None:
         may_ask = self.hints.destructive or self.hints.open_world or self.asks_when is not None
-        object.__setattr__(self, "family", self.function.__module__.rpartition(".")[2])
+        object.__setattr__(self, "family", self.family or self.function.__module__.rpartition(".")[2])
         object.__setattr__(self, "may_ask", may_ask)
 
     @property
@@ -243,6 +243,7 @@ def tool(
     idempotent: bool,
     open_world: bool,
     title: str | None = None,
+    family: str = "",
     account_wide: bool = False,
     ends_project: bool = False,
     takes_long: bool = False,
@@ -299,6 +300,7 @@ def tool(
             after=after,
             opens=opens,
             link=link,
+            family=family,
         )
 
     return decorate
