@@ -30,8 +30,9 @@ from tools import (
     threads,
     workflows,
 )
-from tools.contract import ResourceSpec, ToolSpec
+from tools.contract import ToolSpec
 from tools.prompts import PromptSpec
+from tools.resources import ResourceSpec
 
 LISTINGS: Final = 1024
 

@@ -23,11 +23,12 @@ from db.spans import span
 from tools import approval, mistakes
 from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, offers, visible
-from tools.contract import PROJECT, Call, Document, Progress, ResourceSpec, ToolSpec
+from tools.contract import PROJECT, Call, Progress, ToolSpec
 from tools.deadline import Deadline
 from tools.long_writes import LongWrite, LongWrites
 from tools.narrowing import EVERYTHING, Narrowing
 from tools.ports import NOWHERE, Services
+from tools.resources import Document, ResourceSpec
 from tools.result import MOST_BYTES, asked, fitted
 from tools.trust import fenced
 

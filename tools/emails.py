@@ -15,13 +15,14 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 from db import emails
 from db.errors import AppError, conflict, needs_member, not_found
 from db.scopes import Scope
-from tools.contract import Call, Caller, ProjectId, resource, tool
+from tools.contract import Call, Caller, ProjectId, tool
 from tools.email_access import require_readable
 from tools.email_drafts import Wish, drafted
 from tools.email_templates import LONGEST_SUBJECT
 from tools.mailboxes import Written, one_line
 from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor, part
 from tools.preview import Preview
+from tools.resources import resource
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.trust import Trusted, Untrusted
 

@@ -24,10 +24,11 @@ from db.jobs import enqueue
 from db.scopes import Scope
 from db.storekeeping import DELETE
 from tools import arrivals, inline
-from tools.contract import Call, Caller, Member, ProjectId, resource, tool
+from tools.contract import Call, Caller, ProjectId, tool
 from tools.pages import DEFAULT_ROWS, Limit, from_path_cursor, to_path_cursor
 from tools.paths import Path, Prefix, file_name
 from tools.preview import Preview
+from tools.resources import Member, resource
 from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.serving import served_as
 from tools.trust import Trusted, Untrusted

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from db import files
 from db.errors import AppError
-from tools.contract import Document
 from tools.pages import from_offset, longest, to_offset
+from tools.resources import Document
 from tools.result import MOST_BYTES, NOTE_BYTES
 
 if TYPE_CHECKING:

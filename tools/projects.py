@@ -13,7 +13,7 @@ from db.errors import AppError, not_found
 from db.ids import uuid7
 from db.scopes import Scope
 from tools.changes import wanted
-from tools.contract import Caller, ProjectId, resource, tool
+from tools.contract import Caller, ProjectId, tool
 from tools.pages import DEFAULT_ROWS, Cursor, Limit, cut, from_cursor
 from tools.preview import Preview
 from tools.project_settings import (
@@ -32,6 +32,7 @@ from tools.project_settings import (
     ToolCalls,
     instructions_part,
 )
+from tools.resources import resource
 from tools.result import MOST_BYTES, USUAL_BYTES, MaxBytes
 from tools.roles import administered, needs_administrator, owned
 from tools.trust import Trusted, Untrusted

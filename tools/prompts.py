@@ -16,8 +16,9 @@ from db import project_names
 from db.errors import AppError, invalid, not_found
 from db.principal import Principal
 from tools import mistakes
-from tools.contract import Call, ResourceSpec, ToolSpec
+from tools.contract import Call, ToolSpec
 from tools.ports import Services
+from tools.resources import ResourceSpec
 from tools.result import USUAL_BYTES, fitted
 
 PROJECT: Final = "project"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tools.catalog import CATALOG, Catalog
-from tools.contract import Hints, ResourceSpec, ToolSpec
+from tools.contract import Hints, ToolSpec
 from tools.prompts import PromptSpec
+from tools.resources import ResourceSpec
 from tools.trust import AS_SCHEMA
 
 INTRODUCTION: Final = (

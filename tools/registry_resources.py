@@ -18,10 +18,11 @@ from db.components import Search
 from db.errors import not_found
 from db.scopes import Scope
 from tools import component_reading, publishing
-from tools.contract import Caller, Document, Member, ProjectId, resource
+from tools.contract import Caller, ProjectId
 from tools.inline import decoded
 from tools.pages import cut
 from tools.registry import COMPONENT_TEMPLATE, component_at
+from tools.resources import Document, Member, resource
 from tools.result import MOST_BYTES, NOTE_BYTES
 from tools.trust import Trusted, Untrusted, UntrustedSchema
 from tools.versions import LATEST

@@ -10,9 +10,10 @@ from uuid import UUID
 from db import projects
 from db.principal import Principal
 from tools.catalog import Catalog
-from tools.contract import PROJECT, ResourceSpec
+from tools.contract import PROJECT
 from tools.pages import from_cursor, from_place_cursor, to_cursor, to_place_cursor
 from tools.ports import Services
+from tools.resources import ResourceSpec
 
 PAGE: Final = 50
 

@@ -26,8 +26,8 @@ from server.mcp.results import COMPLETE, LINKS_SINCE, refusal, trust_label
 from server.telemetry import server_span
 from tools.approval import Answer, ApprovalRequiredError
 from tools.catalog import Catalog, ListedTool
-from tools.contract import Document, ResourceSpec
 from tools.dispatch import Dispatch
+from tools.resources import Document, ResourceSpec
 from tools.trust import marked
 
 RESOURCE_NOT_FOUND = -32002

@@ -10,9 +10,9 @@ from server.mcp.inbound import Inbound
 from server.mcp.results import COMPLETE, trust_label
 from tools import completion, prompts, shelf
 from tools.catalog import Catalog
-from tools.contract import ResourceSpec
 from tools.dispatch import Dispatch
 from tools.prompts import Part, PromptSpec
+from tools.resources import ResourceSpec
 from tools.trust import fenced
 
 

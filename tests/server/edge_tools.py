@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 
 from db.errors import unavailable
 from db.scopes import Scope
-from tools.contract import Caller, ProjectId, resource, tool
+from tools.contract import Caller, ProjectId, tool
+from tools.resources import resource
 from tools.trust import Trusted
 
 

@@ -18,11 +18,11 @@ from tests.fakes.memory_store import MemoryStore
 from tools.approval import ApprovalRequiredError
 from tools.catalog import CATALOG
 from tools.completion import complete_template
-from tools.contract import Document
 from tools.dispatch import Dispatch
 from tools.emails import EMAIL_TEMPLATE
 from tools.narrowing import Narrowing
 from tools.ports import MailRules, Services
+from tools.resources import Document
 
 pytestmark = [pytest.mark.promise("EML-01"), pytest.mark.usefixtures("unasked")]
 TO = ["Ada <ada@example.org>"]

@@ -14,10 +14,11 @@ from db.ids import uuid7
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
 from tools.catalog import CATALOG
-from tools.contract import ResourceSpec, ToolSpec
+from tools.contract import ToolSpec
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 from tools.ports import Services
+from tools.resources import ResourceSpec
 
 pytestmark = pytest.mark.promise("HOME-31")
 

@@ -14,9 +14,10 @@ from db.scopes import Scope
 from tests.conftest import Owner, Tenant
 from tests.fences import unfenced
 from tools.catalog import CATALOG, Catalog
-from tools.contract import Caller, ResourceSpec, ToolSpec, tool
+from tools.contract import Caller, ToolSpec, tool
 from tools.dispatch import Dispatch
 from tools.ports import Services
+from tools.resources import ResourceSpec
 from tools.result import MOST_BYTES, USUAL_BYTES, fitted
 from tools.trust import Trusted, Untrusted, UntrustedSchema, fenced, untrusted_paths
 
