@@ -16,6 +16,7 @@ from tools import (
     contacts,
     emails,
     end_users,
+    file_resources,
     files,
     invitations,
     members,
@@ -226,8 +227,8 @@ CATALOG = Catalog(
     ),
     resources=(
         projects.project,
-        files.file,
-        files.file_at_path,
+        file_resources.file,
+        file_resources.file_at_path,
         emails.email,
         registry_resources.component_list,
         registry_resources.component,

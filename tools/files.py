@@ -7,15 +7,12 @@ holds is a secret for as long as it lasts, so answers are saved without it and s
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
-from unicodedata import normalize
 from uuid import UUID
 
 import asyncpg
-from pydantic import AfterValidator, BaseModel, Field
-from pydantic_core import to_json
+from pydantic import BaseModel, Field
 
 from db import files, projects
 from db.errors import AppError, conflict, needs_member, not_found
@@ -23,89 +20,25 @@ from db.ids import uuid7
 from db.jobs import enqueue
 from db.scopes import Scope
 from db.storekeeping import DELETE
-from tools import arrivals, inline
+from tools import arrivals, inline, uploads
 from tools.contract import Call, Caller, ProjectId, tool
 from tools.pages import DEFAULT_ROWS, Limit, from_path_cursor, to_path_cursor
 from tools.paths import Path, Prefix, file_name
 from tools.preview import Preview
-from tools.resources import Member, resource
-from tools.result import MOST_BYTES, NOTE_BYTES, USUAL_BYTES, MaxBytes
+from tools.result import NOTE_BYTES, USUAL_BYTES, MaxBytes
 from tools.serving import served_as
 from tools.trust import Trusted, Untrusted
+from tools.uploads import ContentType, Metadata, Sha256, Size, Status, Ticket, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from db.database import Connection
-    from db.principal import Principal
-    from tools import store
-    from tools.ports import Services
 
 FILE_TEMPLATE: Final = "innkeeper://projects/{project_id}/files/{file_id}"
 FENCES: Final = 300
 """What the marks around words of others add."""
 
-_CONTENT_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.,+-]+)*", re.ASCII)
-"""Commas, which stand in no token, because browsers write ``video/webm;codecs=vp8,opus`` of what they record."""
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-MOST_METADATA: Final = 2_000
-
-
-def _content_type(text: str) -> str:
-    if not _CONTENT_TYPE.fullmatch(text):
-        raise ValueError("must be a MIME type, such as text/plain")
-    return text.lower()
-
-
-def _sha256(text: str) -> str:
-    if not _SHA256.fullmatch(text.lower()):
-        raise ValueError("must be 64 hexadecimal digits")
-    return text.lower()
-
-
-def _metadata(notes: dict[str, str]) -> dict[str, str]:
-    if len(to_json(notes)) > MOST_METADATA:
-        raise ValueError(f"must be at most {MOST_METADATA} bytes of JSON")
-    if any("\x00" in text for pair in notes.items() for text in pair):
-        raise ValueError("must not contain a NUL character")
-    return notes
-
-
 FileId: TypeAlias = Annotated[UUID, Field(description="As list_files shows it.")]
-Size: TypeAlias = Annotated[int, Field(ge=0, description="Bytes.")]
-ContentType: TypeAlias = Annotated[str, Field(max_length=100, description="MIME type."), AfterValidator(_content_type)]
-Sha256: TypeAlias = Annotated[str, Field(description="Hex."), AfterValidator(_sha256)]
-Metadata: TypeAlias = Annotated[dict[str, str], Field(description="Notes."), AfterValidator(_metadata)]
 PathCursor: TypeAlias = Annotated[str | None, Field(description="next_cursor of the answer before.")]
-Status: TypeAlias = Literal["pending", "ready", "lost"]
-
-
-class Ticket(BaseModel):
-    """An address that allows one thing for a while. ``headers`` are part of what was signed: send them all."""
-
-    method: Literal["GET", "PUT"]
-    url: Trusted[str]
-    headers: Trusted[dict[str, str]]
-    expires_at: datetime
-
-
-class PartTicket(BaseModel):
-    number: int
-    offset: int
-    size: int
-    url: Trusted[str]
-
-
-class Upload(BaseModel):
-    id: UUID
-    status: Status
-    size: int
-    expires_at: datetime | None = Field(description="When a pending upload is given up, or a temporary file deleted.")
-    ticket: Ticket | None = Field(default=None, description="Send the bytes with it, then call confirm_upload.")
-    parts: list[PartTicket] | None = Field(
-        default=None, description="PUT each part of the bytes to its url, then call confirm_upload."
-    )
-    missing: int | None = Field(default=None, description="How many parts are yet to come, these included.")
 
 
 class FileSummary(BaseModel):
@@ -147,12 +80,12 @@ async def _tickets(
     if "path" in given and not replayed and saved.size <= call.services.storage.single_bytes:
         key = files.key(project_id, saved.id, temporary=given["temporary"])
         seconds = call.services.storage.ticket_seconds
-        saved.ticket = _whole(call, key, saved.size, given["content_type"], given["sha256"], seconds)
+        saved.ticket = uploads.whole(call, key, saved.size, given["content_type"], given["sha256"], seconds)
         return saved
     row = await files.read(call.services.database, call.principal, project_id, saved.id)
     if row is None:
         raise not_found("file")
-    return await _continued(call, row, max_bytes)
+    return await uploads.continued(call, row, max_bytes)
 
 
 @tool(
@@ -232,7 +165,7 @@ async def confirm_upload(
                 raise _path_taken() from None
         if row is None:
             row = await _changeable(connection, project_id, file_id)
-    return _upload(row)
+    return uploads.noted(row)
 
 
 @tool(Scope.storage_read, read_only=True, destructive=False, idempotent=True, open_world=False)
@@ -272,7 +205,7 @@ async def get_file(
     if content.status != "ready":
         return content
     served, shown = served_as(row["content_type"])
-    content.ticket = _ticket(
+    content.ticket = uploads.shown(
         call.services.store.download_ticket(
             files.key_of(row),
             filename=file_name(row["path"]),
@@ -309,136 +242,6 @@ async def delete_file(call: Caller, project_id: ProjectId, file_id: FileId) -> D
         await files.start_deleting(connection, file_id)
         await enqueue(connection, DELETE, {}, dedupe=DELETE)
     return DeletedFile(id=file_id)
-
-
-async def _shelved(
-    services: Services, caller: Principal, project_id: UUID, after: str | None, limit: int
-) -> list[Member]:
-    rows = await files.page(
-        services.database, caller, project_id, prefix="", after=from_path_cursor(after), limit=limit
-    )
-    return [
-        Member({"file_id": row["id"]}, row["path"], row["content_type"], to_path_cursor(row["path"], row["id"]))
-        for row in rows
-    ]
-
-
-async def _beginning(
-    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int
-) -> list[asyncpg.Record]:
-    """Files whose path begins with what was typed."""
-    return await files.page(services.database, caller, project_id, prefix=typed, after=None, limit=limit)
-
-
-async def _ids(
-    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int, _known: Mapping[str, str]
-) -> list[str]:
-    return [str(row["id"]) for row in await _beginning(services, caller, project_id, typed, limit)]
-
-
-async def _paths(
-    services: Services, caller: Principal, project_id: UUID, typed: str, limit: int, _known: Mapping[str, str]
-) -> list[str]:
-    rows = await _beginning(services, caller, project_id, typed, limit)
-    return list(dict.fromkeys(row["path"] for row in rows))
-
-
-@resource(
-    FILE_TEMPLATE,
-    Scope.storage_read,
-    mime_type="",
-    rest_from="get_file",
-    members=_shelved,
-    held_by=files.holding,
-    completes={"file_id": _ids},
-)
-async def file(call: Caller, project_id: ProjectId, file_id: FileId) -> FileContent:
-    """A file: its text or bytes when they are short, else what get_file says of it."""
-    row = await files.read(call.services.database, call.principal, project_id, file_id)
-    if row is not None and row["status"] == "ready":
-        document = await inline.document(call.services.store, row)
-        if document is not None:
-            return document  # type: ignore[return-value]  # a resource may give its bytes instead of the model
-    content: FileContent = await get_file.function(call, project_id, file_id, max_bytes=MOST_BYTES)
-    return content
-
-
-@resource(
-    "innkeeper://projects/{project_id}/paths/{+path}",
-    Scope.storage_read,
-    mime_type="",
-    rest_from="get_file",
-    completes={"path": _paths},
-)
-async def file_at_path(call: Caller, project_id: ProjectId, path: Path) -> FileContent:
-    """The ready file at a path."""
-    if "\x00" in path:
-        raise not_found("file")
-    async with call.transaction() as connection:
-        file_id = await files.ready_at(connection, normalize("NFC", path))
-    if file_id is None:
-        raise not_found("file")
-    content: FileContent = await file.function(call, project_id, file_id)
-    return content
-
-
-def _upload(row: asyncpg.Record) -> Upload:
-    return Upload(id=row["id"], status=row["status"], size=row["size"], expires_at=row["expires_at"])
-
-
-async def _continued(call: Call, row: asyncpg.Record, max_bytes: int) -> Upload:
-    """How far an upload has come, with tickets for the next of it: as many as an answer of ``max_bytes`` holds."""
-    upload = _upload(row)
-    if upload.status != "pending":
-        return upload
-    rules, store = call.services.storage, call.services.store
-    key = files.key_of(row)
-    seconds = _seconds_left(row, rules.ticket_seconds)
-    if upload.size <= rules.single_bytes and row["upload_id"] is None:
-        sha256 = row["sha256"].hex() if row["sha256"] else None
-        upload.ticket = _whole(call, key, upload.size, row["content_type"], sha256, seconds)
-        return upload
-    upload_id = row["upload_id"] or await _begun(call, row, key)
-    missing = await arrivals.missing(store, row, upload_id)
-    upload.missing, upload.parts = len(missing), []
-    room = max_bytes - len(upload.model_dump_json().encode()) - NOTE_BYTES
-    for number, offset, size in missing:
-        ticket = store.part_ticket(key, upload_id, number, size, seconds)
-        part = PartTicket(number=number, offset=offset, size=size, url=ticket.url)
-        room -= len(part.model_dump_json().encode()) + 1
-        if room < 0 and upload.parts:
-            break
-        upload.parts.append(part)
-    return upload
-
-
-def _whole(call: Call, key: str, size: int, content_type: str, sha256: str | None, seconds: int) -> Ticket:
-    """A ticket for all bytes of a file at once."""
-    return _ticket(
-        call.services.store.upload_ticket(key, size=size, content_type=content_type, sha256=sha256, expires_in=seconds)
-    )
-
-
-async def _begun(call: Call, row: asyncpg.Record, key: str) -> str:
-    """Begin an upload in parts. Two callers may at once: the one that is noted first is the one that counts."""
-    begun = await call.services.store.start_multipart(key, row["content_type"])
-    async with call.services.database.transaction(call.principal, row["project_id"]) as connection:
-        noted = await files.remember_upload(connection, row["id"], begun)
-    if noted != begun:
-        await call.services.store.abort_multipart(key, begun)
-    if noted is None:
-        raise not_found("file")
-    return noted
-
-
-def _seconds_left(row: asyncpg.Record, most: int) -> int:
-    """How long a ticket may be good: never longer than the upload is waited for."""
-    left = most if row["expires_at"] is None else int((row["expires_at"] - datetime.now(UTC)).total_seconds())
-    return max(1, min(most, left))
-
-
-def _ticket(signed: store.Ticket) -> Ticket:
-    return Ticket.model_validate(signed, from_attributes=True)
 
 
 def _shown(row: asyncpg.Record) -> dict[str, Any]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from db.database import Connection
 
-
 FAMILY: Final = "members"
 UNMAILED: Final = "This house sends no mail: open url, where a person gets the link once, to hand it on."
 

@@ -40,7 +40,6 @@ from tools.trust import Trusted, Untrusted
 if TYPE_CHECKING:
     import asyncpg
 
-
 Clearable: TypeAlias = Literal["model", "base_url", "max_input_tokens", "model_parameters", "retention_days"]
 
 
