@@ -126,13 +126,15 @@ class RunEngine:
         agent: str = DEFAULT_AGENT,
         after: int = 0,
         entering: Callable[[UUID], Awaitable[None]] | None = None,
+        beforehand: Callable[[Connection, UUID], Awaitable[None]] | None = None,
     ) -> RunHandle:
         """Start the run that ``body`` (an AG-UI RunAgentInput) asks for, or attach to the one of that run id, behind
         its event ``after``.
 
         ``project_id``: the project the request names, if it does. ``entering`` hears which one it is before anything is
-        written, and may refuse by raising. Raises AppError for everything that keeps the run
-        from existing; whatever happens later is told by its events.
+        written, and may refuse by raising; so may ``beforehand``, within the transaction in which the run begins, with
+        what it writes there. Raises AppError for everything that keeps the run from existing; whatever happens later is
+        told by its events.
         """
         if not principal.may(Scope.runs_write):
             raise missing_scope(Scope.runs_write)
@@ -148,6 +150,8 @@ class RunEngine:
                 raise admission.no_project()
             if entering is not None:
                 await entering(project)
+            if beforehand is not None:
+                await beforehand(connection, project)
             beginning = await self._begin(kit, connection, self._new_run(principal, project, agent, asked), asked)
         self._launch(kit, beginning)
         begun = beginning.begun

@@ -41,7 +41,7 @@ from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
 from db.runs import StoredMessage
-from db.transcript import COMPONENTS, CONTEXT, OURS
+from db.transcript import ABOUT, COMPONENTS, CONTEXT, OURS
 
 Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
 LINKS: Final[dict[str, type[Link]]] = {
@@ -86,7 +86,8 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     for message in users:
         parts.append(UserPromptPart(_user_content(message, asked if message is users[-1] else None)))
         ids.append(message.id)
-    said = ModelRequest(parts=parts, metadata={OURS: {"ids": ids}}) if parts else None
+    ours = {"ids": ids} if asked.about is None else {"ids": ids, ABOUT: asked.about}
+    said = ModelRequest(parts=parts, metadata={OURS: ours}) if parts else None
     messages = repair_messages([*history, said] if said else history, repair_last_response=not found.decisions)
     if not found.decisions and (not messages or not isinstance(messages[-1], ModelRequest)):
         raise invalid(

@@ -55,6 +55,7 @@ class Narrator:
         self._stream: ComponentStream | None = None
         self._shown: dict[str, dict[str, Any]] = {}
         self._parent = str(uuid7())
+        self._first: str | None = None
         self._half: tuple[str, str, str] | None = None
         self._answering = False
         self._said: list[str] = []
@@ -99,6 +100,8 @@ class Narrator:
     def ids(self) -> dict[str, object]:
         """By which ids the log has the answer that has just ended."""
         found: dict[str, object] = {"message": self._parent}
+        if self._first not in (None, self._parent):
+            found[transcript.FIRST] = self._first
         if self._thoughts:
             found["reasoning"] = list(self._thoughts)
         if self._shown:
@@ -125,6 +128,7 @@ class Narrator:
         if event.previous_part_kind is None:
             self.close()
             self._parent = str(uuid7())
+            self._first = None
             self._answering = True
             self._said.clear()
             self._thoughts.clear()
@@ -132,12 +136,14 @@ class Narrator:
         if isinstance(part, TextPart):
             if self._text is None:
                 self._text = self._parent = str(uuid7())
+                self._first = self._first or self._text
                 self._log.emit(agui.text_start(self._text))
             self._say("TEXT_MESSAGE_CONTENT", self._text, part.content)
         elif isinstance(part, ThinkingPart):
             if self._reasoning is None:
                 self._reasoning = str(uuid7())
                 self._thoughts.append(self._reasoning)
+                self._first = self._first or self._reasoning
                 for told in agui.reasoning_start(self._reasoning):
                     self._log.emit(told)
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)
@@ -145,6 +151,7 @@ class Narrator:
             self._show(part)
         elif isinstance(part, ToolCallPart):
             self._call = part.tool_call_id
+            self._first = self._first or self._parent
             self._log.emit(agui.tool_start(part.tool_call_id, part.tool_name, self._parent))
             self._say("TOOL_CALL_ARGS", self._call, _arguments(part.args))
 
@@ -181,6 +188,7 @@ class Narrator:
     def _show(self, part: ToolCallPart) -> None:
         stream = ComponentStream(str(uuid7()), part.tool_call_id, self.components[part.tool_name])
         self._stream = stream
+        self._first = self._first or stream.id
         self._showing[stream.call_id] = stream.id
         self._shown[stream.id] = stream.kept()
         self._log.emit(stream.begun())

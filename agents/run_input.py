@@ -32,8 +32,8 @@ class RunInput:
     """``text`` is the JSON as it came, ``canonical`` the same for every spelling of the same JSON value.
 
     ``project``, ``on_disconnect``, ``on_busy``, ``components`` and ``messages_snapshot``: from ``project``,
-    ``onDisconnect``, ``onBusy``, ``components`` and ``messagesSnapshot`` in ``forwardedProps.innkeeper``. ``state`` is
-    ``None`` where the client sends none.
+    ``onDisconnect``, ``onBusy``, ``components`` and ``messagesSnapshot`` in ``forwardedProps.innkeeper``; ``about`` is
+    kept beside what the client says. ``state`` is ``None`` where the client sends none.
     """
 
     thread_id: str
@@ -50,6 +50,7 @@ class RunInput:
     components: Sequence[Component | FromRegistry]
     messages_snapshot: Literal["differing", "always", "never"]
     state: Any
+    about: Any
 
     def digest_for(self, agent: str) -> bytes:
         """What decides whether a repeated run id asks for the same run."""
@@ -92,6 +93,7 @@ def parse(body: bytes) -> RunInput:
         components=component_offers.parse(ours.get("components")),
         messages_snapshot=_wish(ours, "messagesSnapshot", ("differing", "always", "never")),
         state=asked.state,
+        about=ours.get("about"),
     )
 
 

@@ -21,6 +21,10 @@ COMPONENT: Final = "innkeeper.component"
 """The ``activityType`` of a component that an agent showed."""
 COMPONENTS: Final = "components"
 """Where in :data:`OURS` an answer keeps the components it shows, by their ids."""
+FIRST: Final = "first"
+"""Where in :data:`OURS` an answer keeps the id of what was told first of it, where that is not its message's."""
+ABOUT: Final = "about"
+"""Where in :data:`OURS` a message of a client keeps what that says of it."""
 CONTEXT: Final = "context"
 """Marks text of a user's message that the application added for the model."""
 
@@ -45,8 +49,13 @@ class _Reading:
 
 def messages(rows: Sequence[asyncpg.Record]) -> list[Message]:
     """AG-UI messages of consecutive rows with ``id``, ``run_id`` and ``content``."""
+    return [message for said in by_row(rows) for message in said]
+
+
+def by_row(rows: Sequence[asyncpg.Record]) -> list[list[Message]]:
+    """As :func:`messages`, those of each row for themselves. How a component came out is said by the row behind."""
     reading = _Reading()
-    return [message for row in rows for message in _of(row, reading)]
+    return [list(_of(row, reading)) for row in rows]
 
 
 def _of(row: asyncpg.Record, reading: _Reading) -> Iterator[Message]:

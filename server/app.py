@@ -79,6 +79,7 @@ from server.site import end_users as end_users_page
 from server.site.error_pages import ErrorPages
 from server.site.pages import Site
 from server.site.rendering import style_route
+from server.v1 import routes as v1
 from server.vault import Vault
 from tools.ports import NOTHING_OUTSIDE
 
@@ -114,6 +115,7 @@ def create_app(services: Services) -> Starlette:
         *calls.routes(services, mcp_app.resource),
         *runs.routes(services, callers),
         component_state.route(services, callers),
+        *v1.routes(services, callers),
         *registry_feed.routes(services),
         *registry_webhook.routes(services),
         *presign.routes(services, callers),

@@ -2,8 +2,8 @@
 
 A caller is a bearer token (of a server, of an OAuth client, of an end user), or a key as ``x-api-key``, which may also
 stand beside an end user's token, as the SDKs send it. A publishable key alone is nobody. A secret key may name the end
-user it acts for (``userKey``, in the query, or in a body's ``forwardedProps`` or at its top); beside a publishable key
-such a name is anybody's word, which a project has to want.
+user it acts for (``userKey``, in the query, or in a body: at its top, in its ``forwardedProps`` or its ``thread``);
+beside a publishable key such a name is anybody's word, which a project has to want.
 """
 
 from __future__ import annotations
@@ -112,14 +112,16 @@ class Callers:
 
 
 def named_in(body: bytes) -> str | None:
-    """The ``userKey`` of a body: at its top, or among an AG-UI input's ``forwardedProps``."""
+    """The ``userKey`` of a body: at its top, among an AG-UI input's ``forwardedProps``, or of the ``thread`` that a run
+    is to begin."""
     if _MARK not in body:
         return None
     try:
         found: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    for place in (found, found.get("forwardedProps") if isinstance(found, dict) else None):
+    inner = [found.get(name) for name in ("forwardedProps", "thread")] if isinstance(found, dict) else []
+    for place in (found, *inner):
         if isinstance(place, dict) and isinstance(place.get(USER_KEY), str):
             named: str = place[USER_KEY]
             return named

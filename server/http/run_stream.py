@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from agents.agui import sse
 from agents.engine import RunEngine
 from agents.readers import RunHandle
+from agents.tails import Events
 from server.http.fields import fields_of
 from server.limits.run_places import RunPlaces
 
@@ -49,6 +50,10 @@ class RunStream(Response):
         self._handle = handle
         self._places = places
         self._lent = handle.attached or not engine.when_ended(handle.run_id, places.give_back)
+
+    def framed(self, found: Events) -> bytes:
+        """Events as they go over the wire."""
+        return b"".join(sse(seq, event) for seq, event in found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the head, and leaves the rest to the front door."""
@@ -90,7 +95,7 @@ class RunStream(Response):
             # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
             found = await tail.next(KEEP_ALIVE_SECONDS)
             if found or not tail.over:
-                body = b"".join(sse(seq, event) for seq, event in found) or KEEP_ALIVE
+                body = self.framed(found) or KEEP_ALIVE
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from server.http.problem import TYPE_PREFIX
-from server.openapi import house, oauth, pages, registry, runs
+from server.openapi import house, oauth, pages, registry, runs, v1
 from server.openapi.house import Offered
 from server.openapi.operation import PROBLEM, TEXT, Operation, thing
 
@@ -60,7 +60,7 @@ def document(operations: Sequence[Operation], url: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "securitySchemes": SECURITY,
-            "schemas": {"Problem": PROBLEM_SCHEMA, **oauth.schemas(), **runs.schemas()},
+            "schemas": {"Problem": PROBLEM_SCHEMA, **oauth.schemas(), **runs.schemas(), **v1.schemas()},
         },
     }
 
@@ -79,6 +79,7 @@ def described(others: Sequence[BaseRoute], offered: Offered) -> list[Operation]:
     """Every operation there is."""
     return [
         *runs.operations(),
+        *v1.operations(),
         *registry.operations(),
         *oauth.operations(),
         *house.operations(offered),

@@ -1,0 +1,119 @@
+"""A run as ``/v1`` asks for it, in the words of the engine: an AG-UI 1.0 ``RunAgentInput``."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from db.errors import AppError, invalid
+from db.ids import uuid7
+from server.v1.asked import Resource, ResourceContent, Run, TextContent, ToolResult
+
+KINDS: Final = ("image", "audio", "video")
+
+
+def run_input(asked: Run, thread: str, run: str) -> bytes:
+    """``thread`` and ``run``: what the engine is to call them. Raises AppError for what no run can be asked for."""
+    _refuse(asked)
+    ours: dict[str, Any] = {"messagesSnapshot": "never"}
+    if asked.available_components:
+        ours["components"] = [one.model_dump(by_alias=True, exclude_none=True) for one in asked.available_components]
+    if asked.message.metadata is not None:
+        ours["about"] = asked.message.metadata
+    parameters = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
+    if given := {name: value for name, value in parameters.items() if value is not None}:
+        ours["parameters"] = given
+    tools = asked.tools if asked.tools and asked.tool_choice != "none" else []
+    body = {
+        "threadId": thread,
+        "runId": run,
+        "messages": [*_results(asked), *_said(asked)],
+        "tools": [
+            {"name": tool.name, "description": tool.description, "parameters": tool.input_schema} for tool in tools
+        ],
+        "context": list(_context(asked.message.additional_context)),
+        "forwardedProps": {"innkeeper": ours, "runMetadata": asked.run_metadata},
+    }
+    return json.dumps(body).encode()
+
+
+def _refuse(asked: Run) -> None:
+    if asked.model is not None:
+        raise invalid(
+            "Which model answers is said by the agent, not by the request.",
+            "Leave 'model' out, or name an agent that has the model: ?agent=NAME.",
+            "model_not_chosen_here",
+        )
+    if asked.tool_choice not in (None, "auto"):
+        raise invalid(
+            "Agents here choose their tools themselves.",
+            "Leave 'toolChoice' out or send 'auto'. For no tools, send none; to have one used, ask for it in the text.",
+            "tool_choice_not_supported",
+        )
+
+
+def _results(asked: Run) -> Iterator[dict[str, Any]]:
+    for block in asked.message.content:
+        if isinstance(block, ToolResult):
+            text = "\n".join(_text_of(one) for one in block.content)
+            said = {"content": "", "error": text} if block.is_error else {"content": text}
+            yield {"id": str(uuid7()), "role": "tool", "toolCallId": block.tool_use_id, **said}
+
+
+def _said(asked: Run) -> Iterator[dict[str, Any]]:
+    blocks = [block for block in asked.message.content if not isinstance(block, ToolResult)]
+    if blocks:
+        yield {"id": str(uuid7()), "role": "user", "content": content(blocks)}
+
+
+def content(blocks: Sequence[TextContent | ResourceContent]) -> str | list[dict[str, Any]]:
+    """What is said, as the content of an AG-UI message."""
+    if len(blocks) == 1 and isinstance(blocks[0], TextContent):
+        return blocks[0].text
+    return [_part(block) for block in blocks]
+
+
+def _part(block: TextContent | ResourceContent) -> dict[str, Any]:
+    if isinstance(block, TextContent):
+        return {"type": "text", "text": block.text}
+    resource = block.resource
+    mime = resource.mime_type or ("text/plain" if resource.text is not None else "application/octet-stream")
+    kind = mime.partition("/")[0]
+    if resource.text is not None:
+        source = {"type": "data", "value": base64.b64encode(_bytes(resource.text)).decode(), "mimeType": mime}
+        return {"type": "document", "source": source}
+    if resource.blob is not None:
+        source = {"type": "data", "value": resource.blob, "mimeType": mime}
+    elif resource.uri is not None:
+        source = {"type": "url", "value": resource.uri, "mimeType": mime}
+    else:
+        raise _empty()
+    return {"type": kind if kind in KINDS else "document", "source": source}
+
+
+def _text_of(block: TextContent | ResourceContent) -> str:
+    """Of a tool's result, of which models read text alone."""
+    if isinstance(block, TextContent):
+        return block.text
+    resource: Resource = block.resource
+    if resource.text is not None:
+        return resource.text
+    raise invalid("A tool result here may hold text only.", "Describe the result in text.", "content_not_supported")
+
+
+def _context(given: Any) -> Iterator[dict[str, str]]:
+    """What the application adds for the model: each member of an object for itself."""
+    if given is None:
+        return
+    for name, value in given.items() if isinstance(given, dict) else [("context", given)]:
+        yield {"description": name, "value": value if isinstance(value, str) else json.dumps(value)}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _empty() -> AppError:
+    return invalid("A resource has neither text, blob nor uri.", "Send one of them.", "content_not_supported")
