@@ -81,7 +81,7 @@ from server.site.pages import Site
 from server.site.rendering import style_route
 from server.v1 import routes as v1
 from server.vault import Vault
-from tools.ports import NOTHING_OUTSIDE
+from tools.outside import NOTHING_OUTSIDE
 
 if TYPE_CHECKING:
     from db.database import Database

@@ -25,9 +25,10 @@ from tools.approval import Answer, NotYetAllowedError, Question
 from tools.catalog import CATALOG, Catalog, offers, visible
 from tools.contract import PROJECT, Call, Progress, ToolSpec
 from tools.deadline import Deadline
+from tools.limits import NOWHERE
 from tools.long_writes import LongWrite, LongWrites
 from tools.narrowing import EVERYTHING, Narrowing
-from tools.ports import NOWHERE, Services
+from tools.ports import Services
 from tools.resources import Document, ResourceSpec
 from tools.result import MOST_BYTES, asked, fitted
 from tools.trust import fenced

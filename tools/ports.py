@@ -1,9 +1,9 @@
-"""What tools need from the rest of the house, as small protocols that ``server`` fills."""
+"""What tools need from the rest of the house, as small protocols that ``server`` fills; the way outside, the store and
+the limits in modules of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
@@ -11,6 +11,8 @@ from uuid import UUID
 from db.database import Database
 from db.errors import AppError
 from db.principal import Principal
+from tools.limits import NO_LIMITS, Limits
+from tools.outside import NOTHING_OUTSIDE, Outside
 from tools.store import NO_STORE, Store
 
 if TYPE_CHECKING:
@@ -122,137 +124,6 @@ class PagesAt:
         return self.base_url.rstrip("/")
 
 
-class Answered(NamedTuple):
-    """An answer from outside. ``url``: where it came from after redirects; ``content_type`` without its parameters."""
-
-    url: str
-    status: int
-    content_type: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Outside(Protocol):
-    """The way to addresses that tenants give. Nothing else may be requested of them."""
-
-    def check(self, url: str) -> None:
-        """Raises ``AppError`` ``url_not_allowed`` for a URL that is refused whatever its host resolves to."""
-        ...
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        accept: Collection[str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        max_bytes: int = 1 << 20,
-        seconds: float = 15.0,
-        redirects: int = 3,
-    ) -> Answered:
-        """The whole answer, whatever its status. ``accept``: the content types a successful one may have, ``None`` for
-        any. Every fault is an ``AppError`` that can be shown: ``url_not_allowed``, or one of ``remote_*``."""
-        ...
-
-
-class NoOutside:
-    """For a process that goes nowhere: every address is taken as it is, since none is ever gone to."""
-
-    def check(self, url: str) -> None:
-        """There is nothing to refuse."""
-
-    async def request(self, method: str, url: str, **_how: object) -> Answered:
-        raise AppError(
-            "outside_not_configured", 503, "This process goes to no address of a tenant.", "Ask who runs it."
-        )
-
-
-NOTHING_OUTSIDE: Final[Outside] = NoOutside()
-
-
-class Place(AbstractAsyncContextManager[None], Protocol):
-    """Where a request is worked on: ``async with``, or taken and given back."""
-
-    def at_once(self) -> bool:
-        """Take the place if nothing has to be waited for; if not, :meth:`take` it."""
-        ...
-
-    async def take(self) -> None:
-        """Wait for the place. Raises ``AppError`` 429 when that would take too long."""
-        ...
-
-    def give_back(self) -> None:
-        """May be called more than once, and without a place."""
-        ...
-
-
-class _Nowhere:
-    def at_once(self) -> bool:
-        return True
-
-    async def take(self) -> None:
-        return None
-
-    def give_back(self) -> None:
-        return None
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_how: object) -> None:
-        return None
-
-
-NOWHERE: Final[Place] = _Nowhere()
-"""A place that nobody has to wait for."""
-
-
-class Limits(Protocol):
-    """How much one key and one project may ask for. What is too much is an ``AppError`` 429 with ``retry_after``."""
-
-    def at_once(self, principal: Principal) -> bool:
-        """Count one request of a key if that needs no waiting; if not, :meth:`admit` it."""
-        ...
-
-    async def admit(self, principal: Principal) -> None:
-        """Count one request of a key."""
-        ...
-
-    async def hold(self, principal: Principal) -> None:
-        """Before a refusal that :meth:`admit` did not make: wait if the key goes on after too many of them. Hold no
-        place meanwhile."""
-        ...
-
-    def place(self, principal: Principal, *, long: bool = False) -> Place:
-        """A place of the key while its request is worked on."""
-        ...
-
-    def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
-        """Count one call in a project, and hold a place of it while the call lasts."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoLimits:
-    """Everything is admitted at once."""
-
-    def at_once(self, principal: Principal) -> bool:
-        return True
-
-    async def admit(self, principal: Principal) -> None:
-        """Nothing is counted."""
-
-    async def hold(self, principal: Principal) -> None:
-        """Nobody waits."""
-
-    def place(self, principal: Principal, *, long: bool = False) -> Place:
-        return NOWHERE
-
-    def in_project(self, principal: Principal, project_id: UUID | None, *, long: bool = False) -> Place:
-        return NOWHERE
-
-
 class Meaning(NamedTuple):
     """What words mean to an embedding model. Vectors of different models do not compare."""
 
@@ -345,7 +216,7 @@ class Services:
     database: Database
     runs: Runs
     pages: Pages = PagesAt()
-    limits: Limits = NoLimits()
+    limits: Limits = NO_LIMITS
     store: Store = NO_STORE
     storage: StorageRules = StorageRules()
     outside: Outside = NOTHING_OUTSIDE

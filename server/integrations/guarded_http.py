@@ -27,7 +27,7 @@ from server.integrations.guarded_answer import (
     unreachable,
 )
 from server.integrations.guarded_network import GuardedNetwork, Resolve, system_resolve
-from tools.ports import Answered
+from tools.outside import Answered
 
 if TYPE_CHECKING:
     import ssl

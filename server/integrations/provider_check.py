@@ -14,7 +14,7 @@ from typing import Final
 import httpx2
 
 from db.errors import AppError
-from tools.ports import Outside
+from tools.outside import Outside
 
 SECONDS: Final = 10.0
 OPENAI_LIKE: Final = "compatible"

@@ -21,7 +21,7 @@ from tools.component_item import META, MOST_FILE, MOST_FILES, MOST_ITEM
 from tools.component_paths import path_fault
 
 if TYPE_CHECKING:
-    from tools.ports import Answered, Outside
+    from tools.outside import Answered, Outside
 
 CATALOGUE: Final = "registry.json"
 MOST_CATALOGUE: Final = 8 << 20

@@ -25,7 +25,7 @@ from db.turns import Turn, Turns
 from server.limits.allowance import Allowance, Clock, Register
 from server.limits.holdback import Holdback
 from server.limits.rules import Rules, Share
-from tools.ports import NOWHERE, Place
+from tools.limits import NOWHERE, Place
 
 PATIENCE_SECONDS: Final = 5.0
 MEMBER_SECONDS: Final = 60.0

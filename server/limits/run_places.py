@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from db.principal import Principal
-from tools.ports import Limits, Place
+from tools.limits import Limits, Place
 
 
 class RunPlaces:

@@ -33,8 +33,8 @@ from server.mcp.results import describe
 from server.mcp.step_up import stepped_up
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
+from tools.limits import Limits
 from tools.narrowing import Narrowing
-from tools.ports import Limits
 
 ONLY_POST = ((b"allow", b"POST"),)
 NOT_A_POST = AppError(

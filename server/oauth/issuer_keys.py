@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from db.errors import AppError
 from server.oauth.known_clients import life
 from server.oauth.signatures import KeyList, keys_of
-from tools.ports import Answered, Outside
+from tools.outside import Answered, Outside
 
 MOST_ISSUERS: Final = 256
 MOST_BYTES: Final = 256 * 1024

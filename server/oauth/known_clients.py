@@ -19,7 +19,7 @@ from db.oauth import clients
 from db.oauth.clients import Client, Described
 from server.limits.newcomers import REGISTRATIONS, Newcomers
 from server.oauth.descriptions import described
-from tools.ports import NOTHING_OUTSIDE, Answered, Outside
+from tools.outside import NOTHING_OUTSIDE, Answered, Outside
 
 MOST_BYTES: Final = 16 * 1024
 SECONDS: Final = 5.0

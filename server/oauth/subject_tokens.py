@@ -23,7 +23,7 @@ from db.token_sources import SEALED, TokenSource
 from server.oauth import signatures
 from server.oauth.issuer_keys import IssuerKeys
 from server.vault import Vault
-from tools.ports import Outside
+from tools.outside import Outside
 
 if TYPE_CHECKING:
     from joserfc.jwk import Key

@@ -14,7 +14,7 @@ from db.token_sources import KINDS, SEALED, Kind, TokenSource
 from server.oauth import signatures
 from server.oauth.issuer_keys import IssuerKeys, may_be_plain
 from server.vault import Vault
-from tools.ports import Outside
+from tools.outside import Outside
 
 FIELDS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "issuer": ("issuer", "audience", "url"),

@@ -32,7 +32,7 @@ from server.settings.sign_in import SignInSettings
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
-from tools.ports import NOTHING_OUTSIDE
+from tools.outside import NOTHING_OUTSIDE
 from tools.store import NO_STORE, Store
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from server.integrations.guarded_network import GuardedNetwork
 from tests.fakes.outside import PUBLIC_HOST, Names, internet, reaching_loopback
 from tests.fakes.raw_server import Asked, Handler, RawServer, Send, always, answer, raw_server
 from tests.fakes.tls import authority
-from tools.ports import Answered
+from tools.outside import Answered
 
 JSON = ("application/json",)
 

@@ -24,7 +24,7 @@ from server.oauth.subject_tokens import SubjectTokens
 from server.vault import Vault
 from tests.server.end_users.issuers import AUDIENCE, Issuer, claims, ed25519, rsa
 from tests.server.end_users.products import ACCESS, EXCHANGE, PAGE, SECRET, House, Product
-from tools.ports import Answered
+from tools.outside import Answered
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-20")]
 
