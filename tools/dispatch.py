@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
 from db import ledger
 from db.errors import AppError, invalid, missing_scope, read_only
@@ -28,40 +27,15 @@ from tools.deadline import Deadline
 from tools.limits import NOWHERE
 from tools.long_writes import LongWrite, LongWrites
 from tools.narrowing import EVERYTHING, Narrowing
+from tools.outcome import Outcome
 from tools.ports import Services
-from tools.resources import Document, ResourceSpec
-from tools.result import MOST_BYTES, asked, fitted
-from tools.trust import fenced
+from tools.resources import Document
+from tools.result import MOST_BYTES, asked
 
 DEADLINE_SECONDS: Final = 30.0
 LONG_DEADLINE_SECONDS: Final = 600.0
 _tracer = trace.get_tracer("innkeeper.tools")
 _NOT_STOPPABLE: Final = nullcontext[LongWrite | None](None)
-
-
-class Outcome(NamedTuple):
-    """What a tool answered, serialised once: ``json`` is the object of its output schema as compact UTF-8 JSON.
-
-    ``untrusted``: where in it words of others stand (:mod:`tools.trust`). ``rest_from``: the tool that has the rest.
-    ``link``: the address of the resource that it is about.
-    """
-
-    json: bytes
-    replayed: bool = False
-    untrusted: tuple[str, ...] = ()
-    rest_from: str = ""
-    link: str = ""
-
-    @property
-    def text(self) -> str:
-        """The same for a model to read: words of others between marks made anew each time this is asked for."""
-        return fenced(self.json, self.untrusted)
-
-    @property
-    def structured(self) -> dict[str, Any]:
-        """The same as a Python object."""
-        parsed: dict[str, Any] = from_json(self.json)
-        return parsed
 
 
 class Dispatch:
@@ -149,7 +123,7 @@ class Dispatch:
                     with self._deadline.kept():
                         async with self.services.limits.in_project(caller, project_id):
                             value = await spec.function(Call(caller, self.services, project_id), **values)
-                            return value if isinstance(value, Document) else _outcome(spec, value, MOST_BYTES)
+                            return value if isinstance(value, Document) else Outcome.of(spec, value, MOST_BYTES)
                 except AppError as error:
                     if error.status == 404:
                         break
@@ -219,8 +193,7 @@ class Dispatch:
             raise await approval.put(self.services, asking, waiting.preview) from None
 
     async def _read(self, spec: ToolSpec, call: Call, values: dict[str, Any]) -> Outcome:
-        outcome = _outcome(spec, await spec.function(call, **values), asked(values))
-        return _linked(outcome, spec, values) if spec.link else outcome
+        return Outcome.of(spec, await spec.function(call, **values), asked(values)).linked(spec, values)
 
     async def _write(
         self,
@@ -235,11 +208,10 @@ class Dispatch:
         found = await spec.before(call, **values) if spec.before is not None else None
         outcome = await self._effect(spec, call._replace(found=found), values, key, digest, long_write, asking)
         if spec.after is None:
-            return _linked(outcome, spec, values) if spec.link else outcome
+            return outcome.linked(spec, values)
         saved = spec.output.validate_json(outcome.json)
         shown = await spec.after(call, saved, replayed=outcome.replayed, **values)
-        outcome = _outcome(spec, shown, asked(values))._replace(replayed=outcome.replayed)
-        return _linked(outcome, spec, values) if spec.link else outcome
+        return Outcome.of(spec, shown, asked(values))._replace(replayed=outcome.replayed).linked(spec, values)
 
     async def _effect(
         self,
@@ -262,7 +234,7 @@ class Dispatch:
             if asking is not None:
                 await approval.require(connection, asking)
             bound = call._replace(connection=connection)
-            outcome = _outcome(spec, await spec.function(bound, **values), asked(values))
+            outcome = Outcome.of(spec, await spec.function(bound, **values), asked(values))
             target = outcome.structured.get("id")
             await ledger.audit(connection, call.principal, call.project_id, spec.name, target)
             if key is not None:
@@ -270,15 +242,6 @@ class Dispatch:
             if long_write is not None:
                 long_write.conclude()
         return outcome
-
-
-def _linked(outcome: Outcome, spec: ToolSpec, values: Mapping[str, Any]) -> Outcome:
-    return outcome._replace(link=spec.link.format_map(values))
-
-
-def _outcome(spec: ToolSpec | ResourceSpec, value: Any, limit: int) -> Outcome:
-    json = fitted(spec.output.serializer.to_json(value), limit, spec.untrusted)
-    return Outcome(json, False, spec.untrusted, spec.rest_from)
 
 
 def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from server.mcp.inbound import Inbound
 from server.mcp.results import refusal, success
 from tools.approval import Answer, ApprovalRequiredError
 from tools.contract import Progress
-from tools.dispatch import Dispatch, Outcome
+from tools.dispatch import Dispatch
+from tools.outcome import Outcome
 
 log = logging.getLogger("innkeeper.error")
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from db.errors import AppError
 from tools.approval import ApprovalRequiredError
-from tools.dispatch import Outcome
+from tools.outcome import Outcome
 from tools.result import NEXT, how_to_go_on
 from tools.trust import AS_SCHEMA
 

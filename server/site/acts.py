@@ -16,8 +16,9 @@ from db.principal import Principal
 from tools.approval import ApprovalRequiredError
 from tools.catalog import Catalog
 from tools.decisions import Decisions
-from tools.dispatch import Dispatch, Outcome
+from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
+from tools.outcome import Outcome
 
 ONCE: Final = "once"
 """The field of a form whose value makes sending it twice do its work once."""

@@ -10,8 +10,9 @@ from db.ids import uuid7
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
 from tests.conftest import House, Owner, Tenant
-from tools.dispatch import Dispatch, Outcome
+from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
+from tools.outcome import Outcome
 from tools.ports import Services
 
 pytestmark = pytest.mark.promise("HOME-10")
