@@ -32,10 +32,10 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
-from uuid import UUID
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from agents.model_ports import LocalModelPort, RunsAModel, TenantEndpoints, TenantKeys
 from agents.model_settings import checked_parameters
 from agents.model_spec import HOW_TO_CONFIGURE, ModelSpec, check_base_url, not_configured, parse_model_id
 from db.errors import invalid
@@ -50,65 +50,6 @@ if TYPE_CHECKING:
 _Way: TypeAlias = Literal["outside", "tenant", "loopback"]
 """How an endpoint is reached: as what the house itself names, as what a tenant named, or on this machine."""
 NO_KEY = "no-key"  # compatible endpoints often want none; an empty one would fall back to the process environment
-
-__all__ = [
-    "LocalEndpoint",
-    "LocalModelPort",
-    "ModelFactory",
-    "ModelSpec",
-    "RunsAModel",
-    "TenantEndpoints",
-    "TenantKeys",
-]
-
-
-@dataclass(frozen=True)
-class LocalEndpoint:
-    """Where the local model listens: an OpenAI-compatible ``base_url`` (ending in ``/v1``) on loopback."""
-
-    base_url: str
-    name: str
-    api_key: str = field(repr=False)
-
-
-class LocalModelPort(Protocol):
-    """The local model as the server offers it."""
-
-    async def ready(self, timeout: float) -> LocalEndpoint:
-        """Wait at most ``timeout`` seconds until it answers; raise AppError with the reason if it does not."""
-        ...
-
-
-class TenantEndpoints(Protocol):
-    """The way to the base URLs that tenants give."""
-
-    def check(self, url: str) -> None:
-        """Raises AppError ``url_not_allowed`` for one that is refused whatever its host resolves to."""
-        ...
-
-    def for_models(self) -> httpx2.AsyncClient:
-        """A client that goes to tenants' endpoints and nowhere inside. The caller closes it."""
-        ...
-
-
-class TenantKeys(Protocol):
-    """The keys that projects pay their models with."""
-
-    async def find(self, grant: Principal, project_id: UUID, provider: str, base_url: str | None) -> str | None:
-        """The project's own key, ``None`` without one. ``provider``: ``compatible`` for what is at ``base_url``."""
-        ...
-
-
-class RunsAModel(Protocol):
-    """The dependencies of a run whose model id :meth:`ModelFactory.capability` resolves."""
-
-    @property
-    def model_spec(self) -> ModelSpec: ...
-
-    @property
-    def fallbacks(self) -> Sequence[ModelSpec]:
-        """What to ask in turn when the model fails before it says anything."""
-        ...
 
 
 class ModelFactory:

@@ -34,8 +34,8 @@ async def store_findings(settings: Settings, default: Path | None, *, fix: bool)
 def _of_bucket(settings: Settings, fix: bool) -> list[Finding]:
     try:
         from server.integrations.s3_bucket import BucketDoctor
+        from server.integrations.s3_clients import bucket_client
         from server.integrations.s3_credentials import S3Credentials
-        from server.integrations.s3_files import bucket_client
 
         client = bucket_client(settings.aws, S3Credentials.find(settings.aws))
         return list(BucketDoctor(client, settings.aws.bucket or "", storage_rules(settings), fix).findings())

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from agents.models import LocalEndpoint
+from agents.model_ports import LocalEndpoint
 from db.errors import AppError
 from server.integrations.local_weights import Progress, weights
 

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx2
 import obstore
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from db.errors import AppError
 from db.files import INCOMING
 from server.integrations.local_files import gone, too_large
 from server.integrations.local_tickets import refused
+from server.integrations.s3_clients import bucket_client, bucket_objects
 from server.integrations.s3_credentials import S3Credentials
 from tools.store import Part, StoredObject, Ticket
 
@@ -55,7 +54,7 @@ class S3Files:
         self.credentials = credentials
         self.client = bucket_client(settings, credentials)
         self._signer = bucket_client(settings, credentials, public_url) if public_url else self.client
-        self._objects = _objects(settings, credentials)
+        self._objects = bucket_objects(settings, credentials)
         self._base = self._sign("get_object", 60, Key="x").partition("/x?")[0] + "/"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
         self._http = httpx2.AsyncClient(trust_env=False, timeout=60)
@@ -250,46 +249,6 @@ class S3Files:
                     self.client.abort_multipart_upload(**named)
                     aborted += 1
         return aborted
-
-
-def bucket_client(settings: AwsSettings, credentials: S3Credentials, endpoint_url: str | None = None) -> Any:
-    """``boto3``'s way to the store, at another endpoint than the settings' if one is given."""
-    config = Config(
-        signature_version="s3v4",
-        s3={
-            "addressing_style": "path" if _by_path(settings) else "virtual",
-            "us_east_1_regional_endpoint": "regional",
-        },
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        # Checksums that nobody asked for are not known to every store.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    return credentials.client("s3", endpoint_url=endpoint_url or settings.endpoint_url, config=config)
-
-
-def _by_path(settings: AwsSettings) -> bool:
-    return settings.path_style if settings.path_style is not None else settings.endpoint_url is not None
-
-
-def _objects(settings: AwsSettings, credentials: S3Credentials) -> S3Store:
-    """``obstore``'s way to the bucket, which wants the bucket in the endpoint when it does not stand in the path."""
-    options: dict[str, Any] = {}
-    bucket, endpoint, by_path = settings.bucket or "", settings.endpoint_url, _by_path(settings)
-    if endpoint is not None:
-        scheme, _, host = endpoint.partition("://")
-        options["endpoint"] = endpoint if by_path else f"{scheme}://{bucket}.{host}"
-    return S3Store(
-        bucket,
-        region=credentials.session.region_name or "us-east-1",
-        virtual_hosted_style_request=not by_path,
-        client_options={"allow_http": bool(endpoint and endpoint.startswith("http:")), "timeout": "60s"},
-        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
-        credential_provider=credentials.current,
-        **options,
-    )
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from agents.engine import RunEngine
+from agents.model_ports import TenantEndpoints
 from agents.model_spec import ModelSpec
-from agents.models import ModelFactory, TenantEndpoints
+from agents.models import ModelFactory
 from db.credentials import Authenticator
 from db.database import Database
 from server.http import component_state, runs

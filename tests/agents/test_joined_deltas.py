@@ -16,7 +16,8 @@ from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 
 from agents.joined_deltas import LONGEST_PIECE, Joiner
-from agents.models import ModelFactory, ModelSpec
+from agents.model_spec import ModelSpec
+from agents.models import ModelFactory
 from agents.paced_stream import AT_ONCE, paced
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Gate, Reset, ToolCall, Turn

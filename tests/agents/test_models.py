@@ -18,7 +18,9 @@ from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.usage import RequestUsage
 
 from agents.model_errors import cost_of, map_model_error
-from agents.models import LocalEndpoint, ModelFactory, ModelSpec
+from agents.model_ports import LocalEndpoint
+from agents.model_spec import ModelSpec
+from agents.models import ModelFactory
 from db.errors import AppError
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.outside import internet, reaching_loopback
@@ -331,7 +333,8 @@ async def test_cost_is_known_for_openai_and_unknown_for_an_endpoint_of_ones_own(
 def test_providers_are_imported_only_when_a_model_is_first_used() -> None:
     program = (
         "import sys, asyncio\n"
-        "from agents.models import ModelFactory, ModelSpec\n"
+        "from agents.model_spec import ModelSpec\n"
+        "from agents.models import ModelFactory\n"
         "import agents.model_errors\n"
         "f = ModelFactory(platform_keys={'openai': 'k'})\n"
         "f.effective(ModelSpec('openai:gpt-5'))\n"

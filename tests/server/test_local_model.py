@@ -17,7 +17,8 @@ import httpx2
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 
-from agents.models import ModelFactory, ModelSpec
+from agents.model_spec import ModelSpec
+from agents.models import ModelFactory
 from db.errors import AppError
 from server.integrations import local_model, local_weights
 from server.integrations.local_model import LocalModel
