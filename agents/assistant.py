@@ -21,6 +21,7 @@ from agents.house_tools import HouseTools
 from agents.model_errors import UNREADABLE, bad_response, content_filtered
 from agents.models import ModelFactory
 from agents.shared_state import StateTools
+from agents.wished_settings import WishedSettings
 
 if TYPE_CHECKING:
     from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
@@ -73,7 +74,7 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         output_type=[str, DeferredToolRequests],
         instructions=_instructions,
         toolsets=[tools, ComponentTools(), StateTools()],
-        capabilities=[ResolveModelId(scripted_demo), by_id, Answers(tools), Durability()],
+        capabilities=[ResolveModelId(scripted_demo), by_id, WishedSettings(), Answers(tools), Durability()],
         retries={"tools": 3, "output": 1},
     )
 

@@ -111,6 +111,7 @@ class Conversation:
             shown,
             await patiently(self._fallbacks),
             state,
+            plan.asked.wishes,
         )
         theirs = await self._client_tools(shown)
         said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agents.model_spec import ModelSpec
+from agents.wishes import NONE, Wishes
 from db.principal import Principal
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Listener(Protocol):
 @dataclass(frozen=True, slots=True)
 class RunDeps:
     """``grant`` is what the run's tool calls act as; ``call_prefix`` starts their idempotency keys. ``components``:
-    what the model may show, by the tools that show it. ``state``: what it shares with the client, if anything."""
+    what the model may show, by the tools that show it. ``state``: what it shares with the client, if anything.
+    ``wishes``: of the client, for this run's requests to the model."""
 
     grant: Principal
     call_prefix: str
@@ -41,3 +43,4 @@ class RunDeps:
     components: Mapping[str, Component] = field(default_factory=dict)
     fallbacks: Sequence[ModelSpec] = ()
     state: SharedState | None = None
+    wishes: Wishes = NONE

@@ -15,9 +15,10 @@ from uuid import UUID
 from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool
 from pydantic import ValidationError
 
-from agents import component_offers, json_state
+from agents import component_offers, json_state, wishes
 from agents.component_offers import Component, FromRegistry
 from agents.interrupts import Resume
+from agents.wishes import Wishes
 from db.errors import invalid
 from db.runs import OnBusy
 
@@ -33,7 +34,8 @@ class RunInput:
 
     ``project``, ``on_disconnect``, ``on_busy``, ``components`` and ``messages_snapshot``: from ``project``,
     ``onDisconnect``, ``onBusy``, ``components`` and ``messagesSnapshot`` in ``forwardedProps.innkeeper``; ``about`` is
-    kept beside what the client says. ``state`` is ``None`` where the client sends none.
+    kept beside what the client says, ``wishes`` come from ``parameters``. ``state`` is ``None`` where the client sends
+    none.
     """
 
     thread_id: str
@@ -51,6 +53,7 @@ class RunInput:
     messages_snapshot: Literal["differing", "always", "never"]
     state: Any
     about: Any
+    wishes: Wishes
 
     def digest_for(self, agent: str) -> bytes:
         """What decides whether a repeated run id asks for the same run."""
@@ -94,6 +97,7 @@ def parse(body: bytes) -> RunInput:
         messages_snapshot=_wish(ours, "messagesSnapshot", ("differing", "always", "never")),
         state=asked.state,
         about=ours.get("about"),
+        wishes=wishes.parse(ours.get("parameters")),
     )
 
 

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from agents.component_offers import PREFIX
 from db.errors import AppError, invalid
 from db.ids import uuid7
-from server.v1.asked import Resource, ResourceContent, Run, TextContent, ToolResult
+from server.v1.asked import NamedTool, Resource, ResourceContent, Run, TextContent, ToolResult
 
 KINDS: Final = ("image", "audio", "video")
 
@@ -22,16 +23,15 @@ def run_input(asked: Run, thread: str, run: str) -> bytes:
         ours["components"] = [one.model_dump(by_alias=True, exclude_none=True) for one in asked.available_components]
     if asked.message.metadata is not None:
         ours["about"] = asked.message.metadata
-    parameters = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
-    if given := {name: value for name, value in parameters.items() if value is not None}:
-        ours["parameters"] = given
-    tools = asked.tools if asked.tools and asked.tool_choice != "none" else []
+    parameters = {"maxTokens": asked.max_tokens, "temperature": asked.temperature, "toolChoice": _choice(asked)}
+    ours["parameters"] = {name: value for name, value in parameters.items() if value is not None}
     body = {
         "threadId": thread,
         "runId": run,
         "messages": [*_results(asked), *_said(asked)],
         "tools": [
-            {"name": tool.name, "description": tool.description, "parameters": tool.input_schema} for tool in tools
+            {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+            for tool in asked.tools or ()
         ],
         "context": list(_context(asked.message.additional_context)),
         "forwardedProps": {"innkeeper": ours, "runMetadata": asked.run_metadata},
@@ -46,12 +46,25 @@ def _refuse(asked: Run) -> None:
             "Leave 'model' out, or name an agent that has the model: ?agent=NAME.",
             "model_not_chosen_here",
         )
-    if asked.tool_choice not in (None, "auto"):
+
+
+def _choice(asked: Run) -> str | dict[str, str] | None:
+    """Results of calls are answered freely: clients send the choice again with them, and would never come to an end."""
+    choice = asked.tool_choice
+    if choice in (None, "auto", "none"):
+        return None if choice is None else str(choice)
+    names = {tool.name: tool.name for tool in asked.tools or ()}
+    names |= {one.name: f"{PREFIX}{one.name}" for one in asked.available_components or ()}
+    wanted = choice.name if isinstance(choice, NamedTool) else None
+    if not names or (wanted is not None and wanted not in {*names, *names.values()}):
         raise invalid(
-            "Agents here choose their tools themselves.",
-            "Leave 'toolChoice' out or send 'auto'. For no tools, send none; to have one used, ask for it in the text.",
-            "tool_choice_not_supported",
+            "toolChoice names no tool or component of this request.",
+            "Name one that comes with it, or leave toolChoice out: an agent chooses among all of its tools itself.",
+            "tool_choice_unknown",
         )
+    if all(isinstance(block, ToolResult) for block in asked.message.content):
+        return None
+    return "required" if wanted is None else {"name": names.get(wanted, wanted)}
 
 
 def _results(asked: Run) -> Iterator[dict[str, Any]]:
