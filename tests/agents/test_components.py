@@ -14,7 +14,7 @@ from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
-from tests.tools.test_registry import item
+from tests.tools.shelf import item
 from tools.dispatch import Dispatch
 from tools.ports import Services
 

@@ -17,7 +17,7 @@ from server.jobs.registry_check import CHECK
 from server.jobs.worker import WorkerRules, working
 from tests.conftest import Owner, Tenant, eventually
 from tests.fakes.memory_store import MemoryStore
-from tests.tools.test_registry import Shelf, shelf
+from tests.tools.shelf import Shelf, shelf
 
 if TYPE_CHECKING:
     from server.services import Services as HouseServices

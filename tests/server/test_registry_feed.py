@@ -18,7 +18,7 @@ from server.http import registry_feed
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
 from tests.server.edge_services import EdgeServices, edge_app
-from tests.tools.test_registry import PROPS, Shelf, shelf
+from tests.tools.shelf import PROPS, Shelf, shelf
 from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
 from tools.ports import PagesAt, Services

@@ -18,7 +18,7 @@ from server.jobs.catalog import JOBS
 from server.jobs.worker import WorkerRules, working
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.embeddings_server import ScriptedEmbeddings, scripted_embeddings
-from tests.tools.test_registry import Shelf
+from tests.tools.shelf import Shelf
 from tools.dispatch import Dispatch
 from tools.ports import Services
 from tools.publishing import MEANINGS_JOB

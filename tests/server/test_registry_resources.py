@@ -20,7 +20,7 @@ from tests.server.edge_services import EdgeServices, edge_app
 from tests.server.in_process import GrantTransport
 from tests.server.test_mcp_house import ERAS, address, app, connected
 from tests.server.test_mcp_resources import listed
-from tests.tools.test_registry import PROPS, Shelf, shelf
+from tests.tools.shelf import PROPS, Shelf, shelf
 from tools.catalog import CATALOG
 
 __all__ = ["address", "app", "shelf"]

@@ -25,7 +25,7 @@ from tests.conftest import Owner, Tenant, eventually
 from tests.fakes.forge import Forge, forge
 from tests.fakes.outside import reaching_loopback
 from tests.storage.places import KEYS
-from tests.tools.test_registry import PROPS, Shelf, item
+from tests.tools.shelf import PROPS, Shelf, item
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 from tools.ports import Services, StorageRules

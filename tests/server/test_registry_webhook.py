@@ -32,7 +32,7 @@ from tests.fakes.openai_server import scripted_model
 from tests.server.command import run
 from tests.server.test_serve import environ_of
 from tests.serving import ROOT_SECRET, house_on_socket, scripted
-from tests.tools.test_registry import item
+from tests.tools.shelf import item
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 

@@ -22,7 +22,7 @@ from server.jobs.worker import WorkerRules, working
 from server.services import Services
 from tests.conftest import Owner, Tenant, eventually
 from tests.fakes.memory_store import MemoryStore
-from tests.tools.test_files import Desk
+from tests.tools.desk import Desk
 from tools.dispatch import Dispatch
 
 DAY = timedelta(days=1)
