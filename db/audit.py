@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from db.spans import traced
 
 if TYPE_CHECKING:
     from db.database import Connection
+
+KINDS: Final = (
+    *("session:opened", "session:closed", "session:ended", "session:others_ended", "sign_in:limited"),
+    *("sign_in:refused", "link:created", "account:created", "account:disabled", "account:enabled", "account:deleted"),
+    *("admin:granted", "admin:revoked", "identity:connected", "identity:disconnected", "identity:suspended"),
+    *("key:created", "key:revoked", "client:created", "client:deleted", "oauth:allowed", "oauth:denied"),
+    *("device:allowed", "device:denied", "oauth:granted", "oauth:disconnected", "oauth:revoked"),
+    *("oauth:token_revoked", "oauth:refresh_replayed", "oauth:code_replayed", "member:added", "member:role"),
+    *("member:removed", "member:left", "invite_member", "resend_invitation", "revoke_invitation"),
+    *("invitation:accepted", "invitation:declined", "project:approvals", "project:registry", "project:transferred"),
+    *("delete_project", "enter_provider_key", "enter_email_account", "delete_email_account"),
+    *("send_email_again", "token_source:added", "token_source:deleted", "end_users:rules_changed", "backup:made"),
+    *("backup:restored", "root_secret:rotated", "source:secret"),
+)
+"""All acts in the log, besides the names of the tools that write, and ``allow:`` and ``deny:`` with that of one that
+asked."""
 
 
 @dataclass(frozen=True, slots=True)

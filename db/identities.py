@@ -32,6 +32,8 @@ Entered: TypeAlias = Literal["signed_in", "signed_up", "unverified", "closed", "
 """``closed``: there is no account, and none may be made; ``taken``: the address is of an account that another identity
 of the same issuer opens."""
 Connected: TypeAlias = Literal["connected", "unverified", "closed", "taken"]
+_REFUSED: Final = {"disabled": "the account is disabled", "taken": "another identity opens the account"}
+"""What the audit log says of who may not sign in, in the words of the house."""
 _NAMESPACE: Final = UUID("0a4b7b0e-5d53-5d0c-9c1e-6c3a8f1f7b52")
 
 
@@ -140,6 +142,11 @@ async def enter(
             *(vouched.name, sign_up, *_parts(sealed), uuid7(), uuid7(), uuid7(), uuid7()),
             *(token_hash(session), session[:HINT], sorted(ALL_SCOPES), timedelta(seconds=SESSION_SECONDS)),
         )
+        if outcome in ("disabled", "taken"):
+            await connection.execute(
+                "SELECT note_sign_in_refused(NULL, $1, $2, $3, $4)",
+                *(vouched.id, next(iter(vouched.emails), None), vouched.provider, _REFUSED[outcome]),
+            )
     return outcome, session if outcome in ("signed_in", "signed_up") else None
 
 

@@ -92,12 +92,17 @@ async def save(connection: Connection, principal: Principal, key: str, answer: b
 
 @traced
 async def audit(
-    connection: Connection, principal: Principal, project_id: UUID | None, action: str, target: str | None
+    connection: Connection,
+    principal: Principal,
+    project_id: UUID | None,
+    action: str,
+    target: str | None,
+    detail: str | None = None,
 ) -> None:
     await connection.execute(
-        "INSERT INTO audit (id, credential_id, user_id, project_id, run_id, action, target)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        *(uuid7(), principal.credential_id, principal.user_id, project_id, principal.run_id, action, target),
+        "INSERT INTO audit (id, credential_id, user_id, project_id, run_id, action, target, detail)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        *(uuid7(), principal.credential_id, principal.user_id, project_id, principal.run_id, action, target, detail),
     )
 
 

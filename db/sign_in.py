@@ -103,5 +103,14 @@ async def note_limit(database: Database, address: str) -> None:
         await connection.execute("SELECT note_sign_in_limit($1)", address)
 
 
+async def note_refused(database: Database, token: str) -> None:
+    """For the audit log: the link of ``token`` was opened in another browser than the one that asked for it. Once an
+    hour."""
+    async with database.entering() as connection:
+        await connection.execute(
+            "SELECT note_sign_in_refused($1, NULL, NULL, 'mail', 'in another browser')", token_hash(token)
+        )
+
+
 def _known_by(browser: str) -> bytes:
     return sha256(browser.encode()).digest()

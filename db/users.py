@@ -90,6 +90,8 @@ async def delete(owner: Owner, user_id: UUID, *, with_projects: bool) -> list[st
                 f"Nobody else is in {names}: these projects would be deleted.",
                 "Say so with --with-projects, or make somebody else a member first.",
             )
+        for row in alone:
+            await operator_acts.note(owner, "delete_project", str(row["id"]), about=user_id, project_id=row["id"])
         await owner.execute("DELETE FROM projects WHERE id = ANY ($1::uuid[])", [row["id"] for row in alone])
         await _hand_over(owner, user_id)
         await owner.execute("SELECT forget_unfinished($1)", user_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from db import ledger
 from db.errors import AppError, not_found
 from db.ids import uuid7
 from db.oauth.clients import Client
@@ -61,8 +62,11 @@ async def find(database: Database, person: Principal, user_code: str) -> Waiting
     return Waiting(row["client_id"], tuple(row["scopes"]), row["audience"], row["expires_at"])
 
 
-async def decide(database: Database, person: Principal, user_code: str, consent: Consent | None) -> None:
-    """Let the device in as ``consent`` says, or turn it away with none. Raises ``AppError`` when it waits no more."""
+async def decide(
+    database: Database, person: Principal, user_code: str, client_id: str, consent: Consent | None
+) -> None:
+    """Let the device of ``client_id`` in as ``consent`` says, or turn it away with none. Raises ``AppError`` when it
+    waits no more."""
     allowed = consent or Consent(())
     async with database.transaction(person) as connection:
         decided = await connection.fetchval(
@@ -70,6 +74,9 @@ async def decide(database: Database, person: Principal, user_code: str, consent:
             *(token_hash(typed(user_code)), "denied" if consent is None else "approved", list(allowed.scopes)),
             *(None if allowed.project_ids is None else list(allowed.project_ids), allowed.read_only),
         )
+        if decided:
+            act = ("device:denied", client_id) if consent is None else ("device:allowed", client_id, consent.said)
+            await ledger.audit(connection, person, None, *act)
     if not decided:
         raise _gone()
 

@@ -31,6 +31,12 @@ class Consent:
     project_ids: tuple[UUID, ...] | None = None
     read_only: bool = False
 
+    @property
+    def said(self) -> str:
+        """In words, for the audit log."""
+        where = "all projects" if self.project_ids is None else " ".join(str(one) for one in self.project_ids)
+        return f"{' '.join(self.scopes)} in {where}{', read-only' if self.read_only else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

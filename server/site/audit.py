@@ -21,14 +21,6 @@ OWN: Final = "/account/audit"
 SHOWN: Final = 50
 MOST_PEOPLE: Final = 200
 """Members that the filter offers."""
-ACTS: Final = (
-    *("member:added", "member:role", "member:removed", "member:left", "invite_member", "invitation:accepted"),
-    *("project:transferred", "project:approvals", "project:registry", "update_project", "key:created", "key:revoked"),
-    *("oauth:granted", "oauth:disconnected", "oauth:refresh_replayed", "enter_provider_key", "delete_provider_key"),
-    *("enter_email_account", "delete_email_account", "session:opened", "session:closed", "session:ended"),
-    *("identity:connected", "identity:disconnected", "identity:suspended", "account:disabled", "account:enabled"),
-)
-"""What the filter proposes; anything may be typed."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -77,7 +69,7 @@ def _page(
         "acts": found[:SHOWN],
         "older": older,
         "action": action or "",
-        "known": ACTS,
+        "known": sorted((*audit.KINDS, "update_project", "delete_provider_key")),
         "tab": "/audit",
         "path": path,
         "filtered": bool(action or further.get("by")),

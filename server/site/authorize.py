@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from db import ledger
 from db.errors import AppError
 from db.ids import uuid7
 from db.oauth import apps, grants
@@ -83,6 +84,8 @@ class _Endpoint:
             request_id = _request_id(form)
             self._site.sessions.check_csrf(person, form, _about(request, request_id))
             if form.get("decision") == "deny":
+                async with self._database.transaction(person) as connection:
+                    await ledger.audit(connection, person, None, "oauth:denied", asked.client.client_id)
                 raise RequestError(asked.back, DENIED)
             if form.get("decision") != "allow":
                 raise AppError(
@@ -96,6 +99,8 @@ class _Endpoint:
                 return await self._page(request, person, asked, form, error)
             async with self._database.transaction(person) as connection:
                 await apps.remember(connection, person.user_id, asked.client.id, choices.together(before, consent))
+                said = choices.effective(consent).said
+                await ledger.audit(connection, person, None, "oauth:allowed", asked.client.client_id, said)
             return await self._let_in(person, asked, request_id, consent)
 
         return await self._checked(request, person, decide)

@@ -46,7 +46,7 @@ class _Page:
             return self._empty(person, typed, error)
         decision = form.get("decision")
         if decision == "deny":
-            await devices.decide(self._database, person, typed, None)
+            await devices.decide(self._database, person, typed, waiting.client_id, None)
             return self._done(person, allowed=False)
         if decision != "allow":
             return await self._ask(person, typed, waiting)
@@ -54,7 +54,7 @@ class _Page:
             consent = choices.chosen(await choices.offer(self._database, person, waiting.scopes, None), form)
         except AppError as error:
             return await self._ask(person, typed, waiting, form, error)
-        await devices.decide(self._database, person, typed, choices.effective(consent))
+        await devices.decide(self._database, person, typed, waiting.client_id, choices.effective(consent))
         return self._done(person, allowed=True)
 
     async def _ask(

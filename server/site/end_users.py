@@ -79,7 +79,9 @@ class _Pages:
             if said is not None:
                 refused = Described(faults={next(iter(typed), "understood"): said})
             else:
-                await self._note(connection, person, project_id, "token_source:added", described.source.id)
+                await self._note(
+                    connection, person, project_id, "token_source:added", described.source.id, described.source.kind
+                )
                 return see(f"/projects/{project_id}{TAB}")
         return await self._page(request, person, kind, typed, refused)
 
@@ -100,13 +102,19 @@ class _Pages:
         async with self._database.transaction(person, project_id) as connection:
             if to != await token_sources.rules(connection, project_id):
                 await token_sources.set_rules(connection, project_id, to)
-                await self._note(connection, person, project_id, "end_users:rules_changed", project_id)
+                await self._note(connection, person, project_id, "end_users:rules_changed", project_id, _said(to))
         return see(f"/projects/{project_id}{TAB}")
 
     async def _note(
-        self, connection: Connection, person: Principal, project_id: UUID, action: str, target: UUID
+        self,
+        connection: Connection,
+        person: Principal,
+        project_id: UUID,
+        action: str,
+        target: UUID,
+        detail: str | None = None,
     ) -> None:
-        await ledger.audit(connection, person, project_id, action, str(target))
+        await ledger.audit(connection, person, project_id, action, str(target), detail)
 
     async def _administered(self, request: Request, person: Principal) -> Place:
         here = await place(self._database, person, request.path_params["project_id"])
@@ -156,6 +164,12 @@ def _one_too_many(source: TokenSource, there: Sequence[asyncpg.Record]) -> str |
     if source.kind == "userinfo" and any(row["kind"] == "userinfo" for row in there):
         return "A project asks one userinfo endpoint: delete the other one first."
     return f"A project has at most {MOST} of these." if len(there) >= MOST else None
+
+
+def _said(rules: Rules) -> str:
+    """For the audit log."""
+    visitors, named = ("yes" if one else "no" for one in (rules.anonymous_sessions, rules.user_keys_from_browsers))
+    return f"visitors without a name: {visitors}, userKey from browsers: {named}"
 
 
 def _id(text: str | None) -> UUID | None:

@@ -77,7 +77,7 @@ class _Page:
         browser = self._site.browsers.known(request) or ""
         outcome, address = await sign_in.find(self._services.database, token, browser)
         if outcome != "live":
-            raise await self._refused(request, outcome)
+            raise await self._refused(request, token, outcome)
         values = {
             "address": address,
             "token": token,
@@ -94,7 +94,7 @@ class _Page:
         browser = self._site.browsers.check_csrf(request, form)
         used = await sign_in.use(self._services.database, form.get("token", ""), browser)
         if used.session is None:
-            raise await self._refused(request, used.outcome)
+            raise await self._refused(request, form.get("token", ""), used.outcome)
         response = see(within(used.next))
         await self._site.sessions.begin(request, response, used.session)
         self._site.browsers.forget(response)
@@ -134,8 +134,9 @@ class _Page:
             await sign_in.note_limit(self._services.database, address)
             raise
 
-    async def _refused(self, request: Request, outcome: sign_in.Outcome) -> AppError:
+    async def _refused(self, request: Request, token: str, outcome: sign_in.Outcome) -> AppError:
         if outcome == "elsewhere":
+            await sign_in.note_refused(self._services.database, token)
             return ELSEWHERE
         await self._newcomers.count("guess", address_of(request), GUESSES)
         return AppError(

@@ -59,6 +59,7 @@ SECURITY_DEFINERS = {
     "note_keys",
     "note_settings",
     "note_sign_in_limit",
+    "note_sign_in_refused",
     "overseen_project",
     "owned_project",
     "poll_device",

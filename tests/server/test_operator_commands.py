@@ -212,6 +212,13 @@ async def test_a_managed_database_is_backed_up_with_its_root_secret_and_restored
     assert secret == environ["INNKEEPER_ROOT_SECRET"]
     listed = await run("keys", "list", cwd=tmp_path, environ=target)
     assert listed.out.rstrip().endswith("first")
+    restored = await asyncpg.connect(empty_urls.owner)
+    for action, log in (("backup:made", owner), ("backup:restored", restored)):
+        told = await log.fetchrow("SELECT * FROM audit WHERE action = $1", action)
+        assert told is not None
+        assert (told["credential_id"].int, told["client"], told["target"]) == (0, "command line", "inn.backup")
+        assert "@" in told["address"]
+    await restored.close()
     ops = await asyncpg.connect(empty_urls.ops)
     try:
         assert [(job.kind, job.state) for job in await job_queue.page(ops)] == [("later", "scheduled")]

@@ -292,6 +292,10 @@ async def test_a_running_up_serves_with_projects_keys_while_its_root_is_replaced
         new = Keyring(data.root_secret.read_text().strip().encode())
         assert json.loads(rotated.out)["key_id"] == new.key_id
         assert await kept(owner, Vault(new)) == {project_id: "sk-mine"}
+        told = await owner.fetchrow("SELECT * FROM audit WHERE action = $1", "root_secret:rotated")
+        assert told is not None
+        assert (told["credential_id"].int, told["client"], told["target"]) == (0, "command line", new.key_id)
+        assert "@" in told["address"]
         await owner.close()
     assert all("RUN_FINISHED" in stream for stream in streams)
     assert [request.authorization for request in model.requests] == ["Bearer sk-mine"] * 5

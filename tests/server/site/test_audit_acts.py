@@ -1,140 +1,223 @@
-"""Each security-relevant act of people and programs over HTTP is in the log: who, what, and from where."""
+"""Each security-relevant act is in the log: who, what, and from where. The table of them is ``acts.py``, and a further
+kind of act, page, route or command without a row in it fails here."""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from typing import Any
-from uuid import UUID
+import argparse
+import ast
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
+import asyncpg
 import pytest
+import pytest_asyncio
+from starlette.routing import Route
 
-from db import accounts, users
-from db.oauth import clients
-from db.tokens import token_hash
-from server.limits.newcomers import SIGN_INS_FROM_HERE
-from tests.server.oauth.people import Inn, Person, call, hidden
-from tests.server.site.sheets import send
+from db import audit
+from db.embedded.cluster import EmbeddedPostgres
+from server import cli
+from server.app import create_app
+from server.integrations.provider_check import PROVIDERS, ProviderChecks
+from tests.fakes.github_server import CLIENT_ID, SECRET, github
+from tests.fakes.outside import reaching_loopback
+from tests.fakes.raw_server import Asked, Send, answer, raw_server
+from tests.fakes.resend_server import resend
+from tests.server.command import ROOT
+from tests.server.edge_services import served
+from tests.server.issuers.house import House, Peer
+from tests.server.oauth.houses import house
+from tests.server.oauth.people import Inn, Person
+from tests.server.site.acts import AGENT, KEY, PROGRAM, ROWS, SIGN_IN_PAGE, Row, World
 
 pytestmark = [pytest.mark.promise("IDN-30"), pytest.mark.asyncio(loop_scope="module")]
-AGENT = "A browser of this test/1.0"
+NOBODY: Final = Peer("nobody", "http://127.0.0.1:9")
+ELSEWHERE: Final = {
+    "backup:made": "tests/server/test_operator_commands.py",
+    "backup:restored": "tests/server/test_operator_commands.py",
+    "root_secret:rotated": "tests/server/test_rotation.py",
+}
+"""Acts on a whole house, and the tests that do them and read the log."""
+QUIET_ROUTES: Final = {
+    "/agui": "runs are rows of their own, with who started them",
+    "/agui/{agent}": "as /agui",
+    "/runs/{run_id}/cancel": "the run says who started it and that it was cancelled",
+    "/threads/{thread}/components/{component_id}/state": "the words of a user, in their own thread",
+    "/storage/presign": "files are rows of their own, with who made them",
+    "/unsubscribe/{token}": "a reader of mail, who has no account",
+    "/webhooks/resend": "signed by the provider of mail; each mail has its history",
+    "/webhooks/resend/{project_id:uuid}": "as /webhooks/resend",
+    "/webhooks/registry/{source:uuid}": "signed by a source; each sync is a row",
+    "/webhooks/storage": "signed by the bucket",
+    "/oauth/introspect": "asks, and changes nothing",
+    "/mcp/calls/{key:path}": "ends a call, which has its own row if it had an effect",
+}
+"""Routes that change something which is no act of the log, and why."""
+QUIET_COMMANDS: Final = {
+    *("up", "serve", "worker", "migrate", "doctor", "settings", "jobs list", "jobs retry"),
+    *("users list", "keys list", "clients list", "sources list"),
+    *("connect", "login", "token"),  # of who sits at another computer: their device is let in on a page
+}
 
 
-async def log_of(inn: Inn, user_id: UUID) -> list[dict[str, Any]]:
-    rows = await inn.owner.fetch("SELECT * FROM audit WHERE user_id = $1 ORDER BY id", user_id)
-    return [dict(row.items()) for row in rows]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(cluster: EmbeddedPostgres, links: list[str | None]) -> AsyncIterator[World]:
+    """A house with GitHub, Resend and a provider of models; ``person`` of it is new in each test."""
+
+    async def accepts(_asked: Asked, send: Send) -> None:
+        await send(answer(b'{"data": []}'))
+
+    async with github() as octo, resend() as mail, raw_server(accepts) as provider:
+        environ = {
+            "INNKEEPER_SIGN_UP": "open",
+            "GITHUB_CLIENT_ID": CLIENT_ID,
+            "GITHUB_CLIENT_SECRET": SECRET,
+            "GITHUB_BASE_URL": octo.url,
+            "GITHUB_API_URL": f"{octo.url}/api/v3",
+            "RESEND_API_URL": mail.url,
+        }
+        here = {name: replace(known, url=provider.url(f"/{name}/models")) for name, known in PROVIDERS.items()}
+        checks = ProviderChecks(reaching_loopback(), here)
+        async with house(cluster, environ, say_link=lambda _address, link: links.append(link)) as inn:
+            app = create_app(replace(inn.services, provider_checks=checks))
+            async with served(app) as (host, port):
+                at = Inn(f"http://{host}:{port}", inn.owner, inn.services, inn.owner_url, app)
+                someone = Person(at, None, None, {})  # type: ignore[arg-type]  # each test has its own
+                yield World(at, someone, House(at, NOBODY, NOBODY, octo), mail, links)
 
 
-async def last(inn: Inn, user_id: UUID, action: str) -> dict[str, Any]:
-    found = [row for row in await log_of(inn, user_id) if row["action"] == action]
-    assert found, (action, [row["action"] for row in await log_of(inn, user_id)])
-    return found[-1]
+@pytest.mark.parametrize("row", ROWS, ids=[f"{number}-{row.kind}" for number, row in enumerate(ROWS)])
+async def test_the_log_says_who_did_it_and_from_where(world: World, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = world.inn.owner
+    monkeypatch.setenv("DATABASE_OWNER_URL", world.inn.owner_url)
+    monkeypatch.setenv("INNKEEPER_ROOT_SECRET", "0123456789" * 4)
+    async with world.inn.person("One", "Two") as person:
+        person.browser.headers["user-agent"] = AGENT
+        # Ids of one millisecond are in no order.
+        before = await owner.fetchval("SELECT array_agg(id) FROM audit")
+        told = await row.act(replace(world, person=person))
+        rows = await owner.fetch(
+            "SELECT * FROM audit WHERE action = $1 AND user_id = $2 AND id <> ALL ($3) ORDER BY id DESC",
+            *(row.kind, told.who, before),
+        )
+        assert rows, f"{row.kind} is not in the log"
+        found = rows[0]
+        said = (found["target"], found["project_id"], found["detail"], found["client"])
+        assert said == (told.target, told.project, told.detail, told.client)
+        if told.client == "command line":
+            assert (found["credential_id"].int, "@" in found["address"]) == (0, True)
+        elif told.client == "this house":
+            assert (found["credential_id"].int, found["address"]) == (0, None)
+        else:
+            assert found["address"] == "127.0.0.1"
+            assert found["user_agent"].startswith("python-httpx" if by_program(row, told.client) else AGENT)
+            assert (found["credential_id"].int == 0) == (told.client == SIGN_IN_PAGE)
+        once = row.kind.startswith("sign_in:")
+        assert not once or len(rows) == 1, "once an hour"
 
 
-def came(row: dict[str, Any], client: str = "pages") -> None:
-    assert (row["address"], row["user_agent"], row["client"]) == ("127.0.0.1", AGENT, client), row
+def by_program(row: Row, client: str) -> bool:
+    """Whether a program sent the request, and not the person's browser."""
+    return client in (PROGRAM, KEY) and row.kind != "oauth:disconnected"
 
 
-async def test_what_a_person_does_on_the_pages(inn: Inn, person: Person) -> None:
-    person.browser.headers["user-agent"] = AGENT
-    project_id, me = person.projects["One"], person.user_id
-    await person.sign_in()
-    came(await last(inn, me, "session:opened"))
-
-    settings = f"/projects/{project_id}/settings"
-    page = await person.browser.get(settings)
-    confirm = await send(person, page, registry_public="yes", approvals="never")
-    if confirm.status_code == 200:  # the page asks once more about what loosens
-        confirm = await send(person, confirm, settings)
-    assert confirm.status_code == 303, confirm.text
-    for action, detail in (("project:approvals", "never (was always)"), ("project:registry", "public")):
-        row = await last(inn, me, action)
-        came(row)
-        assert (row["project_id"], row["detail"]) == (project_id, detail)
-    came(await last(inn, me, "allow:update_project"))
-    came(await last(inn, me, "update_project"))
-
-    await person.browser.post(f"/projects/{person.projects['Two']}/delete")
-    page = await person.browser.get(f"/projects/{person.projects['Two']}/delete")
-    assert (await send(person, page, name="Two")).status_code == 303
-    row = await last(inn, me, "delete_project")
-    came(row)
-    assert row["target"] == str(person.projects["Two"])
-
-    async with AsyncExitStack() as stack:
-        program = await inn.program(client_name="A program of this test")
-        token = (await program.tokens(person))["access_token"]
-        came(await last(inn, me, "allow:update_project"))
-        assert (await last(inn, me, "oauth:granted"))["client"] == "A program of this test"
-        assert (await last(inn, me, "oauth:granted"))["address"] == "127.0.0.1"
-        assert (await call(inn, token, "create_project", name="By a program")).status_code == 200
-        row = await last(inn, me, "create_project")
-        assert (row["client"], row["address"]) == ("A program of this test", "127.0.0.1")
-        apps = await person.browser.get("/apps")
-        app_id = await inn.owner.fetchval("SELECT client_id FROM credentials WHERE user_id = $1 AND kind = 'oauth'", me)
-        assert (await send(person, apps, f"/apps/{app_id}/disconnect")).status_code == 303
-        row = await last(inn, me, "oauth:disconnected")
-        assert (row["address"], row["user_agent"]) == ("127.0.0.1", AGENT)
-        await stack.aclose()
-
-    page = await person.browser.get("/sessions")
-    assert (await send(person, page, "/sign-out")).status_code == 303
-    came(await last(inn, me, "session:closed"))
+async def test_every_kind_of_act_has_a_row() -> None:
+    tools = {"create_project", "update_project", "delete_provider_key"}
+    decisions = {row.kind for row in ROWS if row.kind.startswith(("allow:", "deny:"))}
+    assert {row.kind for row in ROWS} - tools - decisions | set(ELSEWHERE) == set(audit.KINDS)
+    assert len(audit.KINDS) == len(set(audit.KINDS))
+    for kind, path in ELSEWHERE.items():
+        assert f'"{kind}"' in Path(ROOT, path).read_text(encoding="utf-8"), path
 
 
-async def test_a_replayed_refresh_and_a_revoked_grant_say_from_where(inn: Inn, person: Person) -> None:
-    program = await inn.program()
-    first = (await program.tokens(person))["refresh_token"]
-    second = (await program.refresh(first)).json()["refresh_token"]
-    await program.refresh(second)
-    grant = await inn.owner.fetchval(
-        "SELECT credential_id FROM oauth_refresh_tokens WHERE token_hash = $1", token_hash(first)
+async def test_nothing_is_written_into_the_log_that_is_not_among_its_kinds(world: World) -> None:
+    """By the database's own functions, and by our code: all that is told to ``ledger.audit`` and to
+    ``operator_acts.note`` as it stands there."""
+    assert set(audit.KINDS) == {*await told_by_the_database(world.inn.owner), *told_by_code()}
+
+
+async def told_by_the_database(owner: asyncpg.Connection[asyncpg.Record]) -> set[str]:
+    sources = await owner.fetch(
+        "SELECT prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        " AND prosrc ~ 'INSERT INTO audit|note_act|end_grant'"
     )
-    await inn.owner.execute(
-        "UPDATE oauth_refresh_tokens SET used_at = used_at - interval '1 hour' WHERE credential_id = $1", grant
-    )
-    assert (await program.refresh(first)).status_code == 400
-    row = await last(inn, person.user_id, "oauth:refresh_replayed")
-    assert (row["address"], row["credential_id"]) == ("127.0.0.1", grant)
-    assert row["user_agent"].startswith("python-httpx")
-
-    third = (await program.tokens(person))["refresh_token"]
-    await program.post("/oauth/revoke", token=third)
-    assert (await last(inn, person.user_id, "oauth:revoked"))["address"] == "127.0.0.1"
+    return {kind for row in sources for kind in re.findall(r"'([a-z_]+:[a-z_]+)'", row["prosrc"])}
 
 
-async def test_too_many_tries_to_sign_in_are_told_to_whose_account_it_is_once_an_hour(inn: Inn, person: Person) -> None:
-    address = await inn.owner.fetchval("SELECT email FROM users WHERE id = $1", person.user_id)
-    async with inn.browser() as stranger:
-        stranger.headers["user-agent"] = AGENT
-        statuses = set()
-        for _ in range(10 * int(SIGN_INS_FROM_HERE.burst) + 10):
-            page = await stranger.get("/sign-in")
-            answer = await stranger.post("/sign-in", data={**hidden(page), "email": address})
-            statuses.add(answer.status_code)
-            if answer.status_code == 429 and len(statuses) > 2:
-                break
-    assert 429 in statuses
-    limited = [row for row in await log_of(inn, person.user_id) if row["action"] == "sign_in:limited"]
-    assert len(limited) == 1
-    assert (limited[0]["address"], limited[0]["user_agent"]) == ("127.0.0.1", AGENT)
-    assert "Somebody who was not signed in" in (await person.browser.get("/account/audit")).text
+def told_by_code() -> set[str]:
+    found: set[str] = set()
+    for folder in ("server", "db", "tools", "agents"):
+        for path in sorted(Path(ROOT, folder).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(source)) if "audit(" in source or "note(" in source else ():
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("ledger.audit", "operator_acts.note"):
+                    found |= set(kinds_in(node, path))
+    return found
 
 
-async def test_what_the_operator_does_is_there_for_whom_it_concerns(inn: Inn, person: Person) -> None:
-    owner, me = inn.owner, person.user_id
-    key, _token = await accounts.create_key(owner, me, project_id=person.projects["One"], name="a key")
-    await accounts.revoke_key(owner, str(key))
-    await users.set_admin(owner, me, admin=True)
-    await users.set_admin(owner, me, admin=False)
-    client_id, _secret = await clients.create_service(owner, "A service", person.projects["One"], ["projects:read"])
-    await clients.delete(owner, client_id)
-    acts = {row["action"]: row for row in await log_of(inn, me)}
-    for action in ("link:created", "key:created", "key:revoked", "admin:granted", "admin:revoked"):
-        assert (acts[action]["credential_id"], acts[action]["client"]) == (UUID(int=0), "command line"), action
-    assert acts["key:created"]["target"] == str(key)
-    page = (await person.browser.get(f"/projects/{person.projects['One']}/audit")).text
-    for action in ("key:created", "key:revoked", "client:created", "client:deleted", "member:added"):
-        assert f"{action}</strong>" in page, action
-    assert "The operator" in page
-    none = await person.browser.get(f"/projects/{person.projects['One']}/audit", params={"by": str(me)})
-    assert "key:created</strong>" not in none.text, "it was not them"
+VARIABLE: Final = {
+    "server/site/end_users.py": ("token_source:added", "token_source:deleted", "end_users:rules_changed"),
+    "db/oauth/devices.py": ("device:allowed", "device:denied"),
+    "tools/dispatch.py": (),  # the name of the tool
+    "tools/decisions.py": (),  # allow: and deny: with the name of the tool
+    "tools/consent.py": (),
+    "tools/approval.py": (),
+}
+"""What is said where the act is no constant."""
+
+
+def kinds_in(call: ast.Call, path: Path) -> Iterator[str]:
+    place = 3 if ast.unparse(call.func) == "ledger.audit" else 1
+    given = call.args[place] if len(call.args) > place else None
+    constants = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
+    for one in constants:
+        if isinstance(one, ast.Constant):
+            yield str(one.value)
+        else:
+            yield from VARIABLE[str(path.relative_to(ROOT))]
+
+
+async def test_every_route_and_command_that_changes_something_has_a_row_or_a_reason(world: World) -> None:
+    ways = {way for row in ROWS for way in row.ways} | {"backup", "restore", "keys rotate"}
+    routes = {
+        route.path
+        for route in world.inn.app.routes
+        if isinstance(route, Route) and not (route.methods or set()) <= {"GET", "HEAD", "OPTIONS"}
+    }
+    assert routes | set(commands()) | {"/mcp"} == ways | set(QUIET_ROUTES) | QUIET_COMMANDS
+    assert not ways & (set(QUIET_ROUTES) | QUIET_COMMANDS)
+
+
+def commands() -> Iterator[str]:
+    for name, command in choices(cli._parser()).items():
+        actions = choices(command)
+        yield from (f"{name} {action}" for action in actions) if actions else (name,)
+
+
+def choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found |= action.choices
+    return found
+
+
+async def test_the_pages_say_who_did_it_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_OWNER_URL", world.inn.owner_url)
+    async with world.inn.person("One") as person:
+        here = replace(world, person=person)
+        await here.innkeeper("keys", "create", KEY, "--user", str(here.me), "--project", str(here.one))
+        await here.form("keys/new?kind=secret", "keys/new", name="by hand", days="30")
+        page = (await person.browser.get(here.path("audit"))).text
+        assert page.count("key:created</strong>") == 2
+        assert "The operator" in page
+        by = await person.browser.get(here.path("audit"), params={"by": str(here.me)})
+        assert by.text.count("key:created</strong>") == 1, "what was done to them is not what they did"
+        link = next(row for row in ROWS if row.act.__name__ == "open_somebody_elses_link")
+        await link.act(here)
+        await person.sign_in()
+        own = (await person.browser.get("/account/audit")).text
+        assert "Somebody who was not signed in" in own
+        assert "in another browser" in own
