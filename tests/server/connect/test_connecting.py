@@ -7,10 +7,7 @@ import importlib.util
 import json
 import os
 import pty
-import sys
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,9 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.connect import signing_in
-from tests.server.command import ROOT, Ended, ended
+from tests.server.command import ended
+from tests.server.connect.desk import Desk, decide, shown
 from tests.server.edge_services import served
-from tests.server.oauth.people import Inn, Person, call, hidden
+from tests.server.oauth.people import Inn, Person, call
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-40")]
 VSCODE = ".config/Code/User/mcp.json"
@@ -33,61 +31,6 @@ FILES = {
     VSCODE: b'{\r\n\t"servers": {},\r\n\t"inputs": [] // none\r\n}\r\n',
     CODEX: b'model = "o9"\n\n[mcp_servers.a]\ncommand = "x"',
 }
-
-
-@dataclass(frozen=True)
-class Desk:
-    """A home, and the command as its owner starts it."""
-
-    home: Path
-    path: str = "/usr/bin:/bin"
-
-    def environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-        own = {"HOME": str(self.home), "PATH": self.path, "PYTHONPATH": ROOT, "NO_PROXY": "*"}
-        return {**kept, **own, **(more or {})}
-
-    async def start(self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "server.cli", *arguments, cwd=self.home, env=self.environ(),
-            stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-
-    async def run(self, *arguments: str) -> Ended:
-        return await ended(await self.start(*arguments))
-
-    async def let_in(self, person: Person, *arguments: str) -> Ended:
-        """Run the command; the person opens the address that it shows, and allows it."""
-        process = await self.start(*arguments)
-        address = await shown(process)
-        page = await person.browser.get(address)
-        asked = await person.browser.post("/device", data={**hidden(page), **code(address)})
-        assert "Connected" in (await person.press(asked, "allow")).text
-        return await ended(process)
-
-    def read(self, name: str) -> bytes:
-        return (self.home / name).read_bytes()
-
-    def everything(self) -> dict[str, bytes]:
-        return {str(file.relative_to(self.home)): file.read_bytes() for file in self.home.rglob("*") if file.is_file()}
-
-    @property
-    def tokens(self) -> dict[str, dict[str, str]]:
-        found: dict[str, dict[str, str]] = json.loads(self.read(".config/innkeeper/tokens.json"))
-        return found
-
-
-async def shown(process: asyncio.subprocess.Process) -> str:
-    """The address that the command prints."""
-    assert process.stdout is not None
-    async with asyncio.timeout(60):
-        address = (await process.stdout.readline()).decode().strip()
-    assert address, (await ended(process)).err
-    return address
-
-
-def code(address: str) -> dict[str, str]:
-    return {"user_code": address.rpartition("=")[2]}
 
 
 @pytest.fixture
@@ -219,9 +162,7 @@ async def test_files_that_are_better_left_alone_are_and_the_others_are_connected
 async def test_who_is_not_let_in_leaves_everything_as_it_was(inn: Inn, person: Person, desk: Desk) -> None:
     untouched = desk.everything()
     process = await desk.start("connect", "--yes", "--url", inn.url)
-    address = await shown(process)
-    asked = await person.browser.post("/device", data={**hidden(await person.browser.get(address)), **code(address)})
-    await person.press(asked, "deny")
+    await decide(person, (await shown(process)).rpartition("=")[2], "deny")
     refused = await ended(process)
     assert (refused.code, "did not allow" in refused.err) == (2, True), refused.err
     assert desk.everything() == untouched

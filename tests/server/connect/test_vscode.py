@@ -1,0 +1,148 @@
+"""VS Code itself: its workbench and its own MCP client, as code-server carries them, driven in Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+
+from tests import node
+from tests.conftest import eventually
+from tests.server.connect.desk import Desk, decide
+from tests.server.oauth.people import Inn, Person
+from tests.server.site.chromium import chromium
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-40"), pytest.mark.long]
+PEERS = Path(__file__).parent / "peers"
+USER = ".config/Code"
+ASKING = ".monaco-dialog-box, .notifications-toasts"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """VS Code on a desk, with an extension that calls a tool as soon as there is one."""
+
+    desk: Desk
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def called(self) -> Path:
+        return self.desk.home / "called.json"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        program = node.install(PEERS) / "code-server" / "out" / "node" / "entry.js"
+        extensions = self.desk.home / "extensions"
+        shutil.copytree(PEERS / "caller", extensions / "innkeeper.caller-1.0.0", dirs_exist_ok=True)
+        # Else it leads addresses of this computer through itself, as if it ran on another.
+        environ = self.desk.environ({"CALLED": str(self.called), "VSCODE_PROXY_URI": ""})
+        process = await asyncio.create_subprocess_exec(
+            node.node(), program, "--auth", "none", "--bind-addr", f"127.0.0.1:{self.port}",
+            "--user-data-dir", self.desk.home / USER, "--extensions-dir", extensions,
+            "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust",
+            cwd=self.desk.home, env={**environ, "PATH": node.environment()["PATH"]},
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await eventually(self._answers, 60)
+            yield
+        finally:
+            process.terminate()
+            await process.wait()
+
+    async def _answers(self) -> bool:
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            try:
+                return (await http.get(self.url)).status_code < 500
+            except httpx2.HTTPError:
+                return False
+
+    async def told(self) -> dict[str, Any]:
+        """What came when the extension called the tool."""
+        await eventually(lambda: asyncio.to_thread(self.called.exists), 60)
+        found: dict[str, Any] = json.loads(self.called.read_text())
+        self.called.unlink()
+        return found
+
+
+class Workbench:
+    """Its window, and what a person clicks in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    async def open(self, installed: Installed) -> None:
+        await self.page.goto(f"{installed.url}/?folder={installed.desk.home / 'work'}")
+        await self.page.wait_for_selector(".monaco-workbench")
+
+    async def choose(self, command: str, *choices: str) -> None:
+        """A command of the palette, then of each list that opens the entry with these words."""
+        palette = self.page.locator(".quick-input-widget input[type=text]")
+
+        async def opens() -> bool:
+            await self.page.keyboard.press("F1")
+            return await palette.is_visible()
+
+        await eventually(opens, 60)
+        await palette.fill(f">{command}")
+        for words in (command, *choices):
+            await self.page.locator(".quick-input-list .monaco-list-row", has_text=words).first.click()
+
+    async def press(self, button: str) -> None:
+        """A button of a dialog or a notification."""
+        await self.page.locator(f":is({ASKING}) .monaco-button", has_text=re.compile(f"^{button}")).first.click()
+
+
+async def test_vs_code_finds_the_server_signs_in_by_device_flow_calls_and_stays_signed_in(
+    inn: Inn, person: Person, tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path)
+    (tmp_path / "work").mkdir()
+    (tmp_path / USER / "User").mkdir(parents=True)
+    done = await desk.let_in(person, "connect", "--url", inn.url, "--yes")
+    assert "VS Code: added" in done.err, done.err
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        installed = Installed(desk, free.getsockname()[1])
+    async with chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1280, "height": 800})
+        workbench = Workbench(page)
+        async with installed.running():
+            await workbench.open(installed)
+            await workbench.choose("MCP: List Servers", "innkeeper", "Start Server")
+            await workbench.press("Allow")
+            # The way that it tries first ends at a page of vscode.dev, out of a browser; the next needs no page.
+            await workbench.press("Cancel")
+            await workbench.press("Yes")
+            asking = await page.locator(".monaco-dialog-box").inner_text()
+            await workbench.press("Copy")
+            code = re.search(r"Your code: (\S+)", asking)
+            assert code, asking
+            await decide(person, code[1])
+            first = await installed.told()
+            assert len(first["tools"]) == 25
+            assert {project["name"] for project in json.loads(first["said"])["projects"]} == {"One", "Two"}
+
+        async with installed.running():
+            await workbench.open(installed)
+            await workbench.choose("MCP: List Servers", "innkeeper", "Start Server")
+            assert await installed.told() == first, "without being asked anything"
+
+    assert (await desk.run("connect", "--remove")).code == 0
+    assert not (tmp_path / USER / "User" / "mcp.json").exists()
