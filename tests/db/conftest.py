@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.db.owners import folder, made, template
+
+__all__ = ["folder", "made", "template"]
