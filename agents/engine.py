@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +30,7 @@ from db.database import Database
 from db.errors import AppError, missing_scope
 from db.ids import uuid7
 from db.principal import Principal
-from db.runs import Begun, Claim, NewRun
+from db.runs import Begun, Claim, NewRun, StoredMessage
 from db.scopes import Scope
 
 if TYPE_CHECKING:
@@ -210,6 +210,10 @@ class RunEngine:
         if project is None:
             raise admission.no_project()
         return await kit.change_state(principal, project, thread, component_id, body)
+
+    async def told_before(self, messages: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> list[StoredMessage]:
+        """What was said in a thread before its first run, as :mod:`agents.initial_messages` has it, to be stored."""
+        return (await self._kit()).told_before(messages, about)
 
     async def hung_up(self, handle: RunHandle) -> None:
         """A reader's connection broke. Ends the run, wherever it lives, if its input says so."""

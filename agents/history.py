@@ -84,7 +84,7 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     found = open_calls.answers(open_calls.left_open(history), results, asked.resume, speaks=bool(users))
     parts, ids = found.parts, found.ids
     for message in users:
-        parts.append(UserPromptPart(_user_content(message, asked if message is users[-1] else None)))
+        parts.append(UserPromptPart(user_content(message, asked if message is users[-1] else None)))
         ids.append(message.id)
     ours = {"ids": ids} if asked.about is None else {"ids": ids, ABOUT: asked.about}
     said = ModelRequest(parts=parts, metadata={OURS: ours}) if parts else None
@@ -175,7 +175,8 @@ def _known_ids(history: Sequence[ModelMessage]) -> set[str]:
     return known
 
 
-def _user_content(message: UserMessage, asked: RunInput | None) -> str | list[UserContent]:
+def user_content(message: UserMessage, asked: RunInput | None) -> str | list[UserContent]:
+    """What a user said, with the context of ``asked``, if that is to go with it."""
     context = "\n".join(f"{item.description}: {item.value}" for item in asked.context) if asked else ""
     if isinstance(message.content, str) and not context:
         return message.content

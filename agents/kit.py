@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.tools import ToolDefinition
 
-from agents import assistant, component_state, demo, history, journal, run_input
+from agents import assistant, component_state, demo, history, initial_messages, journal, run_input
 from agents.assistant import Assistant
 from agents.attachments import Attachments, Fetch
 from agents.conversation import Conversation, Plan
@@ -56,6 +56,9 @@ class Kit:
     ) -> dict[str, Any]:
         asked = component_state.parse(body)
         return await component_state.change(self.database, principal, project_id, thread, component_id, asked)
+
+    def told_before(self, messages: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> list[StoredMessage]:
+        return history.to_store(initial_messages.told(messages, about))
 
     def to_store(self, messages: Sequence[ModelMessage]) -> list[StoredMessage]:
         return history.to_store(messages)

@@ -232,11 +232,12 @@ async def add_messages(
     connection: Connection,
     project_id: UUID,
     thread_id: UUID,
-    run_id: UUID,
+    run_id: UUID | None,
     end_user_id: UUID | None,
     messages: Sequence[StoredMessage],
 ) -> None:
-    """Append to the thread what the client said, in a transaction that begins or goes on with the thread's one run."""
+    """Append to the thread what the client said, in a transaction that begins or goes on with the thread's one run, or
+    (``run_id`` ``None``) that begins the thread."""
     await connection.execute(
         "INSERT INTO messages (project_id, id, thread_id, run_id, end_user_id, position, role, content)"
         " SELECT $1, m.id, $2, $3, $4, b.base + m.n, m.role, m.content::jsonb"

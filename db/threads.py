@@ -80,11 +80,11 @@ async def messages(
 @traced
 async def unnamed(connection: Connection, limit: int) -> list[asyncpg.Record]:
     """Inside the project that a job works for: threads without a name in which something was answered, each with its
-    first message (``run_id`` and ``content``)."""
+    first message of a run (``run_id`` and ``content``)."""
     return await connection.fetch(
         "SELECT t.project_id, t.id, m.run_id, m.content FROM threads t JOIN LATERAL ("
         "   SELECT m.run_id, m.content FROM messages m WHERE m.project_id = t.project_id AND m.thread_id = t.id"
-        "   ORDER BY m.position LIMIT 1) m ON true"
+        "   AND m.run_id IS NOT NULL ORDER BY m.position LIMIT 1) m ON true"
         " WHERE t.project_id = (SELECT writable_project()) AND t.name IS NULL AND EXISTS (SELECT FROM runs r"
         "   WHERE r.project_id = t.project_id AND r.thread_id = t.id AND r.status = 'succeeded')"
         " ORDER BY t.id LIMIT $1",

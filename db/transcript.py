@@ -70,6 +70,8 @@ def _of(row: asyncpg.Record, reading: _Reading) -> Iterator[Message]:
         theirs = ids[number] if number < len(ids) else None
         if part["part_kind"] == "user-prompt":
             yield {"id": theirs or f"{row['id']}-{number}", "role": "user", "content": _said(part["content"])}
+        elif part["part_kind"] == "system-prompt":
+            yield {"id": theirs or f"{row['id']}-{number}", "role": "system", "content": part["content"]}
         elif part.get("tool_call_id") in reading.shown:
             _conclude(reading.shown[part["tool_call_id"]]["content"], part)
         elif "tool_call_id" in part and part.get("tool_name"):

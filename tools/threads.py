@@ -46,7 +46,7 @@ class Message(BaseModel):
 
     id: UUID
     role: Literal["user", "assistant"]
-    run_id: UUID
+    run_id: UUID | None
     created_at: datetime
     parts: list[Untrusted[dict[str, Any]]]
 

@@ -139,7 +139,8 @@ class Run(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """One message of a thread, in the order of ``position``; ``content`` is one pydantic-ai ModelMessage as JSON."""
+    """One message of a thread, in the order of ``position``; ``content`` is one pydantic-ai ModelMessage as JSON. Those
+    that a thread began with are of no run."""
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -153,7 +154,7 @@ class Message(SQLModel, table=True):
     project_id: UUID
     id: UUID
     thread_id: UUID
-    run_id: UUID
+    run_id: UUID | None = None
     end_user_id: UUID | None = None
     position: int = Field(sa_column=Column(BigInteger, nullable=False))
     role: str = Field(sa_column=words())

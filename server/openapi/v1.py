@@ -75,7 +75,11 @@ THREAD: Final = thing(
     userKey=TEXT,
 )
 SAID: Final = {"oneOf": [TEXT_BLOCK, RESOURCE_BLOCK]}
-NEW_THREAD: Final = thing({}, metadata=OBJECT, userKey=NAME)
+INITIAL: Final = thing(
+    {"role": {"enum": ["user", "assistant", "system"]}, "content": {**listed(ref("V1Said")), "minItems": 1}},
+    metadata=ANY,
+)
+NEW_THREAD: Final = thing({}, metadata=OBJECT, initialMessages=listed(INITIAL), userKey=NAME)
 SCHEMA: Final[Schema] = {"type": "object", "description": "JSON Schema 2020-12."}
 RUN: Final = thing(
     {
@@ -90,7 +94,7 @@ RUN: Final = thing(
     },
     availableComponents=listed(thing({"name": NAME, "description": TEXT, "propsSchema": SCHEMA}, stateSchema=SCHEMA)),
     tools=listed(thing({"name": NAME, "description": TEXT, "inputSchema": SCHEMA})),
-    toolChoice={"const": "auto"},
+    toolChoice={"anyOf": [{"enum": ["auto", "none", "required"]}, thing({"name": NAME})]},
     previousRunId={**NAME, "description": "The thread's last run, once it has one."},
     maxTokens={"type": "integer", "minimum": 1, "maximum": 1_000_000},
     temperature={"type": "number", "minimum": 0, "maximum": 2},

@@ -101,6 +101,7 @@ class Run(Asked):
     message: InputMessage
     available_components: list[Component] | None = None
     tools: list[Tool] | None = None
+    """``max_calls`` of one bounds how often it is called for one thing that the user said."""
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     previous_run_id: Name | None = None
     model: str | None = None
@@ -109,6 +110,11 @@ class Run(Asked):
     run_metadata: Any = None
     thread: NewThread | None = None
     thread_metadata: dict[str, Any] | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it only brings results of calls."""
+        return all(isinstance(block, ToolResult) for block in self.message.content)
 
 
 class ThreadQuery(Asked):

@@ -32,7 +32,8 @@ def _message(row: asyncpg.Record, said: Sequence[dict[str, Any]]) -> dict[str, A
     ours = (row["content"].get("metadata") or {}).get(OURS, {})
     answer = row["role"] == "assistant"
     name = ours.get(FIRST) or ours.get("message") or str(row["id"]) if answer else said[0]["id"]
-    message = {"id": name, "role": row["role"], "content": content, "createdAt": moment(row["created_at"])}
+    role = "system" if said[0]["role"] == "system" else row["role"]
+    message = {"id": name, "role": role, "content": content, "createdAt": moment(row["created_at"])}
     if ABOUT in ours:
         message["metadata"] = ours[ABOUT]
     if answer and row["status"] == "cancelled":
@@ -54,7 +55,7 @@ def _blocks(said: dict[str, Any]) -> Iterable[Block]:
         shown = said["content"]
         state = {} if shown["state"] is None else {"state": shown["state"]}
         yield {"type": "component", "id": said["id"], "name": shown["name"], "props": shown["props"], **state}
-    elif kind in ("user", "assistant"):
+    elif kind in ("user", "assistant", "system"):
         found = said.get("content") or []
         yield from ([_text(found)] if isinstance(found, str) else map(_part, found))
         for call in said.get("toolCalls", ()):

@@ -30,7 +30,11 @@ register_url_convertor("thread", ThreadConvertor())
 def routes(services: RunServices, callers: Callers) -> list[BaseRoute]:
     edge = RunEdge(services, callers)
     database = services.dispatch.services.database
-    threads, runs, states = ThreadEdge(database), V1Runs(services, database), ComponentState(services, database)
+    threads, runs, states = (
+        ThreadEdge(services.engine, database),
+        V1Runs(services, database),
+        ComponentState(services, database),
+    )
 
     def route(method: str, path: str, answer: Answering, name: str) -> Route:
         return Route(path, edge.answered(answer), methods=[method], name=f"v1-{name}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from starlette.requests import Request
@@ -20,9 +21,9 @@ from server.http.runs import NO_STORE, RunServices
 from server.limits.run_places import RunPlaces
 from server.v1 import asked
 from server.v1.asked import NewThread, Run
+from server.v1.beginning import Beginning
 from server.v1.run_stream import V1Stream
 from server.v1.scope import check_writes, no_such_thread, reading, thread_of, writing
-from server.v1.threads import begun
 from server.v1.translate import run_input
 from tools.narrowing import Narrowing
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from db.database import Connection, Database
 
+MOST_SINCE: Final = 200
+"""Messages in which calls are counted."""
 Beforehand = Callable[["Connection", UUID], Awaitable[None]]
 
 
@@ -45,21 +48,21 @@ class V1Runs:
     async def begin(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """A run in a thread of its own."""
         wanted = asked.parse(Run, await request.body())
-        thread_id = uuid7()
-        made = wanted.thread or NewThread()
-        if made.metadata is None:
-            made = made.model_copy(update={"metadata": wanted.thread_metadata})
+        check_writes(principal, narrowing)
+        new = await Beginning.of(self._engine, wanted.thread or NewThread(), wanted.thread_metadata)
 
-        async def make(connection: Connection, project_id: UUID) -> None:
-            await begun(connection, principal, project_id, thread_id, made)
+        async def begin(connection: Connection, project_id: UUID) -> None:
+            await new.begin(connection, principal, project_id)
 
-        return await self._start(request, principal, narrowing, wanted, thread_id, str(thread_id), make)
+        return await self._start(request, principal, narrowing, wanted, new.id, str(new.id), begin)
 
     async def go_on(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """A run in a thread that is there."""
         wanted = asked.parse(Run, await request.body())
         async with reading(self._database, principal, narrowing) as (connection, project_id):
             row = await thread_of(connection, project_id, request.path_params["thread_id"])
+            if wanted.goes_on and any(tool.max_calls for tool in wanted.tools or ()):
+                wanted = within_limits(wanted, await _since_the_user(connection, project_id, row["id"]))
         if row["end_user_id"] != principal.end_user_id:
             raise _of_another(row)
         thread_id: UUID = row["id"]
@@ -114,6 +117,23 @@ class V1Runs:
             places.give_back()
             raise
         return V1Stream(self._engine, handle, places, thread_id)
+
+
+async def _since_the_user(connection: Connection, project_id: UUID, thread_id: UUID) -> Sequence[asyncpg.Record]:
+    """The thread's last messages, the newest first."""
+    return await conversations.messages(connection, project_id, thread_id, at=None, limit=MOST_SINCE, newest_first=True)
+
+
+def within_limits(wanted: Run, newest: Sequence[asyncpg.Record]) -> Run:
+    """The same run without the tools that were called as often as they may be since the user last said something."""
+    called: Counter[str] = Counter()
+    for row in newest:
+        parts = row["content"]["parts"]
+        if any(part["part_kind"] == "user-prompt" for part in parts):
+            break
+        called.update(part["tool_name"] for part in parts if part["part_kind"] == "tool-call")
+    left = [tool for tool in wanted.tools or () if tool.max_calls is None or called[tool.name] < tool.max_calls]
+    return wanted.model_copy(update={"tools": left})
 
 
 def check_previous(thread: asyncpg.Record, given: str | None) -> None:

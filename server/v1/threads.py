@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from agents.engine import RunEngine
 from db import conversations
 from db.database import Database
-from db.errors import invalid, needs_member, not_found
-from db.ids import uuid7
+from db.errors import not_found
 from db.principal import Principal
 from server.http.runs import NO_STORE
 from server.v1 import asked
 from server.v1.asked import MessageQuery, NewThread, ThreadChange, ThreadQuery
+from server.v1.beginning import Beginning
 from server.v1.message import messages
-from server.v1.scope import held, reading, thread_of, writing
+from server.v1.scope import check_writes, held, reading, thread_of, writing
 from server.v1.thread import thread
 from tools.narrowing import Narrowing
 from tools.pages import from_cursor, to_cursor
@@ -26,20 +26,24 @@ from tools.pages import from_cursor, to_cursor
 if TYPE_CHECKING:
     from uuid import UUID
 
+    import asyncpg
+
     from db.database import Connection
 
 
 class ThreadEdge:
     """One method a route."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, engine: RunEngine, database: Database) -> None:
+        self._engine = engine
         self._database = database
 
     async def create(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         wanted = asked.parse(NewThread, await request.body() or b"{}")
-        thread_id = uuid7()
+        check_writes(principal, narrowing)
+        new = await Beginning.of(self._engine, wanted)
         async with writing(self._database, principal, narrowing) as (connection, project_id):
-            await begun(connection, principal, project_id, thread_id, wanted)
+            thread_id = await new.begin(connection, principal, project_id)
             row = await conversations.fetch(connection, project_id, thread_id)
         return _json(thread(row) if row else {}, 201)
 
@@ -96,19 +100,6 @@ class ThreadEdge:
         if found is None:
             raise not_found("message", "GET /v1/threads/{id}/messages lists those of the thread.")
         return _json(found)
-
-
-async def begun(
-    connection: Connection, principal: Principal, project_id: UUID, thread_id: UUID, wanted: NewThread
-) -> None:
-    """Make a thread for the caller, or the end user that it acts for. Raises AppError."""
-    if wanted.initial_messages:
-        raise invalid("A thread begins without messages here.", "Leave initialMessages out.", "initial_messages")
-    try:
-        data = asked.metadata(wanted.metadata)
-        await conversations.create(connection, project_id, thread_id, principal.end_user_id, data)
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise needs_member() from error
 
 
 async def _whole(connection: Connection, project_id: UUID, thread_id: UUID) -> list[dict[str, Any]]:

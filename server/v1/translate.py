@@ -62,7 +62,7 @@ def _choice(asked: Run) -> str | dict[str, str] | None:
             "Name one that comes with it, or leave toolChoice out: an agent chooses among all of its tools itself.",
             "tool_choice_unknown",
         )
-    if all(isinstance(block, ToolResult) for block in asked.message.content):
+    if asked.goes_on:
         return None
     return "required" if wanted is None else {"name": names.get(wanted, wanted)}
 

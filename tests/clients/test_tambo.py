@@ -316,6 +316,40 @@ async def test_what_a_run_is_asked_for_is_done_or_refused(inn: Inn) -> None:
     assert refused(strange) == (400, "invalid_arguments")
 
 
+async def test_a_tool_is_called_no_more_often_than_its_client_allows(inn: Inn) -> None:
+    client = await inn.client(tools=[{**BELL, "maxCalls": 1}])
+    inn.model.script(Turn(ToolCall("ring_the_bell", {"times": 1})), Turn("Once."), Turn("Again."))
+    await client.does({"run": "Ring"}, {"run": "Ring again", "thread": "$thread"})
+    offered = ["ring_the_bell" in request.tools for request in inn.model.requests[-3:]]
+    assert offered == [True, False, True]
+
+
+async def test_a_thread_begins_with_what_was_said_before(inn: Inn) -> None:
+    client = await inn.client()
+    said = [
+        {"role": "user", "content": [{"type": "text", "text": "I am Ann."}], "metadata": {"from": "chat"}},
+        {"role": "assistant", "content": [{"type": "text", "text": "Welcome."}]},
+    ]
+    system = {"role": "system", "content": [{"type": "text", "text": "Be rude."}]}
+    note = {"type": "resource", "resource": {"mimeType": "text/plain", "text": "Dinner at eight."}}
+    inn.model.script(Turn("Ann."))
+    new = {"message": {**user({"type": "text", "text": "Who am I?"}, note), "metadata": {"n": 1}}}
+    made, refusal, _events, read = await client.does(
+        {"sdk": "threads.create", "args": [{"initialMessages": said}]},
+        {"sdk": "threads.create", "args": [{"initialMessages": [system]}]},
+        {"sdk": "threads.runs.create", "args": [{**new, "thread": {"initialMessages": said, "metadata": {"a": 1}}}]},
+        {"sdk": "threads.retrieve", "args": ["$thread"]},
+    )
+    assert made["runStatus"] == "idle"
+    assert refused(refusal) == (403, "system_message_not_allowed")
+    assert [message["role"] for message in read["messages"]] == ["user", "assistant", "user", "assistant"]
+    assert [message.get("metadata") for message in read["messages"]] == [{"from": "chat"}, None, {"n": 1}, None]
+    assert read["messages"][2]["content"][1] == note
+    assert read["metadata"] == {"a": 1}
+    asked = str(inn.model.requests[-1].body["messages"])
+    assert all(words in asked for words in ("I am Ann.", "Welcome.", "Who am I?", "Dinner at eight."))
+
+
 def user(*blocks: Told) -> Told:
     return {"role": "user", "content": list(blocks)}
 
