@@ -161,6 +161,12 @@ async def of_run(connection: Connection, principal: Principal, approval_id: UUID
     )
 
 
+async def adopt(connection: Connection, approval_id: UUID) -> bool:
+    """Let what a run asked be this caller's own question from now on, if it was one of theirs under another credential:
+    of the same end user, or without one of the same account, in this project. False for everything else."""
+    return bool(await connection.fetchval("SELECT adopt_question($1)", approval_id))
+
+
 async def answer_of_run(connection: Connection, approval_id: UUID, user_id: UUID, *, approve: bool) -> bool:
     """What the caller's client answered to an interrupt of a run. It may take back what was allowed, but not allow what
     was denied. False when the record waits for neither."""

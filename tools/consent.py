@@ -56,8 +56,10 @@ class Consent:
         """Record what the client answered; ``None``: whatever a person decides elsewhere. Raises ``AppError`` unless
         the call may be made, or was denied by this very answer."""
         row = await approvals.of_run(connection, principal, approval_id)
+        if row is None and await approvals.adopt(connection, approval_id):
+            row = await approvals.of_run(connection, principal, approval_id)
         if row is None:
-            raise not_found("interrupt", "Resume with the key that started the run, and the ids it was given.")
+            raise not_found("interrupt", "Resume as who started the run, with the ids that it was given.")
         if approve is False:
             if await approvals.answer_of_run(connection, approval_id, principal.user_id, approve=False):
                 await self._note(connection, principal, row, "deny")

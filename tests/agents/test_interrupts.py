@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
+from db import accounts, end_users
 from db.errors import AppError
 from db.principal import Principal
 from db.scopes import Scope
@@ -238,16 +239,17 @@ async def test_a_new_message_instead_of_an_answer_denies_what_is_open(
     assert await sent(owner, tenant) == ""
 
 
-async def test_another_key_cannot_answer_and_can_go_on_without_an_answer(
+async def test_a_colleague_cannot_answer_and_can_go_on_without_an_answer(
     house_open: Inn, house: House, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
     call = sending(tenant)
     [interrupt] = await interrupted(house_open, tenant, model, call)
-    other_key = await house.key(tenant.user_id, project_id=tenant.project_id)
+    colleague = await house.member(tenant.project_id, "admin")
+    key = await house.key(colleague.user_id, project_id=tenant.project_id)
     for answer in (True, False, None):
-        foreign = await run(house_open, other_key, resuming((interrupt, answer)))
+        foreign = await run(house_open, key, resuming((interrupt, answer)))
         assert (foreign.status, code(foreign)) == (404, "interrupt_not_found")
-    onward = await run(house_open, other_key, body(user("Never mind"), thread="t"))
+    onward = await run(house_open, key, body(user("Never mind"), thread="t"))
     assert onward.last["outcome"] == {"type": "success"}
     assert "not allowed" in told(model)[call.id]
     assert await sent(owner, tenant) == ""
@@ -344,6 +346,46 @@ async def test_a_caller_may_only_allow_what_it_may_do_itself_and_deny_anything(
     assert await owner.fetchval("SELECT state FROM approvals") == "pending"
     await settle(weaker, False)
     assert await owner.fetchval("SELECT state FROM approvals") == "denied"
+
+
+@pytest.mark.parametrize("where", ["client", "page"])
+async def test_another_key_of_the_same_person_resumes_and_the_first_one_may_be_gone(
+    house_open: Inn, house: House, tenant: Tenant, model: ScriptedModel, owner: Owner, where: str
+) -> None:
+    [interrupt] = await interrupted(house_open, tenant, model, sending(tenant))
+    if where == "page":
+        await owner.execute("UPDATE approvals SET state = 'approved', decided_through = 'page'")
+    key_id, key = await accounts.create_key(owner, tenant.user_id, project_id=tenant.project_id)
+    await accounts.revoke_key(owner, tenant.token)
+    stream = await run(house_open, key, resuming((interrupt, True if where == "client" else None)))
+    assert stream.last["outcome"] == {"type": "success"}
+    assert await sent(owner, tenant) == "ada;"
+    again = await run(house_open, key, resuming((interrupt, True)))
+    assert (again.status, await sent(owner, tenant)) == (400, "ada;")
+    used = await owner.fetchval("SELECT credential_id FROM approvals WHERE state = 'used'")
+    assert used == key_id, "with whose rights the call was made"
+
+
+async def test_what_an_end_user_was_asked_is_theirs_with_whatever_key_they_come_and_nobody_elses(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    await owner.execute("UPDATE agents SET scopes = '{projects:write}' WHERE project_id = $1", tenant.project_id)
+    tokens = []
+    for name in ("ann", "ann", "bob"):
+        _id, page = await accounts.create_publishable_key(owner, tenant.user_id, tenant.project_id)
+        issued = await end_users.issue(house_open.database, page, tenant.project_id, issuer="", name=name)
+        tokens.append(issued.token)
+    ann, ann_elsewhere, bob = tokens
+    model.script(Turn(sending(tenant)), Turn("It is done."), Turn("What?"))
+    stream = await run(house_open, ann, body(user("Send it"), thread="t"))
+    [interrupt] = stream.last["outcome"]["interrupts"]
+    assert code(await run(house_open, ann_elsewhere, resuming((interrupt, True)))) == "interrupt_not_yours"
+    await owner.execute("UPDATE approvals SET state = 'approved', decided_through = 'page'")
+    for other in (bob, tenant.token):
+        assert code(await run(house_open, other, resuming((interrupt, None)))) == "interrupt_not_found"
+    stream = await run(house_open, ann_elsewhere, resuming((interrupt, None)))
+    assert stream.last["outcome"] == {"type": "success"}
+    assert await owner.fetchval("SELECT state FROM approvals") == "used"
 
 
 async def test_an_interrupt_survives_its_process(

@@ -18,6 +18,7 @@ SECURITY_DEFINERS = {
     "acting_user",
     "add_key",
     "administered_project",
+    "adopt_question",
     "answer_invitation",
     "append_events",
     "ask_sign_in",
