@@ -7,7 +7,7 @@ from alembic import op
 from migrations import rls
 
 revision = "0117"
-down_revision = "0116"
+down_revision = "0110"
 branch_labels = None
 depends_on = None
 
