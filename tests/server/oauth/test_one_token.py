@@ -69,6 +69,11 @@ async def test_scopes_that_were_granted_open_the_other_apis_and_no_further_ones(
             assert told.headers["content-type"].startswith("text/event-stream")
             assert "RUN_FINISHED" in told.text
             run = told.headers["innkeeper-run-id"]
+            said = {"message": {"role": "user", "content": [{"type": "text", "text": "Hello"}]}}
+            begun = await http.post("/v1/threads/runs", params={**at, "agent": "demo"}, json=said)
+            assert begun.status_code == 200, begun.text
+            thread = f"/v1/threads/{begun.headers['x-thread-id']}"
+            assert (await http.get(thread, params=at)).json()["runStatus"] == "idle"
             assert (await http.get(f"/runs/{run}")).json()["status"] == "succeeded"
             assert "RUN_FINISHED" in (await http.get(f"/runs/{run}/events")).text
             assert (await http.post(f"/runs/{run}/cancel")).status_code == 200
@@ -80,11 +85,15 @@ async def test_scopes_that_were_granted_open_the_other_apis_and_no_further_ones(
             for answer in (
                 await http.post("/agui/demo", params=at, json=started("second")),
                 await http.post(f"/runs/{run}/cancel"),
+                await http.post(f"{thread}/runs", params=at, json=said),
+                await http.delete(thread, params=at),
             ):
                 assert refusal(answer) == (403, "insufficient_scope")
+            assert (await http.get(f"{thread}/messages", params=at)).status_code == 200
 
         async with bearing(house, files) as http:
             assert (await http.get(f"/runs/{run}")).status_code in (403, 404)
+            assert refusal(await http.get(thread, params=at)) == (403, "insufficient_scope")
             assert (await http.post("/agui/demo", params=at, json=started("third"))).status_code == 403
             placed = await http.post("/storage/presign", params=at, json=png)
             assert placed.status_code == 200, placed.text
@@ -104,6 +113,7 @@ async def test_scopes_that_were_granted_open_the_other_apis_and_no_further_ones(
         chosen = await program.tokens(person, asked={"scope": "runs:write runs:read"}, projects=["Two"])
         async with bearing(house, chosen["access_token"]) as http:
             assert (await http.get(f"/runs/{run}")).status_code == 404
+            assert (await http.get(thread, params=at)).status_code == 404
             assert (await http.post("/agui/demo", params=at, json=started("fourth"))).status_code == 404
 
 
@@ -119,9 +129,15 @@ async def test_every_route_that_takes_a_bearer_takes_such_a_token(house: Inn) ->
                 for method, told in item.items()
                 if {"bearer": []} in told.get("security", []) and not path.startswith(OTHERS)
             ]
-            assert {path for _, path in asked} >= {"/agui", f"/runs/{ID}", "/storage/presign", "/mcp/preview"}
+            assert {path for _, path in asked} >= {
+                "/agui",
+                f"/runs/{ID}",
+                "/v1/threads",
+                "/storage/presign",
+                "/mcp/preview",
+            }
             for method, path in asked:
-                body: dict[str, str] | None = {} if method in ("post", "put") else None
+                body: dict[str, str] | None = {} if method in ("post", "put", "patch") else None
                 known = await http.request(method, path, json=body)
                 unknown = await stranger.request(method, path, json=body)
                 assert known.status_code != 401, (method, path, known.text)
