@@ -24,7 +24,7 @@ options.tools = (task.tools ?? []).map((tool) => ({
     return tool.returns;
   },
 }));
-const client = new TamboClient(options);
+const client = new TamboClient({ ...options, apiKey: options.apiKey ?? "" });
 for (const component of task.components ?? []) client.registerComponent(component.name, component);
 // The client takes no token of an end user itself; its React provider hands one to the SDK.
 if (task.bearer) client.sdkClient.bearer = task.bearer;

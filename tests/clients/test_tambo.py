@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 import asyncpg
+import httpx2
 import pytest
 import pytest_asyncio
 
@@ -17,7 +19,11 @@ from tests.clients.javascript import JavaScript
 from tests.conftest import DatabaseUrls
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.server.oauth.people import Inn as AuthorizationServer
 from tests.serving import house_on_socket, scripted
+
+if TYPE_CHECKING:
+    from server.services import Services
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Told = dict[str, Any]
@@ -39,12 +45,14 @@ class Inn:
             "INSERT INTO projects (id, name, created_by) VALUES ($1, 'Shop', $2)", project_id, user_id
         )
         _id, key = await accounts.create_key(self.owner, user_id, project_id=project_id)
-        return Client(self, {"key": key, **how})
+        return Client(self, user_id, project_id, {"key": key, **how})
 
 
 @dataclass
 class Client:
     inn: Inn
+    user_id: UUID
+    project_id: UUID
     task: Told
 
     async def does(self, *steps: Told, **how: Any) -> list[Any]:
@@ -54,6 +62,18 @@ class Client:
         self.called = said["called"]
         found: list[Any] = said["found"]
         return found
+
+    async def publishable(self) -> str:
+        owner, page = self.inn.owner, "https://shop.example"
+        _id, key = await accounts.create_publishable_key(owner, self.user_id, self.project_id, origins=[page])
+        return key
+
+    async def visitor(self, key: str) -> str:
+        """The token of somebody new, by that key."""
+        form = {"grant_type": "urn:innkeeper:params:oauth:grant-type:anonymous", "client_id": key}
+        async with httpx2.AsyncClient(trust_env=False, headers={"origin": "https://shop.example"}) as http:
+            answer = await http.post(f"{self.inn.url}/oauth/token", data=form)
+        return str(answer.json()["access_token"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -314,6 +334,60 @@ async def test_what_a_run_is_asked_for_is_done_or_refused(inn: Inn) -> None:
     assert refused(model) == (400, "model_not_chosen_here")
     assert refused(unknown) == (400, "tool_choice_unknown")
     assert refused(strange) == (400, "invalid_arguments")
+
+
+async def test_every_kind_of_caller_is_known_by_the_client(inn: Inn) -> None:
+    """A server by its key, its users by name; a page's users by their own tokens; an OAuth client by its token."""
+    client = await inn.client()
+    publishable = await client.publishable()
+    async with AuthorizationServer(inn.url, inn.owner, cast("Services", None)).person("Shop") as person:
+        program = await AuthorizationServer(inn.url, inn.owner, cast("Services", None)).program()
+        granted = await program.tokens(person, asked={"scope": "runs:read runs:write"}, projects=["Shop"])
+    visitor, other = [await client.visitor(publishable) for _ in range(2)]
+    callers: dict[str, Told] = {
+        "a secret key": {},
+        "its user": {"userKey": "ann"},
+        "its other user": {"userKey": "ben"},
+        "a visitor": {"key": publishable, "bearer": visitor},
+        "another visitor": {"key": publishable, "bearer": other},
+        "an OAuth client": {"key": granted["access_token"]},
+        "an OAuth client as bearer": {"key": None, "bearer": granted["access_token"]},
+    }
+    seen = {}
+    for name, how in callers.items():
+        inn.model.script(Turn("Good evening."))
+        if how.get("key", "") is None:
+            # The client itself always wants a key: this caller has the SDK alone.
+            hello = {"message": user({"type": "text", "text": "Hello"})}
+            events, listed = await client.does(
+                {"sdk": "threads.runs.create", "args": [hello]}, {"sdk": "threads.list"}, **how
+            )
+            assert events[-1]["type"] == "RUN_FINISHED"
+            seen[name] = {one["id"] for one in listed["threads"]}
+            continue
+        run, listed = await client.does({"run": "Hello"}, {"client": "listThreads"}, **how)
+        assert texts(run["thread"]) == ["Hello", "Good evening."], name
+        assert run["threadId"] in (seen.setdefault(name, {one["id"] for one in listed})), name
+    lone = ["its user", "its other user", "a visitor", "another visitor", "an OAuth client"]
+    assert [len(seen[name]) for name in lone] == [1] * len(lone)
+    assert len(set.union(*(seen[name] for name in lone))) == len(lone), "nobody sees a thread of anybody else"
+    [theirs] = seen["a visitor"]
+    reads, talks, changes, deletes, alone = await client.does(
+        {"client": "fetchThread", "args": [theirs]},
+        {"run": "Hello", "thread": theirs},
+        {"client": "updateThreadName", "args": [theirs, "Mine"]},
+        {"sdk": "threads.delete", "args": [theirs]},
+        {"sdk": "threads.list", "args": [{}]},
+        key=publishable,
+        bearer=other,
+    )
+    assert [refused(one) for one in (reads, changes, deletes)] == [(404, "thread_not_found")] * 3
+    assert talks["thrown"]["status"] == 404
+    assert theirs not in {one["id"] for one in alone["threads"]}
+    nobody, unbelieved = await client.does(
+        {"sdk": "threads.list"}, {"sdk": "threads.list", "args": [{"userKey": "ann"}]}, key=publishable
+    )
+    assert (refused(nobody), refused(unbelieved)) == ((401, "end_user_required"), (403, "user_key_not_believed"))
 
 
 async def test_a_tool_is_called_no_more_often_than_its_client_allows(inn: Inn) -> None:
