@@ -83,7 +83,7 @@ class RunEdge:
     async def start(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         if narrowing.read_only:
             raise invalid("A run cannot be started with read_only=1.", "Leave it out, or use a key with fewer scopes.")
-        after = _last_event_id(request)
+        after = last_event_id(request)
         body = await request.body()
         places = RunPlaces(self._limits, principal)
         try:
@@ -102,7 +102,7 @@ class RunEdge:
         return RunStream(self._engine, handle, places)
 
     async def follow(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
-        run_id, after = _run_id(request), _last_event_id(request)
+        run_id, after = _run_id(request), last_event_id(request)
         places = RunPlaces(self._limits, principal)
         try:
             await places.take()
@@ -141,7 +141,7 @@ def _run_id(request: Request) -> UUID:
         raise no_such_run() from None
 
 
-def _last_event_id(request: Request) -> int:
+def last_event_id(request: Request) -> int:
     """Where the client is in the log; 0 at its beginning."""
     given = request.headers.get("last-event-id", "").strip()
     if not given:

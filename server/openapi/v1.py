@@ -20,7 +20,7 @@ from server.openapi.operation import (
     ref,
     thing,
 )
-from server.openapi.runs import KEY, NAME, PROJECT, READ_ONLY
+from server.openapi.runs import KEY, LAST_EVENT_ID, NAME, PROJECT, READ_ONLY
 
 TAG: Final = "v1"
 USER_KEY: Final = in_query("userKey", "Your server's own name for the end user it acts for.", NAME)
@@ -197,6 +197,14 @@ def _runs() -> list[Operation]:
             STARTS,
             [THREAD_ID, *ASKED, AGENT],
             {JSON: ref("V1Run")},
+        ),
+        _operation(
+            "get",
+            "/v1/threads/{thread_id}/runs/{run_id}/events",
+            "Read a run from any of its events on",
+            {200: STREAM, 204: Answer("It is over, and nothing comes behind the event that was named.")},
+            (*READS, 410),
+            [THREAD_ID, RUN_ID, *ASKED, LAST_EVENT_ID],
         ),
         _operation(
             "delete",

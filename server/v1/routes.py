@@ -49,6 +49,7 @@ def routes(services: RunServices, callers: Callers) -> list[BaseRoute]:
         route("GET", f"{THREAD}/messages", threads.messages, "messages"),
         route("GET", f"{THREAD}/messages/{{message_id}}", threads.message, "message"),
         route("POST", f"{THREAD}/runs", runs.go_on, "run"),
+        route("GET", f"{THREAD}/runs/{{run_id}}/events", runs.follow, "run-events"),
         route("DELETE", f"{THREAD}/runs/{{run_id}}", runs.cancel, "run-cancel"),
         route("POST", f"{THREAD}/components/{{component_id}}/state", states.change, "component-state"),
     ]

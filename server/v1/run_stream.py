@@ -15,14 +15,22 @@ from server.v1.dialect import Dialect
 
 
 class V1Stream(RunStream):
-    """As :class:`RunStream`; ``X-Thread-Id`` and ``X-Run-Id`` are ids of the house."""
+    """As :class:`RunStream`; ``X-Thread-Id`` and ``X-Run-Id`` are ids of the house.
 
-    def __init__(self, engine: RunEngine, handle: RunHandle, places: RunPlaces, thread_id: UUID) -> None:
+    ``handle`` reads from the first event of the run on, for what is said of one follows from those before. What is made
+    of the first ``after`` of them is not sent.
+    """
+
+    def __init__(
+        self, engine: RunEngine, handle: RunHandle, places: RunPlaces, thread_id: UUID, after: int = 0
+    ) -> None:
         super().__init__(engine, replace(handle, thread=str(thread_id), name=str(handle.run_id)), places)
         self._dialect = Dialect(thread_id, handle.run_id)
+        self._after = after
 
     def framed(self, found: Events) -> bytes:
-        return b"".join(_frame(seq, self._dialect.told(event)) for seq, event in found)
+        told = [(seq, self._dialect.told(event)) for seq, event in found]
+        return b"".join(_frame(seq, said) for seq, said in told if seq > self._after)
 
 
 def _frame(seq: int, told: list[dict[str, object]]) -> bytes:

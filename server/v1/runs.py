@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from starlette.requests import Request
@@ -14,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from agents.readers import no_such_run
 from db import conversations, runs, threads
 from db.agents import DEFAULT as DEFAULT_AGENT
-from db.errors import AppError, invalid, needs_member
+from db.errors import needs_member
 from db.ids import uuid7
 from db.principal import Principal
-from server.http.runs import NO_STORE, RunServices
+from server.http.runs import NO_STORE, RunServices, last_event_id
 from server.limits.run_places import RunPlaces
 from server.v1 import asked
 from server.v1.asked import NewThread, Run
@@ -25,6 +24,7 @@ from server.v1.beginning import Beginning
 from server.v1.run_stream import V1Stream
 from server.v1.scope import check_writes, no_such_thread, reading, thread_of, writing
 from server.v1.translate import run_input
+from server.v1.turns import check_owner, check_previous, within_limits
 from tools.narrowing import Narrowing
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from db.database import Connection, Database
 
-MOST_SINCE: Final = 200
-"""Messages in which calls are counted."""
 Beforehand = Callable[["Connection", UUID], Awaitable[None]]
 
 
@@ -59,12 +57,10 @@ class V1Runs:
     async def go_on(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """A run in a thread that is there."""
         wanted = asked.parse(Run, await request.body())
-        async with reading(self._database, principal, narrowing) as (connection, project_id):
+        async with writing(self._database, principal, narrowing) as (connection, project_id):
             row = await thread_of(connection, project_id, request.path_params["thread_id"])
-            if wanted.goes_on and any(tool.max_calls for tool in wanted.tools or ()):
-                wanted = within_limits(wanted, await _since_the_user(connection, project_id, row["id"]))
-        if row["end_user_id"] != principal.end_user_id:
-            raise _of_another(row)
+            wanted = await within_limits(connection, project_id, row["id"], wanted)
+        check_owner(row, principal)
         thread_id: UUID = row["id"]
 
         async def check(connection: Connection, project_id: UUID) -> None:
@@ -80,15 +76,33 @@ class V1Runs:
 
     async def cancel(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """Answers the same whether it went on still or was over."""
-        run_id = asked.uuid(request.path_params["run_id"])
         async with writing(self._database, principal, narrowing) as (connection, project_id):
             row = await thread_of(connection, project_id, request.path_params["thread_id"])
-            run = None if run_id is None else await threads.run(connection, project_id, run_id)
-            if run is None or run_id is None or run["thread_id"] != row["id"]:
-                raise no_such_run()
+            run = await _run_of(connection, project_id, row["id"], request.path_params["run_id"])
         if run["status"] in runs.LIVE:
-            await self._engine.cancel(principal, project_id, run_id)
-        return JSONResponse({"runId": str(run_id), "status": "cancelled"}, headers=NO_STORE)
+            await self._engine.cancel(principal, project_id, run["id"])
+        return JSONResponse({"runId": str(run["id"]), "status": "cancelled"}, headers=NO_STORE)
+
+    async def follow(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
+        """A run from behind the event that ``Last-Event-ID`` names, or from its beginning."""
+        after, readers = last_event_id(request), self._engine.readers
+        async with reading(self._database, principal, narrowing) as (connection, project_id):
+            row = await thread_of(connection, project_id, request.path_params["thread_id"])
+            run = await _run_of(connection, project_id, row["id"], request.path_params["run_id"])
+        places = RunPlaces(self._limits, principal)
+        try:
+            await places.take()
+            handle = await readers.follow(
+                principal, run["id"], project_id=project_id, after=after, entering=places.enter
+            )
+        except BaseException:
+            places.give_back()
+            raise
+        if handle.over:
+            places.give_back()
+            return Response(status_code=204, headers=NO_STORE)
+        whole = replace(handle, tail=readers.tail(principal, project_id, run["id"]))
+        return V1Stream(self._engine, whole, places, row["id"], after)
 
     async def _start(
         self,
@@ -119,42 +133,10 @@ class V1Runs:
         return V1Stream(self._engine, handle, places, thread_id)
 
 
-async def _since_the_user(connection: Connection, project_id: UUID, thread_id: UUID) -> Sequence[asyncpg.Record]:
-    """The thread's last messages, the newest first."""
-    return await conversations.messages(connection, project_id, thread_id, at=None, limit=MOST_SINCE, newest_first=True)
-
-
-def within_limits(wanted: Run, newest: Sequence[asyncpg.Record]) -> Run:
-    """The same run without the tools that were called as often as they may be since the user last said something."""
-    called: Counter[str] = Counter()
-    for row in newest:
-        parts = row["content"]["parts"]
-        if any(part["part_kind"] == "user-prompt" for part in parts):
-            break
-        called.update(part["tool_name"] for part in parts if part["part_kind"] == "tool-call")
-    left = [tool for tool in wanted.tools or () if tool.max_calls is None or called[tool.name] < tool.max_calls]
-    return wanted.model_copy(update={"tools": left})
-
-
-def check_previous(thread: asyncpg.Record, given: str | None) -> None:
-    """Whether a client has seen how the thread's last run ended. After one that failed or was cancelled, clients name
-    that one, or the one before; while one goes on, that is what they are told. Raises AppError."""
-    if thread["live_id"] is not None:
-        return
-    known = {str(found) for found in (thread["completed_id"], thread["ended_id"]) if found is not None}
-    if given in known or (given is None and thread["completed_id"] is None):
-        return
-    raise invalid(
-        "previousRunId is not the last run of this thread.",
-        "Read the thread again: something was said in it meanwhile. Then send its lastCompletedRunId.",
-        "previous_run_mismatch",
-    )
-
-
-def _of_another(thread: asyncpg.Record) -> AppError:
-    """A project's own key sees the threads of all its end users, but talks in none of theirs."""
-    return invalid(
-        "This thread is of an end user, and the request is of none.",
-        "Send the userKey of the thread, or the end user's own token.",
-        "user_key_required",
-    )
+async def _run_of(connection: Connection, project_id: UUID, thread_id: UUID, given: str) -> asyncpg.Record:
+    """The run of that id, in its own thread. Raises AppError ``run_not_found``."""
+    run_id = asked.uuid(given)
+    run = None if run_id is None else await threads.run(connection, project_id, run_id)
+    if run is None or run["thread_id"] != thread_id:
+        raise no_such_run()
+    return run

@@ -100,6 +100,24 @@ async def test_an_end_user_sees_and_changes_their_own_threads_alone(product: Pro
             assert (await http.get("/v1/threads")).json() == {"threads": [], "hasMore": False}
 
 
+async def test_a_run_is_read_again_from_any_of_its_events_by_its_own_user_alone(product: Product) -> None:
+    async with product.house.http(PAGE, authorization=f"Bearer {await token_of(product, 'ann')}") as http:
+        first = await http.post("/v1/threads/runs", params=DEMO, json=HELLO)
+        path = f"/v1/threads/{first.headers['x-thread-id']}/runs/{first.headers['x-run-id']}/events"
+        again = await http.get(path)
+        assert again.text == first.text
+        ids = [line[4:] for line in first.text.splitlines() if line.startswith("id: ")]
+        rest = await http.get(path, headers={"last-event-id": ids[1]})
+        assert rest.text
+        assert first.text.endswith(rest.text)
+        assert first.text.count("id: ") - rest.text.count("id: ") == 2
+        assert (await http.get(path, headers={"last-event-id": ids[-1]})).status_code == 204
+        assert refusal(await http.get(path, headers={"last-event-id": "999"})) == (410, "events_gone")
+        assert (await http.delete(path.removesuffix("/events"))).json()["status"] == "cancelled"
+    async with product.house.http(PAGE, authorization=f"Bearer {await token_of(product, 'ben')}") as http:
+        assert refusal(await http.get(path)) == (404, "thread_not_found")
+
+
 async def test_a_publishable_key_alone_opens_nothing_of_v1(product: Product) -> None:
     for headers in ({"x-api-key": product.publishable}, {"authorization": f"Bearer {product.publishable}"}):
         async with product.house.http(PAGE, **headers) as http:
