@@ -144,6 +144,7 @@ async def test_the_client_talks_in_a_thread_and_reads_it_again(inn: Inn) -> None
     assert "/home" in str(inn.model.requests[-2].body["messages"])
 
 
+@pytest.mark.promise("RUN-06")
 async def test_the_client_carries_out_tools_of_its_own(inn: Inn) -> None:
     client = await inn.client(tools=[BELL, {**BELL, "name": "break_it", "fails": "It is broken."}])
     inn.model.script(
@@ -204,6 +205,7 @@ async def test_the_client_sees_the_houses_own_tools_and_their_results(inn: Inn) 
     assert [message["id"] for message in run["thread"]["messages"]][1:] == [one["id"] for one in read["messages"]][1:]
 
 
+@pytest.mark.promise("RUN-07")
 async def test_the_client_is_shown_components_and_keeps_their_state(inn: Inn) -> None:
     client = await inn.client(components=[WEATHER])
     inn.model.script(
@@ -336,6 +338,7 @@ async def test_what_a_run_is_asked_for_is_done_or_refused(inn: Inn) -> None:
     assert refused(strange) == (400, "invalid_arguments")
 
 
+@pytest.mark.promise("IDN-10", "IDN-21")
 async def test_every_kind_of_caller_is_known_by_the_client(inn: Inn) -> None:
     """A server by its key, its users by name; a page's users by their own tokens; an OAuth client by its token."""
     client = await inn.client()

@@ -28,6 +28,12 @@ TALK = """async ({house, key, grant, input}) => {
   const again = await fetch(house + '/runs/' + run.headers.get('innkeeper-run-id') + '/events', {
     headers: {authorization: headers.authorization, 'last-event-id': '1'},
   });
+  const talk = await fetch(house + '/v1/threads/runs?agent=demo', {
+    method: 'POST', headers,
+    body: JSON.stringify({message: {role: 'user', content: [{type: 'text', text: 'Hello'}]}}),
+  });
+  const begun = (await talk.text()).match(/"threadId":"([^"]+)"/)[1];
+  const gone = await fetch(house + '/v1/threads/' + begun, {method: 'DELETE', headers});
   const place = await fetch(house + '/storage/presign', {
     method: 'POST', headers, body: JSON.stringify({contentType: 'text/plain', size: 2}),
   });
@@ -35,7 +41,8 @@ TALK = """async ({house, key, grant, input}) => {
     method: 'PUT', headers: {'content-type': 'text/plain'}, body: 'hi',
   });
   return {
-    statuses: [told.status, run.status, again.status, place.status, put.status],
+    statuses: [told.status, run.status, again.status, talk.status, gone.status, place.status, put.status],
+    named: talk.headers.get('x-thread-id') === begun && talk.headers.get('x-run-id') !== null,
     thread: run.headers.get('x-thread-id'),
     run: run.headers.get('x-run-id'),
     over: text.includes('RUN_FINISHED') && (await again.text()).includes('RUN_FINISHED'),
@@ -44,7 +51,7 @@ TALK = """async ({house, key, grant, input}) => {
 }"""
 KNOCK = """async ({house, key, grant}) => {
   const tried = {};
-  for (const path of ['/oauth/token', '/agui/demo', '/storage/presign', '/mcp', '/projects'])
+  for (const path of ['/oauth/token', '/agui/demo', '/v1/threads', '/storage/presign', '/mcp', '/projects'])
     try {
       const body = new URLSearchParams({grant_type: grant});
       await fetch(house + path, {method: 'POST', headers: {'x-api-key': key}, body});
@@ -68,7 +75,8 @@ async def test_a_listed_page_talks_to_an_agent_and_another_one_reads_nothing(hou
             await page.goto(f"http://shop.test:{port}/")
             seen = await page.evaluate(TALK, {**task, "input": run_input("talk", runId="r1")})
             assert seen == {
-                "statuses": [200, 200, 200, 200, 201],
+                "statuses": [200, 200, 200, 200, 204, 200, 201],
+                "named": True,
                 "thread": "talk",
                 "run": "r1",
                 "over": True,
