@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from db.database import Connection
 
 Policy: TypeAlias = Literal["always", "when_new", "never"]
-Through: TypeAlias = Literal["elicitation", "page", "interrupt"]
 REMEMBERED: Final = "30 days"
 MOST_WAITING: Final = 50
 """Questions of one credential that may wait at once: nobody looks through more, and each keeps its arguments."""

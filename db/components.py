@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from db.ids import uuid7
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from db.database import Connection
     from db.principal import Principal
-
-HIGHEST: Final = "~"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,16 +116,6 @@ async def source(connection: Connection, source_id: UUID) -> asyncpg.Record | No
 
 
 @traced
-async def set_secret(connection: Connection, source_id: UUID, sealed: bytes) -> bool:
-    status = await connection.execute(
-        "UPDATE registry_sources SET secret = $2, secret_at = now()"
-        " WHERE project_id = (SELECT writable_project()) AND id = $1",
-        *(source_id, sealed),
-    )
-    return status == "UPDATE 1"
-
-
-@traced
 async def remove_source(connection: Connection, source_id: UUID) -> None:
     await connection.execute(
         "DELETE FROM registry_sources WHERE project_id = (SELECT administered_project()) AND id = $1", source_id

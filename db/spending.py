@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 NO_BUDGET: Final = "IK402"
 """The SQLSTATE with which a run is refused that nobody has a budget for; its message says whose."""
 
-Which = Literal["project_messages", "project_usd", "end_user_messages", "end_user_usd"]
 Limit = Literal["steps", "tool_calls", "tokens", "cost_usd"]
 SETTINGS: Final = (
     "monthly_messages",

@@ -8,11 +8,8 @@ Policies compare with ``(SELECT f())``: the function runs once a statement, not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from alembic import op
-
-COMMANDS: Final = ("select", "insert", "update", "delete")
 
 
 @dataclass(frozen=True)

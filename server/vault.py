@@ -51,10 +51,6 @@ class Vault:
             raise _damaged() from None
         return text.decode()
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether it is under the root that is in use."""
-        return key_id_of(sealed) == self._keyring.key_id
-
 
 def key_id_of(sealed: bytes) -> str:
     """The id of the root it was sealed under. Raises ``AppError`` ``secret_damaged`` for what is no sealed secret."""

@@ -44,11 +44,6 @@ class Account:
         real = path.resolve()
         return all(self.may(1, folder) for folder in (real, *real.parents) if folder.is_dir())
 
-    def owns(self, path: Path) -> bool:
-        """Whether ``path`` itself, no link, is a folder of this account."""
-        found = path.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == self.uid
-
 
 def account_for_postgres(progress: Callable[[str], None]) -> Account | None:
     """None when this process may run PostgreSQL itself; as root, the first of the known accounts that exists."""

@@ -17,7 +17,6 @@ from db.errors import AppError
 from tools.outside import Outside
 
 SECONDS: Final = 10.0
-OPENAI_LIKE: Final = "compatible"
 
 
 class Verdict(Enum):

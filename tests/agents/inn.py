@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -252,7 +252,3 @@ async def ended(owner: Owner, run_id: str, seconds: float = 10) -> str:
             if status not in ("queued", "running"):
                 return str(status)
             await asyncio.sleep(0.02)
-
-
-def tools_seen(requests: Sequence[Any]) -> list[str]:
-    return [name for request in requests for name in request.tools]

@@ -31,7 +31,6 @@ WEATHER: dict[str, Any] = {
     },
     "stateSchema": {"type": "object", "properties": {"open": {"type": "boolean"}}},
 }
-ACTIVITIES = {"ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA"}
 
 
 def offering(*components: dict[str, Any]) -> dict[str, Any]:
