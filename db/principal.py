@@ -54,10 +54,6 @@ class Principal:
             read_only=self.read_only or read_only,
         )
 
-    def for_end_user(self, end_user_id: UUID) -> Principal:
-        """The same caller, acting for one end user of a project. A credential bound to an end user keeps its own."""
-        return replace(self, end_user_id=self.end_user_id or end_user_id)
-
     def for_run(
         self, run_id: UUID, *, depth: int, epoch: int, scopes: Set[str] | None = None, tools: Set[str] | None = None
     ) -> Principal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -239,7 +240,7 @@ async def test_an_end_user_has_a_budget_of_their_own_within_the_projects(
             "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, $3)",
             *(tenant.project_id, person, str(person)),
         )
-    callers = [tenant.principal.for_end_user(people[which]) for which in (0, 0, 1)] + [tenant.principal] * 2
+    callers = [replace(tenant.principal, end_user_id=people[which]) for which in (0, 0, 1)] + [tenant.principal] * 2
     outcomes = [await started(house_open, who, tenant) for who in callers]
     assert outcomes == [None, "402: This end user", None, None, "402: This project"]
     asked = json.dumps(body(user("Hello"))).encode()

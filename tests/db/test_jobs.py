@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -68,7 +69,7 @@ async def test_a_job_belongs_to_the_tenant_of_its_transaction(database: Database
     await owner.execute(
         "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, 'them')", tenant.project_id, end_user
     )
-    as_them = tenant.principal.for_end_user(end_user)
+    as_them = replace(tenant.principal, end_user_id=end_user)
     async with database.transaction(as_them, tenant.project_id) as connection:
         await enqueue(connection, "work", {"file_id": uuid7(), "part": 3})
     credential = tenant.principal.credential_id
@@ -231,7 +232,7 @@ async def test_a_job_bound_to_an_end_user_sees_only_theirs(
             "INSERT INTO threads (project_id, id, end_user_id, external_id) VALUES ($1, $2, $3, 'x')",
             *(tenant.project_id, uuid7(), end_user),
         )
-    async with database.transaction(tenant.principal.for_end_user(mine), tenant.project_id) as connection:
+    async with database.transaction(replace(tenant.principal, end_user_id=mine), tenant.project_id) as connection:
         job = await enqueue(connection, "work", {})
     await pick(ops)
     async with database.working(job, WORKER, tenant.project_id) as connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import asyncpg
 import pytest
 
@@ -267,7 +269,7 @@ async def test_an_end_user_sees_only_their_own_threads(database: Database, tenan
             "INSERT INTO threads (project_id, id, end_user_id, external_id) VALUES ($1, $2, $3, 'same name')",
             *(tenant.project_id, uuid7(), end_user),
         )
-    as_mine = tenant.principal.for_end_user(mine)
+    as_mine = replace(tenant.principal, end_user_id=mine)
 
     async with database.transaction(as_mine, tenant.project_id) as connection:
         rows = await connection.fetch("SELECT end_user_id FROM threads")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ async def test_a_run_uses_the_tools_of_its_agents_row_and_no_others(
 
 
 async def test_an_end_users_run_gets_exactly_what_its_agent_lends(tenant: Tenant) -> None:
-    guest = tenant.principal.for_end_user(uuid7())
+    guest = replace(tenant.principal, end_user_id=uuid7())
     lent = guest.for_run(uuid7(), depth=1, epoch=1, scopes=LENT_TO_END_USERS)
     assert lent.scopes == LENT_TO_END_USERS
     keyless = guest.narrowed(scopes=frozenset({"runs:write"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -132,7 +133,7 @@ async def test_an_approval_is_of_one_caller_and_one_set_of_arguments(
         "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, 'u')", tenant.project_id, end_user
     )
 
-    for caller in (other_key, run, tenant.principal.for_end_user(end_user)):
+    for caller in (other_key, run, replace(tenant.principal, end_user_id=end_user)):
         assert (await asked(dispatch, caller, "send", letter(tenant))).id != question.id
     await asked(dispatch, tenant.principal, "send", letter(tenant, to="bob"))
     await asked(dispatch, tenant.principal, "send", letter(tenant, text="more"))

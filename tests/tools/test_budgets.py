@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,7 +78,9 @@ async def test_usage_is_shown_by_month_for_the_project_and_for_one_end_user(
     with pytest.raises(AppError) as unknown:
         await do(dispatch, tenant.principal, "get_usage", project_id=str(tenant.project_id), end_user_id=str(uuid7()))
     assert unknown.value.code == "end_user_not_found"
-    as_ada = await do(dispatch, tenant.principal.for_end_user(person), "get_usage", project_id=str(tenant.project_id))
+    as_ada = await do(
+        dispatch, replace(tenant.principal, end_user_id=person), "get_usage", project_id=str(tenant.project_id)
+    )
     assert as_ada["months"] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -102,7 +103,7 @@ async def test_an_end_user_is_erased_everywhere_and_nobody_else(
     ada, bob = [await person(owner, tenant, name) for name in (WORD, "bob")]
     await owner.execute("UPDATE agents SET scopes = '{projects:write,storage:read,storage:write}'")
     for who, word in ((ada, WORD), (bob, "toast")):
-        caller = tenant.principal.for_end_user(who)
+        caller = replace(tenant.principal, end_user_id=who)
         await upload(dispatch, store, caller, tenant, f"{word}.txt")
         writes = {"project_id": str(tenant.project_id), "path": f"by {word}.txt", "size": 1}
         model.script(Turn(f"So, {word}: ", ToolCall("create_upload", writes)), Turn("Done."))
@@ -115,7 +116,7 @@ async def test_an_end_user_is_erased_everywhere_and_nobody_else(
         )
     model.script(Turn("Still ", Hang()))
     handle = await house_open.engine.start(
-        tenant.principal.for_end_user(ada),
+        replace(tenant.principal, end_user_id=ada),
         json.dumps(body(user(f"More {WORD}"))).encode(),
         project_id=tenant.project_id,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ async def test_an_end_user_sees_and_changes_only_their_own_files(desk: Desk, own
             "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, $3)",
             *(desk.tenant.project_id, end_user, str(end_user)),
         )
-    as_mine, as_theirs = (desk.tenant.principal.for_end_user(one) for one in (mine, theirs))
+    as_mine, as_theirs = (replace(desk.tenant.principal, end_user_id=one) for one in (mine, theirs))
     made = await desk.call("create_upload", by=as_mine, path="same.txt", size=1)
     desk.send(made["id"], b"x")
     await desk.call("confirm_upload", by=as_mine, file_id=made["id"])

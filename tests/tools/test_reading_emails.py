@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -43,9 +44,9 @@ async def test_an_end_user_sees_their_own_mail_and_nobodys_contacts(office: Offi
             "INSERT INTO end_users (project_id, id, external_id) VALUES ($1, $2, $3)",
             *(office.tenant.project_id, end_user, str(end_user)),
         )
-    as_mine = office.tenant.principal.for_end_user(mine)
+    as_mine = replace(office.tenant.principal, end_user_id=mine)
     own = await office.call("send_email", by=as_mine, **LETTER)
-    foreign = await office.call("send_email", by=office.tenant.principal.for_end_user(theirs), **LETTER)
+    foreign = await office.call("send_email", by=replace(office.tenant.principal, end_user_id=theirs), **LETTER)
     await office.call("upsert_contact", email="ada@example.org")
 
     listed = await office.call("list_emails", by=as_mine)
