@@ -244,6 +244,14 @@ async def rest(stream: Stream, chunks: AsyncIterator[bytes]) -> Stream:
     return stream
 
 
+async def orphan(owner: Owner) -> None:
+    """What a kill -9 leaves: leases that nobody renews. Who had them is still there, and must find out by itself."""
+    await owner.execute(
+        "UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second' WHERE status = 'running'",
+        uuid4(),
+    )
+
+
 async def ended(owner: Owner, run_id: str, seconds: float = 10) -> str:
     """Wait for the end of a run and give its status."""
     async with asyncio.timeout(seconds):

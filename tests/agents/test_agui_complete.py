@@ -12,9 +12,9 @@ from ag_ui.core import Event as AGUIEvent
 from ag_ui_validate.pytest_plugin import assert_valid_agui
 from pydantic import TypeAdapter
 
+from tests.agents.asking import resuming, sending
 from tests.agents.inn import Inn, Stream, body, inn, rest, run, speaking, user
 from tests.agents.test_components import WEATHER, weather
-from tests.agents.test_interrupts import resuming, sending
 from tests.agents.test_pausing import FRONT
 from tests.agents.test_state import changing
 from tests.conftest import DatabaseUrls, Owner, Tenant

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import uuid4
 
 import jsonpatch
 import pytest
 
-from tests.agents.inn import Inn, Stream, body, rest, run, running, user
+from tests.agents.inn import Inn, Stream, body, orphan, rest, run, running, user
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.openai_server import ScriptedModel
@@ -209,7 +208,7 @@ async def test_a_component_that_breaks_off_with_its_process_is_superseded_and_on
         chunks = response.aiter_raw()
         while stream.types.count("ACTIVITY_SNAPSHOT") < 2:
             stream.feed(await anext(chunks))
-        await owner.execute("UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second'", uuid4())
+        await orphan(owner)
         await rest(stream, chunks)
     assert stream.last["outcome"] == {"type": "success"}
     paris, broken, rome = shown(stream).items()

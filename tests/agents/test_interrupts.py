@@ -2,95 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
-from pydantic import BaseModel
 
 from db import accounts, end_users
 from db.errors import AppError
 from db.principal import Principal
-from db.scopes import Scope
-from tests.agents.inn import Inn, Stream, body, ended, inn, rest, run, running, user
-from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually
+from tests.agents.asking import code, house_open, interrupted, resuming, sending, sent, told
+from tests.agents.inn import Inn, body, ended, run, user
+from tests.conftest import House, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel
-from tests.fakes.script import Gate, Hang, ToolCall, Turn
+from tests.fakes.script import ToolCall, Turn
 from tests.server.approving import SENDING
-from tools.catalog import Catalog
 from tools.consent import Consent
-from tools.contract import Caller, ProjectId, tool
 from tools.ports import Services
 from tools.runs import Errand
 
+__all__ = ["house_open"]
+
 pytestmark = pytest.mark.promise("RUN-08")
-
-
-@pytest_asyncio.fixture
-async def house_open(urls: DatabaseUrls, model: ScriptedModel) -> AsyncIterator[Inn]:
-    async with inn(urls, model_url=model.base_url, catalog=SENDING) as opened:
-        yield opened
-
-
-GATES: list[Gate] = []
-"""Where each call of ``hold`` stands, one after the other."""
-
-
-class Held(BaseModel):
-    held: bool = True
-
-
-@tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=False)
-async def hold(call: Caller, project_id: ProjectId) -> Held:
-    """Wait for the next gate to open."""
-    await GATES.pop(0).passed()
-    return Held()
-
-
-def sending(tenant: Tenant, to: str = "ada", text: str = "") -> ToolCall:
-    return ToolCall("send", {"project_id": str(tenant.project_id), "to": to, "text": text})
-
-
-def resuming(*answers: tuple[dict[str, Any], Any], thread: str = "t", **more: Any) -> dict[str, Any]:
-    """The input of a run that answers interrupts; ``None`` leaves the payload out, ``"cancelled"`` is the status."""
-    entries = []
-    for interrupt, answer in answers:
-        entry: dict[str, Any] = {"interruptId": interrupt["id"], "status": "resolved"}
-        if answer == "cancelled":
-            entry["status"] = answer
-        elif answer is not None:
-            entry["payload"] = answer if isinstance(answer, dict) else {"approved": answer}
-        entries.append(entry)
-    return body(thread=thread, resume=entries, **more)
-
-
-async def sent(owner: Owner, tenant: Tenant) -> str:
-    """What ``send`` has sent out of the house."""
-    found: str = await owner.fetchval("SELECT instructions FROM projects WHERE id = $1", tenant.project_id)
-    return found
-
-
-def code(stream: Stream) -> str:
-    return str(stream.problem["type"]).removeprefix("urn:innkeeper:error:")
-
-
-def told(model: ScriptedModel) -> dict[str, str]:
-    """What the model was told about its calls in its last request, by the call's id."""
-    messages = model.requests[-1].body["messages"]
-    return {message["tool_call_id"]: message["content"] for message in messages if message["role"] == "tool"}
-
-
-async def interrupted(house: Inn, tenant: Tenant, model: ScriptedModel, *calls: ToolCall) -> list[dict[str, Any]]:
-    model.script(Turn("A moment. ", *calls), Turn("Done."))
-    stream = await run(house, tenant.token, body(user("Send it"), thread="t"))
-    assert stream.last["outcome"]["type"] == "interrupt", stream.events
-    found: list[dict[str, Any]] = stream.last["outcome"]["interrupts"]
-    return found
 
 
 async def test_a_call_that_asks_first_ends_the_run_with_an_interrupt_of_the_houses_own_record(
@@ -386,79 +320,6 @@ async def test_what_an_end_user_was_asked_is_theirs_with_whatever_key_they_come_
     stream = await run(house_open, ann_elsewhere, resuming((interrupt, None)))
     assert stream.last["outcome"] == {"type": "success"}
     assert await owner.fetchval("SELECT state FROM approvals") == "used"
-
-
-async def test_an_interrupt_survives_its_process(
-    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, owner: Owner
-) -> None:
-    async with inn(urls, model_url=model.base_url, catalog=SENDING) as first:
-        [interrupt] = await interrupted(first, tenant, model, sending(tenant))
-    async with inn(urls, model_url=model.base_url, catalog=SENDING) as second:
-        stream = await run(second, tenant.token, resuming((interrupt, True)))
-    assert stream.last["outcome"] == {"type": "success"}
-    assert await sent(owner, tenant) == "ada;"
-
-
-async def orphan(owner: Owner) -> None:
-    """What a kill -9 leaves: leases that nobody renews."""
-    await owner.execute(
-        "UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second' WHERE status = 'running'",
-        uuid4(),
-    )
-
-
-@pytest.mark.promise("RUN-05")
-async def test_a_run_that_is_taken_over_while_it_asks_asks_once(
-    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, owner: Owner
-) -> None:
-    async def asked() -> bool:
-        found: bool = await owner.fetchval("SELECT EXISTS (SELECT FROM run_steps WHERE name LIKE 'tool:%')")
-        return found
-
-    first, second = Gate(), Gate()
-    GATES[:] = [first, second]
-    second.open()
-    call, wait = sending(tenant), ToolCall("hold", {"project_id": str(tenant.project_id)})
-    model.script(Turn(call, wait), Turn("Done."))
-    catalog = Catalog((*SENDING.tools, hold), SENDING.resources)
-    async with (
-        inn(urls, model_url=model.base_url, catalog=catalog) as house,
-        running(house, tenant.token, body(user("Send it"), thread="t")) as (stream, response),
-    ):
-        async with asyncio.timeout(10):
-            await first.reached.wait()
-            await eventually(asked)
-            await orphan(owner)
-            await rest(stream, response.aiter_raw())
-        first.open()
-        [interrupt] = stream.last["outcome"]["interrupts"]
-        assert await owner.fetchval("SELECT id::text FROM approvals") == interrupt["id"]
-        assert len(model.requests) == 1
-        again = await run(house, tenant.token, resuming((interrupt, True)))
-    assert again.last["outcome"] == {"type": "success"}
-    assert set(told(model)) == {call.id, wait.id}
-    assert await sent(owner, tenant) == "ada;"
-
-
-@pytest.mark.promise("RUN-05")
-async def test_a_resumed_run_that_is_taken_over_makes_the_call_once(
-    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
-) -> None:
-    call = sending(tenant)
-    model.script(Turn(call), Turn("Hm", Hang()), Turn("Done."))
-    paused = await run(house_open, tenant.token, body(user("Send it"), thread="t"))
-    [interrupt] = paused.last["outcome"]["interrupts"]
-    async with running(house_open, tenant.token, resuming((interrupt, True))) as (stream, response):
-        async with asyncio.timeout(10):
-            await model.requested(2)
-            await orphan(owner)
-            await rest(stream, response.aiter_raw())
-    assert stream.last["outcome"] == {"type": "success"}
-    assert stream.types.count("TOOL_CALL_RESULT") == 1
-    assert told(model) == {call.id: '{"sent":true}'}
-    assert await sent(owner, tenant) == "ada;"
-    stored = [json.loads(row["content"]) for row in await owner.fetch("SELECT content FROM messages ORDER BY position")]
-    assert [message["kind"] for message in stored] == ["request", "response", "request", "response"]
 
 
 async def test_a_message_through_mcp_denies_what_is_open_as_well(

@@ -13,7 +13,7 @@ import pytest
 
 from db.errors import AppError
 from db.ids import uuid7
-from tests.agents.inn import Inn, Stream, body, inn, rest, run, running, until, user
+from tests.agents.inn import Inn, Stream, body, inn, orphan, rest, run, running, until, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
@@ -260,7 +260,7 @@ async def test_a_run_that_was_taken_over_pays_for_nothing_twice(
     async with running(house_open, tenant.token, body(user("Look"))) as (stream, response):
         chunks = response.aiter_raw()
         await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
-        await owner.execute("UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 s'", uuid7())
+        await orphan(owner)
         await rest(stream, chunks)
     assert stream.last["type"] == "RUN_FINISHED"
     (row,) = await owner.fetch(

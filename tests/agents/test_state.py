@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from tests.agents.inn import Inn, Stream, body, rest, run, running, user
+from tests.agents.inn import Inn, Stream, body, orphan, rest, run, running, user
 from tests.agents.test_components import offering, shown, weather
 from tests.conftest import Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel
@@ -96,7 +95,7 @@ async def test_a_change_is_made_once_whatever_becomes_of_the_process(
     asked = body(user("Tea"), thread="t", state={"items": []})
     async with running(house_open, tenant.token, asked) as (stream, response):
         await model.requested(2)
-        await owner.execute("UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second'", uuid4())
+        await orphan(owner)
         await rest(stream, response.aiter_raw())
     assert stream.last["outcome"] == {"type": "success"}
     assert len(of(stream, "STATE_DELTA")) == 1

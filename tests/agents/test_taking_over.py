@@ -9,17 +9,12 @@ from uuid import uuid4
 import pytest
 
 from agents.succession import MOST_EPOCHS
-from tests.agents.inn import Inn, body, ended, inn, rest, run, running, speaking, until, user
+from tests.agents.inn import Inn, body, ended, inn, orphan, rest, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
 
 pytestmark = pytest.mark.promise("RUN-05")
-
-
-async def orphan(owner: Owner) -> None:
-    """What a kill -9 leaves: leases that nobody renews. Who had them is still there, and must find out by itself."""
-    await owner.execute("UPDATE runs SET lease_owner = $1, lease_expires_at = now() - interval '1 second'", uuid4())
 
 
 async def test_a_run_of_a_dead_process_is_taken_over_and_its_broken_answer_is_superseded(
