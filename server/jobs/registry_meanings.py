@@ -22,7 +22,7 @@ PROJECTS: Final = 500
 
 
 async def find_meanings(job: JobCall) -> None:
-    """Of all components of a project that have none of the model in use."""
+    """Find out what the components of a project mean that have no meaning of the model in use."""
     meanings = _meanings(job)
     if meanings.model is None:
         return
@@ -41,7 +41,7 @@ async def find_meanings(job: JobCall) -> None:
 
 
 async def look_for_meanings(job: JobCall) -> None:
-    """The house's own: every project that has components without one gets a job."""
+    """The house's own: have each project that has components without a meaning find it."""
     model = _meanings(job).model
     after: UUID | None = None
     while model is not None:

@@ -42,7 +42,7 @@ def registry_sync_job(retries: tuple[float, ...] = RETRIES) -> Job:
 
 
 async def sync_registry(job: JobCall) -> None:
-    """The last sync of a source that waits, if one does."""
+    """Carry out the last sync of a source that waits, if one does."""
     source_id = job.uuid("source_id")
     async with job.transaction() as connection:
         source = await registry_sync.source(connection, source_id)
