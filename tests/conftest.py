@@ -61,12 +61,12 @@ async def urls(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
 
 
 @contextlib.asynccontextmanager
-async def fresh_database(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
-    """A database of its own, for as long as it is needed."""
+async def fresh_database(cluster: EmbeddedPostgres, template: str = "innkeeper") -> AsyncIterator[DatabaseUrls]:
+    """A database of its own, for as long as it is needed; migrated, but with another template."""
     name = f"test_{uuid7().hex}"
     superuser = await asyncpg.connect(cluster.url("postgres", "postgres"))
     try:
-        await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE innkeeper OWNER innkeeper_owner')
+        await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE {template} OWNER innkeeper_owner')
         roles = ("innkeeper_owner", "innkeeper_app", "innkeeper_ops", "postgres")
         yield DatabaseUrls(*(cluster.url(name, role) for role in roles))
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

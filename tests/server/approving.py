@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
 
@@ -17,7 +20,7 @@ from db.scopes import Scope
 from server.app import create_app
 from server.keyring import Keyring
 from tests.conftest import Owner
-from tests.server.edge_services import EdgeServices
+from tests.server.edge_services import EdgeServices, served
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, ProjectId, tool
 from tools.dispatch import Dispatch
@@ -54,6 +57,17 @@ def sending_app(
     return create_app(cast("Any", edge))
 
 
+@asynccontextmanager
+async def nobody(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
+    """The browser of somebody who has not signed in; it keeps cookies and sends its origin with forms."""
+    async with (
+        served(app) as (host, port),
+        httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
+    ):
+        browser.headers["origin"] = str(browser.base_url).rstrip("/")
+        yield browser
+
+
 async def sign_in(browser: httpx2.AsyncClient, owner: Owner, user_id: UUID) -> None:
     """As a person does with the link of ``innkeeper open``. Whoever was signed in before is so no more."""
     link = await sessions.create_link(owner, user_id)
@@ -67,3 +81,10 @@ async def session_of(database: Database, owner: Owner, user_id: UUID) -> Princip
     person = await sessions.find_session(database, token)
     assert person is not None
     return person
+
+
+def csrf(page: httpx2.Response) -> str:
+    """What the page's form is signed with."""
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
+    assert found
+    return found[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from server.jobs.catalog import JOBS
 from server.jobs.worker import WorkerRules, working
 from server.mail.post import Post
 from tests.conftest import Owner, Tenant, eventually
-from tests.server.edge_services import EdgeServices, post_of, served
+from tests.server.approving import nobody
+from tests.server.edge_services import EdgeServices, post_of
 from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
 from tools.ports import Services
@@ -112,15 +112,5 @@ async def browsing(room: Mailroom, authenticator: Authenticator, **changes: Any)
     edge = EdgeServices(
         CATALOG, room.dispatch, cast("Any", authenticator), cast("Any", room.database), post=room.post, **changes
     )
-    async with (
-        served(create_app(cast("Any", edge))) as (host, port),
-        httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
-    ):
-        browser.headers["origin"] = str(browser.base_url).rstrip("/")
+    async with nobody(create_app(cast("Any", edge))) as browser:
         yield browser
-
-
-def csrf(page: httpx2.Response) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
-    assert found
-    return found[1]

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from server.services import build
 from server.settings.loading import load
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, opened
 from tests.server.edge_services import EdgeServices, KnownTokens, client_of, edge_app
+from tests.server.long_work import LongWork
 from tests.serving import scripted
 from tools.catalog import Catalog
 from tools.contract import Caller, ToolSpec, tool
@@ -43,22 +44,8 @@ class Written(BaseModel):
 
 
 @dataclass
-class Workshop:
-    """What the long write of a test waits for, and how often it began and ended."""
-
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    starts: int = 0
-
-    async def pause(self) -> None:
-        self.starts += 1
-        self.begun.set()
-        try:
-            await self.go_on.wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
+class Workshop(LongWork):
+    """The long writes of a test."""
 
     def tools(self) -> tuple[ToolSpec, ...]:
         async def effect(call: Caller) -> None:

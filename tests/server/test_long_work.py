@@ -27,6 +27,7 @@ from server.mcp.streaming import MAX_WAITING, EventStream, Say
 from tests.conftest import Owner, Tenant
 from tests.server.edge_services import EdgeServices, KnownTokens, client_of, edge_app
 from tests.server.in_process import GrantTransport
+from tests.server.long_work import LongWork
 from tools.catalog import Catalog
 from tools.contract import Caller, ToolSpec, tool
 from tools.dispatch import Dispatch
@@ -48,23 +49,10 @@ class Told(BaseModel):
 
 
 @dataclass
-class Workshop:
-    """What the long tools of a test wait for, and what became of them."""
+class Workshop(LongWork):
+    """The long tools of a test."""
 
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    starts: int = 0
-
-    async def work(self) -> None:
-        self.starts += 1
-        self.begun.set()
-        try:
-            await self.go_on.wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
 
     def tools(self) -> tuple[ToolSpec, ...]:
         @tool(
@@ -74,7 +62,7 @@ class Workshop:
             """Read for a long time."""
             await call.progress(1, 3, "began")
             await call.progress(1, 3, "said the same again")
-            await self.work()
+            await self.pause()
             await call.progress(3, 3, "read")
             self.done.set()
             return Told(told="much")
@@ -90,7 +78,7 @@ class Workshop:
         async def write_much(call: Caller) -> Told:
             """Write for a long time."""
             await call.progress(1)
-            await self.work()
+            await self.pause()
             async with call.transaction() as connection:
                 await connection.execute(
                     "INSERT INTO projects (id, name, created_by) VALUES (gen_random_uuid(), 'long', $1)",

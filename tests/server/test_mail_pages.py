@@ -15,8 +15,8 @@ from db.credentials import Authenticator
 from server.site.mails import FRAMED
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.resend_server import SECRET, ResendServer, resend
-from tests.server.approving import sign_in
-from tests.server.posting import Mailroom, browsing, csrf, mailroom
+from tests.server.approving import csrf, sign_in
+from tests.server.posting import Mailroom, browsing, mailroom
 from tools.ports import Services
 
 pytestmark = [pytest.mark.promise("EML-02"), pytest.mark.usefixtures("unasked")]

@@ -18,8 +18,7 @@ from db.ids import uuid7
 from db.principal import Principal
 from server.site.session import COOKIE
 from tests.conftest import House, Owner, Tenant
-from tests.server.approving import SENDING, sending_app, sign_in
-from tests.server.edge_services import served
+from tests.server.approving import SENDING, csrf, nobody, sending_app, sign_in
 from tools.approval import ApprovalRequiredError, Asked
 from tools.dispatch import Dispatch
 from tools.ports import Services
@@ -39,12 +38,7 @@ def app(database: Database, authenticator: Authenticator, services: Services) ->
 
 @pytest_asyncio.fixture
 async def browser(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
-    """Nobody yet; it keeps cookies and sends its origin with forms."""
-    async with (
-        served(app) as (host, port),
-        httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
-    ):
-        browser.headers["origin"] = str(browser.base_url).rstrip("/")
+    async with nobody(app) as browser:
         yield browser
 
 
@@ -58,12 +52,6 @@ async def ask(dispatch: Dispatch, caller: Principal, project: Tenant, to: str = 
     with pytest.raises(ApprovalRequiredError) as caught:
         await dispatch.call(caller, "send", {"project_id": str(project.project_id), "to": to})
     return caught.value.asked
-
-
-def csrf(page: httpx2.Response) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
-    assert found
-    return found[1]
 
 
 async def test_a_link_opens_the_page_once_and_only_when_a_person_presses_the_button(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -26,8 +25,7 @@ from tests.fakes.openai_server import scripted_model
 from tests.fakes.outside import internet, reaching_loopback
 from tests.fakes.raw_server import Asked, RawServer, Send, answer, raw_server
 from tests.fakes.script import Status
-from tests.server.approving import sending_app, sign_in
-from tests.server.edge_services import served
+from tests.server.approving import csrf, nobody, sending_app, sign_in
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 from tools.ports import PagesAt, Services
@@ -67,13 +65,8 @@ def checks(provider: RawServer) -> ProviderChecks:
 async def browser(
     database: Database, authenticator: Authenticator, services: Services, checks: ProviderChecks
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """Nobody yet; it keeps cookies and sends its origin with forms."""
     app = sending_app(database, authenticator, services, KEYRING, provider_checks=checks)
-    async with (
-        served(app) as (host, port),
-        httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
-    ):
-        browser.headers["origin"] = str(browser.base_url).rstrip("/")
+    async with nobody(app) as browser:
         yield browser
 
 
@@ -85,12 +78,6 @@ async def signed_in(browser: httpx2.AsyncClient, owner: Owner, tenant: Tenant) -
 
 def path_of(tenant: Tenant) -> str:
     return f"/projects/{tenant.project_id}/provider-keys"
-
-
-def csrf(page: httpx2.Response) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
-    assert found
-    return found[1]
 
 
 async def enter(browser: httpx2.AsyncClient, path: str, key: str, provider: str = "openai", **more: str) -> Any:

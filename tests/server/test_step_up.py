@@ -10,7 +10,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import OAuthClientMetadata
 from mcp.shared.exceptions import MCPError
 from pydantic import AnyUrl
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from tests.fakes.sockets import on_socket
 from tests.server.edge_services import READ_KEY, EdgeServices, client_of, edge_app, edge_services, principal, served
 from tests.server.edge_tools import Echo
 from tests.server.in_process import GrantTransport
+from tests.server.oauth.token_memory import Memory
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, tool
 from tools.dispatch import Dispatch
@@ -31,26 +32,6 @@ from tools.dispatch import Dispatch
 pytestmark = pytest.mark.promise("MCP-04")
 ERAS = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "change_something", "arguments": {}}}
-
-
-class Memory:
-    """Where a client keeps its tokens: here, nowhere else."""
-
-    def __init__(self) -> None:
-        self.tokens: OAuthToken | None = None
-        self.client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
 
 
 def signing_in(url: str, signs: AuthorizationServer, memory: Memory) -> OAuthClientProvider:

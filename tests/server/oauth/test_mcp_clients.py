@@ -15,7 +15,7 @@ from mcp.client import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 from pydantic import AnyUrl
 
 from db.scopes import ALL_SCOPES
@@ -24,6 +24,7 @@ from tests.clients.javascript import JavaScript
 from tests.conftest import eventually
 from tests.server.oauth.browsing import addresses, allowed, at_the_browser
 from tests.server.oauth.people import BACK, Inn, Person
+from tests.server.oauth.token_memory import Memory
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-41")]
 READ = ["projects:read"]
@@ -35,26 +36,6 @@ def javascript() -> JavaScript:
         pytest.skip("Node is not installed: pip install -r requirements-dev.txt brings it")
     folder = Path(clients.__file__).parent
     return JavaScript(folder, node.install(folder))
-
-
-class Memory:
-    """Where a client keeps its tokens: here, nowhere else."""
-
-    def __init__(self) -> None:
-        self.tokens: OAuthToken | None = None
-        self.client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
 
 
 class AtTheBrowser:
