@@ -52,6 +52,11 @@ class Desk:
         found: dict[str, dict[str, str]] = json.loads(self.read(".config/innkeeper/tokens.json"))
         return found
 
+    def expire(self) -> None:
+        """Let the access tokens have ended a while ago."""
+        told = {url: {**tokens, "expires_at": 0} for url, tokens in self.tokens.items()}
+        (self.home / ".config/innkeeper/tokens.json").write_text(json.dumps(told))
+
 
 async def shown(process: asyncio.subprocess.Process) -> str:
     """The address that the command prints."""
