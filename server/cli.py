@@ -238,7 +238,15 @@ def _add_connections(add: _Add) -> None:
     token = add("token", "print the access token of a sign-in, refreshed if need be")
     token.add_argument("url", help="the address given to 'login' or 'connect'")
     token.add_argument("--headers", action="store_true", help="as a JSON object of HTTP headers")
-    token.add_argument("--file", type=Path, metavar="FILE", help="where (default: ~/.config/innkeeper/tokens.json)")
+    stdio = add("stdio", "speak MCP on standard input and output, for clients that only start programs")
+    stdio.add_argument(
+        "url", help="the endpoint, such as https://innkeeper.example.com/mcp, at which you are signed in"
+    )
+    stdio.add_argument("--token-file", type=Path, metavar="FILE", help="a key to use in the place of a sign-in")
+    for command in (token, stdio):
+        command.add_argument(
+            "--file", type=Path, metavar="FILE", help="where (default: ~/.config/innkeeper/tokens.json)"
+        )
 
 
 def _add_backups(add: _Add) -> None:

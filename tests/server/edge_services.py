@@ -149,11 +149,12 @@ class Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
+async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[tuple[str, int]]:
     """``app`` on a loopback socket, with the HTTP parser production uses; yields host and port."""
     # With the protocol named, asyncio turns Nagle's algorithm off; else each answer waits 40 ms for an ACK.
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.bind(("127.0.0.1", 0))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
     config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, proxy_headers=False)
     server = Uvicorn(config)
     running = asyncio.create_task(server.serve(sockets=[bound]))

@@ -52,9 +52,8 @@ class Desk:
         found: dict[str, dict[str, str]] = json.loads(self.read(".config/innkeeper/tokens.json"))
         return found
 
-    def expire(self) -> None:
-        """Let the access tokens have ended a while ago."""
-        told = {url: {**tokens, "expires_at": 0} for url, tokens in self.tokens.items()}
+    def change_tokens(self, **fields: object) -> None:
+        told = {url: {**tokens, **fields} for url, tokens in self.tokens.items()}
         (self.home / ".config/innkeeper/tokens.json").write_text(json.dumps(told))
 
 

@@ -74,8 +74,7 @@ async def test_codex_lists_the_server_and_a_session_of_it_calls_a_tool_signed_in
         assert (listed["name"], listed["enabled"]) == ("innkeeper", True)
         assert (listed["transport"]["type"], listed["transport"]["url"]) == ("streamable_http", inn.resource)
         # The access token ends; Codex asks the command line for headers, and that refreshes it.
-        await inn.owner.execute("UPDATE oauth_access_tokens SET expires_at = now()")
-        desk.expire()
+        desk.change_tokens(access_token="ik_at_of_before", expires_at=0)
         session = await codex(
             desk, "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "List them"
         )
