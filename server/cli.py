@@ -230,6 +230,11 @@ def _add_connections(add: _Add) -> None:
     connect.add_argument("--project", type=UUID, metavar="ID", help="narrow the connection to one project")
     connect.add_argument("--tools", type=_families, metavar="A,B", help="narrow it to these families of tools")
     connect.add_argument("--read-only", action="store_true", help="narrow it to what changes nothing")
+    connect.add_argument(
+        "--stdio",
+        action="store_true",
+        help="let clients start 'innkeeper stdio', which is signed in, in place of a URL",
+    )
     connect.add_argument("--yes", action="store_true", help="do not ask before the clients that were found")
     way = connect.add_mutually_exclusive_group()
     way.add_argument("--remove", action="store_true", help="take out what was put in, and sign out")

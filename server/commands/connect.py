@@ -10,18 +10,18 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
-from server.connect import links, signing_in, verifying
+from server.connect import links, signing_in, toml_tables, verifying
 from server.connect.clients import CLIENTS, Client, Computer
 from server.connect.ledger import Ledger, Record
-from server.connect.placing import CHANGED, KEPT, Placer, helper
+from server.connect.placing import CHANGED, KEPT, Placer, command, helper
 from server.connect.signing_in import TokenFile, Tokens
 from server.refusal import Refusal
 from server.terminal import note, put
 
-ENDPOINT: Final = "/mcp"
+SIGNED_IN: Final = "It is signed in: it starts Innkeeper's command line in the place of a server."
 
 
 def run(arguments: Namespace) -> int:
@@ -36,7 +36,7 @@ async def _run(arguments: Namespace) -> int:
     mcp_url = narrowed(house, arguments)
     chosen = next((client for client in CLIENTS if client.id == arguments.client), None)
     if arguments.print or (arguments.client and chosen is None):
-        put(printed(mcp_url, arguments.name, chosen))
+        put(printed(mcp_url, arguments.name, chosen, stdio=arguments.stdio))
         return 0
     clients = [chosen] if chosen else _agreed(_found(computer), arguments)
     if not clients:
@@ -55,7 +55,7 @@ async def _connect(
     fit = []
     for client in clients:
         with faults.told(client):
-            placer.look(client, client.entry(mcp_url))
+            placer.look(client, _entry(client, house, mcp_url, stdio=arguments.stdio))
             fit.append(client)
     if fit:
         tokens = await _signed_in(ledger, TokenFile.usual(computer.home), house, mcp_url)
@@ -63,11 +63,11 @@ async def _connect(
         called = f", and {proof.called} answered" if proof.called else ""
         note(f"{mcp_url} is {proof.server} (MCP {proof.protocol}): {proof.tools} tools{called}.")
     for client in fit:
-        with faults.told(client):
-            done = await placer.put(client, house, _entry(client, house, mcp_url))
+        with faults.told(client), ledger.alone():
+            done = await placer.put(client, house, _entry(client, house, mcp_url, stdio=arguments.stdio))
             note(f"{client.title}: {done} in {client.file(computer)} as {arguments.name}.")
             if done != KEPT:
-                note(f"  {client.signs_in}" + _restart(done))
+                note(f"  {SIGNED_IN if arguments.stdio else client.signs_in}" + _restart(done))
     faults.over("could not be configured")
     note(f"Take it out again with: innkeeper connect --remove --name {arguments.name}")
     return 0
@@ -103,8 +103,9 @@ async def _signed_in(ledger: Ledger, file: TokenFile, house: str, mcp_url: str) 
         if tokens is None:
             note("If the page asks you to sign in and no mail can be sent: 'innkeeper open', where the server runs.")
             tokens = await signing_in.sign_in(http, house)
-            ledger.signed_in.add(house)
-            ledger.save()
+            with ledger.alone():
+                ledger.signed_in.add(house)
+                ledger.save()
             file.put(house, tokens)
             note(f"Signed in to {house}. The tokens are in {file.path}, which only you can read.")
     return tokens
@@ -132,7 +133,7 @@ async def _remove(arguments: Namespace, computer: Computer) -> int:
     faults = _Faults(len(meant))
     for record in meant:
         client = by_id[record.client]
-        with faults.told(client):
+        with faults.told(client), ledger.alone():
             gone = await Placer(computer, ledger, record.name).take(client, record)
             said = "taken out of" if gone else "was changed by somebody, or is gone: left as it is in"
             note(f"{client.title}: {record.name} {said} {record.file}.")
@@ -151,8 +152,9 @@ async def _sign_out(ledger: Ledger, file: TokenFile, house: str) -> None:
                 note(f"{house} could not be told to forget the sign-in: disconnect it there, under /apps.")
         file.drop(house)
         note(f"Signed out of {house}.")
-    ledger.signed_in.discard(house)
-    ledger.save()
+    with ledger.alone():
+        ledger.signed_in.discard(house)
+        ledger.save()
 
 
 def _is_meant(record: Record, arguments: Namespace) -> bool:
@@ -170,30 +172,38 @@ def narrowed(house: str, arguments: Namespace) -> str:
         **({"read_only": "1"} if arguments.read_only else {}),
         **({"tools": ",".join(arguments.tools)} if arguments.tools else {}),
     }
-    return house + ENDPOINT + (f"?{urlencode(query, safe=',')}" if query else "")
+    return house + signing_in.ENDPOINT + (f"?{urlencode(query, safe=',')}" if query else "")
 
 
-def printed(mcp_url: str, name: str, client: Client | None) -> str:
+def printed(mcp_url: str, name: str, client: Client | None, *, stdio: bool = False) -> str:
     """What to put into a client by hand; without a ``client``, into any."""
-    if client is not None and client.form == "toml":
-        return f'[{client.servers}.{name}]\nurl = "{mcp_url}"'
-    entry = client.entry(mcp_url) if client else {"type": "http", "url": mcp_url}
-    text = json.dumps({client.servers if client else "mcpServers": {name: entry}}, indent=2)
     if client is not None:
-        return text
+        entry = client.started(command("stdio", mcp_url)) if stdio else client.entry(mcp_url)
+        if client.form == "toml":
+            return toml_tables.add("", name, entry)[0].rstrip()
+        return json.dumps({client.servers: {name: entry}}, indent=2)
+    words = command("stdio", mcp_url)
+    entries = {"type": "http", "url": mcp_url}, {"command": words[0], "args": words[1:]}
+    by_url, by_program = (json.dumps({"mcpServers": {name: entry}}, indent=2) for entry in entries)
     lines = [
         f"URL     {mcp_url}",
         "Header  Authorization: Bearer TOKEN   (only for clients that do not sign in by themselves;",
         "        a key of 'innkeeper keys create', or what 'innkeeper token' prints)",
         "",
-        text,
+        by_url,
+        "",
+        f"For a client that only starts programs, signed in by 'innkeeper login {signing_in.address(mcp_url)}':",
+        "",
+        by_program,
         "",
         *(way.command or f"{way.client}: {way.href}" for way in links.installs(mcp_url, name)),
     ]
     return "\n".join(lines)
 
 
-def _entry(client: Client, house: str, mcp_url: str) -> dict[str, str]:
+def _entry(client: Client, house: str, mcp_url: str, *, stdio: bool) -> dict[str, Any]:
+    if stdio:
+        return client.started(command("stdio", mcp_url))
     entry = client.entry(mcp_url)
     return {**entry, client.helper: helper(house)} if client.helper else entry
 

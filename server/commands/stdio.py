@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from argparse import Namespace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -23,6 +24,7 @@ async def _run(arguments: Namespace) -> int:
     from server.connect.bridge import Bridge
 
     house = signing_in.address(arguments.url)
+    url = arguments.url if urlsplit(arguments.url).path.strip("/") else house + signing_in.ENDPOINT
     file = TokenFile(arguments.file) if arguments.file else TokenFile.usual(Path.home())
     # Answers take as long as they take: who gives up is the client.
     lasting = httpx2.Timeout(signing_in.SECONDS, read=None)
@@ -37,7 +39,7 @@ async def _run(arguments: Namespace) -> int:
             return str(tokens["access_token"])
 
         async with stdio_server() as (messages, answers):
-            await Bridge(http, arguments.url, token, answers.send).carry(messages)
+            await Bridge(http, url, token, answers.send).carry(messages)
             await answers.aclose()
     return 0
 

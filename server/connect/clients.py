@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,24 @@ class Client:
         folder = self.folder(computer)
         return str(folder) if folder.is_dir() else None
 
-    def entry(self, mcp_url: str) -> dict[str, str]:
+    def entry(self, mcp_url: str) -> dict[str, Any]:
         return {"type": "http", "url": mcp_url} if self.typed else {"url": mcp_url}
+
+    def started(self, command: Sequence[str]) -> dict[str, Any]:
+        """An entry for a server that is a program; its last word is the address that it leads to."""
+        program = {"command": command[0], "args": list(command[1:])}
+        return {"type": "stdio", **program} if self.typed else program
 
     @property
     def signs_in(self) -> str:
         if self.helper is None:
             return "It asks you to sign in, in your browser, when it first starts the server."
         return "It is signed in: it asks Innkeeper's command line for its token."
+
+
+def leads_to(entry: Mapping[str, Any]) -> Any:
+    """The address of an entry, whichever way it goes there."""
+    return entry.get("url") or next(reversed(entry.get("args") or []), None)
 
 
 def _claude(computer: Computer) -> Path:

@@ -6,6 +6,9 @@ import contextlib
 import os
 import secrets
 import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -71,6 +74,20 @@ def write_private(path: Path, text: str) -> None:
     """A file of ours, mode 0600, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _replace(path, text, like=None)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time for this file of ours, where the system has such locks."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
 
 
 def _replace(path: Path, text: str, like: Path | None) -> None:

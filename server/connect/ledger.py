@@ -7,11 +7,13 @@ the file around it; and the houses at which it has signed in itself.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from server.connect.files import write_private
+from server.connect.files import locked, write_private
 from server.connect.jsonc import Mark
 from server.refusal import Refusal
 
@@ -27,7 +29,7 @@ class Record:
     name: str
     file: str
     house: str
-    entry: dict[str, str]
+    entry: dict[str, Any]
     made: bool = False
     mark: Mark | None = None
     put_in: str | None = None
@@ -57,6 +59,14 @@ class Ledger:
             raise Refusal(
                 f"{path} cannot be read: what was put into clients is not known. Mend or delete it."
             ) from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else changes it, or a client's file on account of it, meanwhile; what others did before is seen."""
+        with locked(self.path):
+            found = Ledger.open(self.path.parent)
+            self.records, self.signed_in = found.records, found.signed_in
+            yield
 
     def find(self, place: tuple[str, str, str]) -> Record | None:
         return next((record for record in self.records if record.place == place), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.connect import files, jsonc, toml_tables
-from server.connect.clients import CLAUDE_CODE, Client, Computer
+from server.connect.clients import CLAUDE_CODE, Client, Computer, leads_to
 from server.connect.faults import Malformed
 from server.connect.files import Contents
 from server.connect.ledger import Ledger, Record
@@ -33,17 +33,18 @@ class Placer:
         self._ledger = ledger
         self._name = name
 
-    def look(self, client: Client, entry: dict[str, str]) -> None:
+    def look(self, client: Client, entry: dict[str, Any]) -> None:
         """Raises :class:`Refusal` for a file that is better left alone, before anybody is asked to sign in."""
         self._there(client, entry)
 
-    async def put(self, client: Client, house: str, entry: dict[str, str]) -> str:
+    async def put(self, client: Client, house: str, entry: dict[str, Any]) -> str:
         """What was done. Raises :class:`Refusal`, with nothing changed, for a file that is better left alone."""
         path = client.file(self._computer)
         before, there, record = self._there(client, entry)
         if there is not None and (record is None or entry.items() <= there.items()):
             return KEPT
-        whole = {**there, **entry} if there is not None else entry
+        gone = set() if record is None else record.entry.keys() - entry.keys()
+        whole = {**{key: value for key, value in (there or {}).items() if key not in gone}, **entry}
         made = before.text is None if record is None or there is None else record.made
         fresh = Record(client.id, self._name, str(path), house, entry, made=made)
         program = self._program(client)
@@ -56,7 +57,7 @@ class Placer:
             files.write(before, text, backup=there is None)
         return ADDED if there is None else CHANGED
 
-    def _there(self, client: Client, entry: dict[str, str]) -> tuple[Contents, dict[str, Any] | None, Record | None]:
+    def _there(self, client: Client, entry: dict[str, Any]) -> tuple[Contents, dict[str, Any] | None, Record | None]:
         """The file, what it has under the name, and what is remembered of that: ours, or one that does the same.
         What its owner has added to ours is theirs to keep."""
         path = client.file(self._computer)
@@ -64,7 +65,7 @@ class Placer:
         there = _get(client, path, before.text or "", self._name)
         record = self._ledger.find((client.id, self._name, str(path)))
         known = entry if record is None else record.entry
-        if there is None or (isinstance(there, dict) and there.get("url") == known["url"]):
+        if there is None or (isinstance(there, dict) and leads_to(there) == leads_to(known)):
             return before, there, record
         raise Refusal(f"{path} has another server named {self._name}: take it out, or choose another name with --name.")
 
@@ -73,7 +74,7 @@ class Placer:
         path = Path(record.file)
         before = files.read(path)
         there = _get(client, path, before.text or "", record.name)
-        ours = there is not None and isinstance(there, dict) and there.get("url") == record.entry["url"]
+        ours = there is not None and isinstance(there, dict) and leads_to(there) == leads_to(record.entry)
         if ours:
             program = self._program(client) if record.mark is None and record.put_in is None else None
             if program is not None:
@@ -97,12 +98,17 @@ class Placer:
             raise Refusal(f"{client.title} did not take the server: {said[-300:]}")
 
 
-def helper(house: str) -> str:
-    """The command line by which a client gets its headers. Python is kept from looking into the folder it is started
-    in, which is that of anybody's project."""
+def command(*arguments: str) -> list[str]:
+    """This program as a client can start it. Python is kept from looking into the folder it is started in, which is
+    that of anybody's project."""
     script = Path(sys.executable).with_name("innkeeper.exe" if sys.platform == "win32" else "innkeeper")
     program = [str(script)] if script.exists() else [sys.executable, "-P", "-m", "server.cli"]
-    words = [*program, "token", "--headers", house]
+    return [*program, *arguments]
+
+
+def helper(house: str) -> str:
+    """The command line by which a client gets its headers."""
+    words = command("token", "--headers", house)
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
@@ -122,7 +128,7 @@ def _edited(
             if replaced is not None:
                 if whole.keys() - fresh.entry.keys():
                     raise Malformed(
-                        f"{fresh.name} has settings of yours: write url = {json.dumps(fresh.entry['url'])} there."
+                        f"{fresh.name} has settings of yours: write {json.dumps(leads_to(fresh.entry))} there."
                     )
                 text = toml_tables.remove(text, fresh.name, replaced.put_in)
             text, put_in = toml_tables.add(text, fresh.name, fresh.entry)

@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from server.connect.files import write_private
+from server.connect.files import locked, write_private
 from server.http.address import is_loopback
 from server.refusal import Refusal
 from server.terminal import note, put
 
+ENDPOINT: Final = "/mcp"
+"""Of every house."""
 HOUSE_CLIENT: Final = "innkeeper-cli"
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 SECONDS: Final = 15.0
@@ -47,10 +49,13 @@ class TokenFile:
         return found if isinstance(found, dict) and isinstance(found.get("access_token"), str) else None
 
     def put(self, url: str, tokens: Tokens) -> None:
-        write_private(self.path, json.dumps({**self._read(), url: tokens}, indent=2) + "\n")
+        with locked(self.path):
+            write_private(self.path, json.dumps({**self._read(), url: tokens}, indent=2) + "\n")
 
     def drop(self, url: str) -> None:
-        write_private(self.path, json.dumps({k: v for k, v in self._read().items() if k != url}, indent=2) + "\n")
+        with locked(self.path):
+            kept = {known: tokens for known, tokens in self._read().items() if known != url}
+            write_private(self.path, json.dumps(kept, indent=2) + "\n")
 
     def urls(self) -> list[str]:
         return [url for url in self._read() if self.get(url) is not None]

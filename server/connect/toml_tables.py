@@ -27,7 +27,7 @@ def get(text: str, name: str) -> Any:
     return servers.get(name)
 
 
-def add(text: str, name: str, fields: Mapping[str, str]) -> tuple[str, str]:
+def add(text: str, name: str, fields: Mapping[str, str | list[str]]) -> tuple[str, str]:
     """The text with the table, and what was put in."""
     newline = "\r\n" if "\r\n" in text else "\n"
     gap = "" if not text else newline if text.endswith("\n") else newline * 2
@@ -104,6 +104,6 @@ def _key(name: str) -> str:
     return name if _BARE.fullmatch(name) else _string(name)
 
 
-def _string(value: str) -> str:
-    """A basic string: what JSON escapes is escaped alike in TOML."""
+def _string(value: str | list[str]) -> str:
+    """A basic string, or an array of them: what JSON escapes is escaped alike in TOML."""
     return json.dumps(value, ensure_ascii=False)

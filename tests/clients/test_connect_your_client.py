@@ -19,6 +19,7 @@ from mcp.client.stdio import stdio_client
 from tests import node
 from tests.clients.javascript import JavaScript
 from tests.conftest import Tenant
+from tests.server.command import ROOT
 from tests.serving import Served
 
 pytestmark = pytest.mark.promise("MCP-12")
@@ -65,7 +66,7 @@ def filled(value: Any, variables: dict[str, str]) -> Any:
 
 
 def test_every_snippet_of_the_page_has_its_test() -> None:
-    assert set(SNIPPETS) == {"preview", "claude-code", "cursor", "vscode", "mcp-remote", "python"}
+    assert set(SNIPPETS) == {"preview", "claude-code", "cursor", "vscode", "stdio", "mcp-remote", "python"}
 
 
 async def test_the_preview_line_shows_what_a_connection_sees(served: Served, tenant: Tenant, tmp_path: Path) -> None:
@@ -111,6 +112,18 @@ async def test_the_configuration_of_an_editor_connects(
     called = await javascript.inspector(*common, "--method", "tools/call", "--tool-name", "list_projects")
     assert called.code == 0, called.err
     found = json.loads(called.out)["result"]["structuredContent"]
+    assert [project["id"] for project in found["projects"]] == [str(tenant.project_id)]
+
+
+async def test_a_client_that_only_starts_programs_starts_ours(served: Served, tenant: Tenant, tmp_path: Path) -> None:
+    configuration = json.loads(snippet("stdio", served))["mcpServers"]["innkeeper"]
+    assert configuration["command"] == "innkeeper"
+    (tmp_path / "key").write_text(tenant.token)
+    arguments = ["-P", "-m", "server.cli", *configuration["args"], "--token-file", str(tmp_path / "key")]
+    program = StdioServerParameters(command=sys.executable, args=arguments, env={"PYTHONPATH": ROOT})
+    async with Client(stdio_client(program)) as client:
+        found = (await client.call_tool("list_projects", {})).structured_content
+    assert found is not None
     assert [project["id"] for project in found["projects"]] == [str(tenant.project_id)]
 
 

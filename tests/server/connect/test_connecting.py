@@ -11,12 +11,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.connect import signing_in
+from server.connect.jsonc_scan import scan
 from tests.server.command import ended
 from tests.server.connect.desk import Desk, decide, shown
 from tests.server.edge_services import served
@@ -117,6 +120,21 @@ async def test_a_sign_in_of_before_is_used_and_outlives_the_connection(inn: Inn,
 
     assert (await desk.run("connect", "--remove", "codex")).code == 0
     assert desk.read(CODEX) == FILES[CODEX]
+
+    assert (await desk.run("connect", "--yes", "--url", inn.url)).code == 0
+    done = await desk.run("connect", "--yes", "--url", inn.url, "--stdio", "--read-only")
+    assert done.err.count(": changed in") == 3, done.err
+    entries = [scan(desk.read(CURSOR).decode()).value["mcpServers"], scan(desk.read(VSCODE).decode()).value["servers"]]
+    by_cursor, by_vscode, by_codex = (
+        found["innkeeper"] for found in (*entries, tomllib.loads(desk.read(CODEX).decode())["mcp_servers"])
+    )
+    assert by_vscode == {"type": "stdio", **by_cursor}
+    assert by_codex == by_cursor
+    async with Client(stdio_client(StdioServerParameters(**by_cursor, env=desk.environ(), cwd=desk.home))) as program:
+        assert "create_project" not in {tool.name for tool in (await program.list_tools()).tools}
+        assert (await program.call_tool("list_projects", {})).is_error is False
+    assert (await desk.run("connect", "--remove")).code == 0
+    assert {name: desk.read(name) for name in FILES} == FILES
     assert (await call(inn, second, "list_projects")).status_code == 200
     nobody = await desk.run("token", "http://127.0.0.1:1")
     assert (nobody.code, "innkeeper login" in nobody.err) == (2, True)
@@ -195,6 +213,8 @@ async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn
     assert f'"url": "{url}"' in shown.out
     codex = await desk.run("connect", "codex", "--url", inn.url, "--print")
     assert codex.out == f'[mcp_servers.innkeeper]\nurl = "{inn.url}/mcp"\n'
+    program = tomllib.loads((await desk.run("connect", "codex", "--url", inn.url, "--print", "--stdio")).out)
+    assert program["mcp_servers"]["innkeeper"]["args"][-2:] == ["stdio", f"{inn.url}/mcp"]
     assert desk.everything() == before
 
 

@@ -108,7 +108,7 @@ async def test_progress_comes_while_the_work_goes_on_and_who_cancels_ends_a_read
 ) -> None:
     heard = asyncio.Event()
 
-    async def progress(_done: float, _all: float | None, _said: str | None) -> None:
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
         heard.set()
 
     async with (
