@@ -34,6 +34,9 @@ RELAXED: Final = frozenset(
 )
 """Events that may be lost with the database's last half second: the run holds them and writes them again."""
 
+UNHURRIED: Final = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "REASONING_END"})
+"""Events that nobody waits for: what follows at once, which is mostly the end of the run, takes them along."""
+
 
 def encode(event: Event) -> bytes:
     """One event as compact JSON, stamped with the time in milliseconds."""

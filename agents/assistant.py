@@ -1,7 +1,7 @@
 """The one pydantic-ai agent of a process. Everything that differs between runs comes with the run.
 
 Toolset at construction and model as an id, because a durability backend journals exactly these; only a client's own
-tools (an ``ExternalToolset``) are given per run.
+tools (an ``ExternalToolset``), and tools that record their own steps, are given per run.
 """
 
 from __future__ import annotations
@@ -11,33 +11,35 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import trace
 from pydantic_ai import Agent, DeferredToolRequests, RunContext
-from pydantic_ai.capabilities import AbstractCapability, ResolveModelId
 
 from agents import demo, loops
-from agents.component_tools import ComponentTools
 from agents.deps import RunDeps
 from agents.durability import Durability
 from agents.house_tools import HouseTools
 from agents.model_errors import UNREADABLE, bad_response, content_filtered
 from agents.models import ModelFactory
-from agents.shared_state import StateTools
-from agents.wished_settings import WishedSettings
+from agents.wished_settings import wished
 
 if TYPE_CHECKING:
     from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
     from pydantic_ai.messages import ModelResponse
-    from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
+    from pydantic_ai.models import ModelRequestContext
 
 Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
 _log = logging.getLogger("innkeeper.agents")
 _tracer = trace.get_tracer("innkeeper.agents")
 
 
-class Answers(AbstractCapability[RunDeps]):
+class Answers(Durability):
     """What is done about each answer of a model, also one from the journal: a span around it, without what was said; it
-    is counted; and a model that goes round in circles is stopped."""
+    is counted; and a model that goes round in circles is stopped.
+
+    It is a durability and not a capability beside it, because each one more is asked at every hook of every run, and
+    stands in the way of every event.
+    """
 
     def __init__(self, tools: HouseTools) -> None:
+        super().__init__()
         self._tools = tools
 
     async def wrap_model_request(
@@ -45,7 +47,7 @@ class Answers(AbstractCapability[RunDeps]):
     ) -> ModelResponse:
         with _tracer.start_as_current_span("agent.model", attributes={"model": ctx.deps.model_spec.model}):
             try:
-                answer = await handler(request_context)
+                answer = await super().wrap_model_request(ctx, request_context=request_context, handler=handler)
             except UNREADABLE as error:
                 _log.warning("an answer of a model cannot be read", exc_info=True)
                 raise bad_response() from error
@@ -59,13 +61,8 @@ class Answers(AbstractCapability[RunDeps]):
 
 
 def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
-    scripted = demo.model()
-
-    def scripted_demo(_context: ModelResolutionContext[RunDeps], model_id: str) -> Model | None:
-        return scripted if model_id == demo.MODEL_ID else None
-
     # The factory's capability asks of the dependencies only what RunDeps has.
-    by_id: Any = factory.capability()
+    by_id: Any = factory.capability({demo.MODEL_ID: demo.model()})
     return Agent(
         # Each run names its own: this one only says that there will be one.
         demo.MODEL_ID,
@@ -73,8 +70,9 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         deps_type=RunDeps,
         output_type=[str, DeferredToolRequests],
         instructions=_instructions,
-        toolsets=[tools, ComponentTools(), StateTools()],
-        capabilities=[ResolveModelId(scripted_demo), by_id, WishedSettings(), Answers(tools), Durability()],
+        model_settings=wished,
+        toolsets=[tools],
+        capabilities=[by_id, Answers(tools)],
         retries={"tools": 3, "output": 1},
     )
 

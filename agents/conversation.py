@@ -36,6 +36,8 @@ from db.spending import Used
 from db.transcript import OURS
 
 if TYPE_CHECKING:
+    from pydantic_ai.toolsets import AbstractToolset
+
     from agents.kit import Kit
 
 ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
@@ -124,7 +126,7 @@ class Conversation:
                 deferred_tool_results=_decided(plan.turn.decisions),
                 model=spec.model,
                 deps=deps,
-                toolsets=[theirs] if theirs else None,
+                toolsets=self._toolsets(deps, theirs),
                 usage_limits=_usage_limits(plan.settings.limits),
                 run_id=str(plan.run_id),
                 conversation_id=str(plan.thread_id),
@@ -243,6 +245,15 @@ class Conversation:
         found = await component_offers.resolved(self._kit.mcp, reader, plan.project_id, plan.asked.components)
         self._narrator.components = found
         return found
+
+    def _toolsets(self, deps: RunDeps, theirs: AbstractToolset[RunDeps] | None) -> list[AbstractToolset[RunDeps]]:
+        """Besides the house's own. Each costs every run that has it, whether there is anything in it or not."""
+        toolsets = [theirs] if theirs is not None else []
+        if deps.components:
+            toolsets.append(self._kit.component_tools)
+        if deps.state is not None:
+            toolsets.append(self._kit.state_tools)
+        return toolsets
 
     async def _client_tools(self, shown: Mapping[str, Component]) -> ExternalToolset[RunDeps] | None:
         offered = self._plan.asked.tools

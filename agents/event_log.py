@@ -81,11 +81,11 @@ class EventLog:
         return self.ended or self.lost
 
     def emit(self, event: Event) -> None:
-        """Add an event that is to be written now."""
+        """Add an event that is to be written now, or soon where nobody waits for one of its kind."""
         self._pending.append(event)
         if event["type"] not in agui.RELAXED:
             self.relaxed = False
-        self._touch(self, 0.0)
+        self._touch(self, self._soon() if event["type"] in agui.UNHURRIED else 0.0)
 
     def delta(self, kind: str, of: str, text: str) -> None:
         """Add a piece of a message or call; pieces are joined for ``WINDOW`` seconds."""
@@ -94,23 +94,24 @@ class EventLog:
             last.texts.append(text)
         else:
             self._pending.append(_Pieces(kind, of, [text]))
-        self._touch(self, self._written_at + WINDOW)
+        self._touch(self, self._soon())
 
     def draw(self, drawing: Drawing) -> None:
         """Tell what has changed of ``drawing``, as with pieces: all that changes for ``WINDOW`` seconds together."""
         if not self._pending or self._pending[-1] is not drawing:
             self._pending.append(drawing)
-        self._touch(self, self._written_at + WINDOW)
+        self._touch(self, self._soon())
 
-    def step(self, name: str, value: bytes) -> asyncio.Event:
-        """Add a finished step. The event is set once it is committed, or once the lease is ``lost``."""
+    def step(self, name: str, value: bytes, *, urgent: bool = True) -> asyncio.Event:
+        """Add a finished step, to be written now if it is ``urgent``, else soon, or with the end of the run. The event
+        is set once it is committed, or once the lease is ``lost``."""
         step = _Step(name, value)
         if self.finished:
             step.kept.set()
             return step.kept
         self._steps.append(step)
         self.relaxed = False
-        self._touch(self, 0.0)
+        self._touch(self, 0.0 if urgent else self._soon())
         return step.kept
 
     def take(self, now: float) -> Batch | None:
@@ -176,6 +177,9 @@ class EventLog:
         except TimeoutError:
             return []
         return self.after(seq)
+
+    def _soon(self) -> float:
+        return self._written_at + WINDOW
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

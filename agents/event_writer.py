@@ -100,6 +100,8 @@ class EventWriter:
                 ending = replace(ending, messages=())
                 continue
             if answer is None:
+                # The end itself tells other processes.
+                self._untold.pop(log.run_id, None)
                 log.confirm(batch)
                 log.end()
                 return

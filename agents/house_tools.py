@@ -48,14 +48,17 @@ class HouseTools(MCPToolset[RunDeps]):
         # The URL is never dialled: listing and calling are overridden below, everything else refuses outside a run.
         super().__init__("http://innkeeper.invalid/mcp", id=TOOLSET_ID, auth=_of_the_run)
         self._mcp = mcp
-        self._listings: OrderedDict[tuple[object, ...], list[ToolDefinition]] = OrderedDict()
+        self._listings: OrderedDict[tuple[object, ...], _Listing] = OrderedDict()
 
     async def for_run(self, ctx: RunContext[RunDeps]) -> Self:
         return self
 
     async def get_tools(self, ctx: RunContext[RunDeps]) -> dict[str, ToolsetTool[RunDeps]]:
-        definitions = await self._definitions(ctx.deps.grant)
-        return {definition.name: self.tool_for_tool_def(definition, ctx=ctx) for definition in definitions}
+        listing = await self._listing(ctx.deps.grant)
+        if not listing.tools:
+            # How often a tool may be tried again is the agent's to say: it is the same in every run.
+            listing.tools = {one.name: self.tool_for_tool_def(one, ctx=ctx) for one in listing.definitions}
+        return dict(listing.tools)
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[RunDeps], tool: ToolsetTool[RunDeps]
@@ -85,14 +88,13 @@ class HouseTools(MCPToolset[RunDeps]):
 
     async def names(self, grant: Principal) -> set[str]:
         """The names of the tools that ``grant`` may call."""
-        return {definition.name for definition in await self._definitions(grant)}
+        return {definition.name for definition in (await self._listing(grant)).definitions}
 
-    async def readers(self, grant: Principal) -> set[str]:
+    async def readers(self, grant: Principal) -> frozenset[str]:
         """Those of them that only read."""
-        found = await self._definitions(grant)
-        return {one.name for one in found if ((one.metadata or {}).get("annotations") or {}).get("readOnlyHint")}
+        return (await self._listing(grant)).readers
 
-    async def _definitions(self, grant: Principal) -> list[ToolDefinition]:
+    async def _listing(self, grant: Principal) -> _Listing:
         rights = (
             grant.scopes,
             grant.read_only,
@@ -104,12 +106,27 @@ class HouseTools(MCPToolset[RunDeps]):
         )
         found = self._listings.get(rights)
         if found is None:
-            found = [_definition(tool) for tool in await self._mcp.list_tools(grant) if _for_models(tool)]
-            self._listings[rights] = found
+            found = self._listings[rights] = _Listing(await self._definitions(grant))
             if len(self._listings) > LISTINGS:
                 self._listings.popitem(last=False)
         self._listings.move_to_end(rights)
         return found
+
+    async def _definitions(self, grant: Principal) -> list[ToolDefinition]:
+        return [_definition(tool) for tool in await self._mcp.list_tools(grant) if _for_models(tool)]
+
+
+class _Listing:
+    """What one set of rights may call. ``tools`` are made for the first run that has them."""
+
+    def __init__(self, definitions: list[ToolDefinition]) -> None:
+        self.definitions = definitions
+        self.readers = frozenset(one.name for one in definitions if _reads(one))
+        self.tools: dict[str, ToolsetTool[RunDeps]] = {}
+
+
+def _reads(definition: ToolDefinition) -> bool:
+    return bool(((definition.metadata or {}).get("annotations") or {}).get("readOnlyHint"))
 
 
 def _definition(tool: dict[str, Any]) -> ToolDefinition:
@@ -118,7 +135,8 @@ def _definition(tool: dict[str, Any]) -> ToolDefinition:
         description=tool.get("description"),
         parameters_json_schema=Fixed(tool["inputSchema"]),
         metadata=Fixed({"annotations": tool.get("annotations")}),
-        return_schema=tool.get("outputSchema"),
+        # Given here, it need not be written into a copy of each definition in each run.
+        toolset_id=TOOLSET_ID,
     )
 
 

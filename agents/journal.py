@@ -46,8 +46,9 @@ class Journal:
         except BaseException:
             self._begun[name.partition("#")[0]] -= 1
             raise
-        kept = self._log.step(name, json.dumps(value, separators=(",", ":")).encode())
-        if kind == TOOL or _has_consequences(value):
+        awaited = kind == TOOL or _has_consequences(value)
+        kept = self._log.step(name, json.dumps(value, separators=(",", ":")).encode(), urgent=awaited)
+        if awaited:
             await kept.wait()
         if self._log.lost:
             raise LeaseLostError

@@ -14,6 +14,7 @@ from pydantic_ai.tools import ToolDefinition
 from agents import assistant, component_state, demo, history, initial_messages, journal, run_input
 from agents.assistant import Assistant
 from agents.attachments import Attachments, Fetch
+from agents.component_tools import ComponentTools
 from agents.conversation import Conversation, Plan
 from agents.deps import RunDeps
 from agents.event_log import EventLog
@@ -27,6 +28,7 @@ from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 from agents.narrator import Narrator
 from agents.run_input import RunInput
+from agents.shared_state import StateTools
 from db.database import Database
 from db.principal import Principal
 from db.runs import StoredMessage
@@ -38,6 +40,8 @@ class Kit:
 
     assistant: Assistant
     tools: HouseTools
+    component_tools: ComponentTools
+    state_tools: StateTools
     factory: ModelFactory
     attachments: Attachments
     mcp: HouseMCP
@@ -78,7 +82,18 @@ def load(
     mcp = HouseMCP(mcp_app)
     tools = HouseTools(mcp)
     attachments = Attachments(mcp, fetch)
-    return Kit(assistant.build(factory, tools), tools, factory, attachments, mcp, database, consent, ledger)
+    return Kit(
+        assistant.build(factory, tools),
+        tools,
+        ComponentTools(),
+        StateTools(),
+        factory,
+        attachments,
+        mcp,
+        database,
+        consent,
+        ledger,
+    )
 
 
 class _NoTools(HouseTools):

@@ -106,7 +106,7 @@ class Leases:
         held = self._live.held()
         if not held:
             return
-        async with self._database.ops() as connection:
+        async with self._database.ops_statements() as connection:
             leases = {
                 lease.run_id: lease
                 for lease in await runs.renew_leases(connection, self._owner, list(held), self.lease)
@@ -119,7 +119,7 @@ class Leases:
                 self._live.cancel(run_id)
 
     async def _claim(self) -> None:
-        async with self._database.ops() as connection:
+        async with self._database.ops_statements() as connection:
             claims = await runs.claim(connection, self._owner, self.lease, AT_ONCE)
         for claim in claims:
             self._take(claim)

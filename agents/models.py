@@ -152,12 +152,14 @@ class ModelFactory:
         self._cache.move_to_end(cache_key)
         return model
 
-    def capability(self) -> ResolveModelId[RunsAModel]:
+    def capability(self, scripted: Mapping[str, Model] | None = None) -> ResolveModelId[RunsAModel]:
         """For the static agent: resolves the run's model id with the credentials in ``deps.model_spec``, and those of
-        ``deps.fallbacks``."""
+        ``deps.fallbacks``. ``scripted``: models that need none, by id."""
         from pydantic_ai.capabilities import ResolveModelId
 
         async def resolver(context: ModelResolutionContext[RunsAModel], model_id: str) -> Model:
+            if scripted and model_id in scripted:
+                return scripted[model_id]
             spec = context.deps.model_spec
             if model_id != spec.model:
                 # Another model may belong to another provider, which must never see this one's key.

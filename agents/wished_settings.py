@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic_ai import RunContext
-from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.settings import ModelSettings
 
 from agents.deps import RunDeps
+from agents.wishes import NONE
 
 
-class WishedSettings(AbstractCapability[RunDeps]):
-    """Adds them to the settings of each request to a model."""
-
-    def get_model_settings(self) -> Any:
-        return _settings
-
-
-def _settings(context: RunContext[RunDeps]) -> ModelSettings:
-    wishes, kept = context.deps.wishes, context.model_settings or {}
+def wished(context: RunContext[RunDeps]) -> ModelSettings:
+    """Settings beside the model's own, which the context has."""
+    asked = context.deps.wishes
     found = ModelSettings()
-    if wishes.max_tokens is not None:
-        found["max_tokens"] = min(wishes.max_tokens, kept.get("max_tokens") or wishes.max_tokens)
-    if wishes.temperature is not None:
-        found["temperature"] = wishes.temperature
-    if wishes.tool_choice == "none":
+    if asked is NONE:
+        return found
+    kept = context.model_settings or {}
+    if asked.max_tokens is not None:
+        found["max_tokens"] = min(asked.max_tokens, kept.get("max_tokens") or asked.max_tokens)
+    if asked.temperature is not None:
+        found["temperature"] = asked.temperature
+    if asked.tool_choice == "none":
         found["tool_choice"] = "none"
-    elif context.run_step == 1 and wishes.tool is not None:
-        found["tool_choice"] = [wishes.tool]
-    elif context.run_step == 1 and wishes.tool_choice == "required":
+    elif context.run_step == 1 and asked.tool is not None:
+        found["tool_choice"] = [asked.tool]
+    elif context.run_step == 1 and asked.tool_choice == "required":
         found["tool_choice"] = "required"
     return found

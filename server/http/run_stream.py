@@ -91,13 +91,15 @@ class RunStream(Response):
 
     async def _pump(self, send: Send) -> None:
         tail = self._handle.tail
-        while not tail.over:
+        more = not tail.over
+        if not more:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        while more:
             # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
             found = await tail.next(KEEP_ALIVE_SECONDS)
-            if found or not tail.over:
-                body = self.framed(found) or KEEP_ALIVE
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            more = not tail.over
+            body = self.framed(found) or (KEEP_ALIVE if more else b"")
+            await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def _leave(here: asyncio.Timeout, _gone: asyncio.Task[None]) -> None:

@@ -3,7 +3,7 @@
 ``python -m tests.bench.run_streams [--streams 150]`` starts a scripted model that says 50 words a second to each
 asker, each word being the moment at which it was said, and ``innkeeper up`` and pydantic-ai's own AG-UI adapter, each a
 process of its own. Prints one JSON line: the CPU time of a chunk in both server processes (the database's is its own),
-their ratio, the delay of words at so many streams, and the CPU time of a whole run of one word.
+their ratio, the delay of words at so many streams, and the CPU time of a run up to its first word, and of a whole one.
 """
 
 from __future__ import annotations
@@ -63,13 +63,7 @@ class Load:
 
 async def one(client: httpx2.AsyncClient, url: str, words: int, headers: dict[str, str]) -> list[tuple[int, float]]:
     """One run, read to its end."""
-    wish = json.dumps({"moments": words})
-    asked = {
-        "threadId": str(uuid4()),
-        "runId": str(uuid4()),
-        "messages": [{"id": "1", "role": "user", "content": wish}],
-    }
-
+    asked = _asked({"moments": words})
     found: list[tuple[int, float]] = []
     async with client.stream("POST", url, json=asked, headers=headers) as response:
         if response.status_code != 200:
@@ -85,6 +79,29 @@ async def one(client: httpx2.AsyncClient, url: str, words: int, headers: dict[st
 
 
 async def starts(pid: int, url: str, runs: int, headers: dict[str, str]) -> float:
+    """Milliseconds of CPU time from a run's request until its first word has come. No run ends meanwhile."""
+    async with httpx2.AsyncClient(timeout=120, trust_env=False) as client, AsyncExitStack() as stack:
+        for _ in range(20):
+            await _begun(stack, client, url, headers)
+        before = cpu_seconds(pid)
+        for _ in range(runs):
+            await _begun(stack, client, url, headers)
+        return (cpu_seconds(pid) - before) * 1000 / runs
+
+
+async def _begun(stack: AsyncExitStack, client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> None:
+    """A run whose first word is there, and whose model says no other; its stream stays open."""
+    asked = _asked({"moments": 1, "hang": True}) | {"forwardedProps": {"innkeeper": {"onDisconnect": "cancel"}}}
+    response = await stack.enter_async_context(client.stream("POST", url, json=asked, headers=headers))
+    text = b""
+    async for data in response.aiter_raw():
+        text += data
+        if MOMENT.search(text):
+            return
+    raise RuntimeError(text.decode())
+
+
+async def whole_runs(pid: int, url: str, runs: int, headers: dict[str, str]) -> float:
     """Milliseconds of CPU time for a run that says one word, from its request to its end."""
     async with httpx2.AsyncClient(timeout=120, trust_env=False) as client:
         for _ in range(20):
@@ -122,6 +139,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _asked(wish: dict[str, object]) -> dict[str, Any]:
+    """The input of a run in a new thread."""
+    message = {"id": "1", "role": "user", "content": json.dumps(wish)}
+    return {"threadId": str(uuid4()), "runId": str(uuid4()), "messages": [message]}
+
+
 @asynccontextmanager
 async def model() -> AsyncIterator[str]:
     """Where the scripted model is."""
@@ -149,6 +172,7 @@ async def measure(streams: int, seconds: float) -> dict[str, Any]:
         base_url = await stack.enter_async_context(model())
         theirs = await stack.enter_async_context(process("-m", "tests.bench.agui_adapter", "--upstream", base_url))
         pid, url, headers = await stack.enter_async_context(house(base_url))
+        whole = await whole_runs(pid, url, 100, headers)
         start = await starts(pid, url, 100, headers)
         adapter = await load(theirs[0], theirs[1]["agui_url"], FEW, seconds, {})
         same = await load(pid, url, FEW, seconds, headers)
@@ -167,6 +191,7 @@ async def measure(streams: int, seconds: float) -> dict[str, Any]:
         "most_delay_ms": MOST_DELAY_MS,
         "falls_behind": many.falls_behind,
         "start_cpu_ms": round(start, 2),
+        "whole_run_cpu_ms": round(whole, 2),
         "most_start_cpu_ms": MOST_START_MS,
     }
 

@@ -109,7 +109,7 @@ def unscripted(request: Mapping[str, Any]) -> Turn:
 
     ``{"call": "create_project", "args": {...}}`` calls that tool and then reports its result; ``{"calls": [...]}``
     makes several calls at once; ``{"tokens": 200}`` writes so many words, ``{"moments": 200}`` the moments at which it
-    does; any other text is echoed.
+    does, and with ``"hang": true`` says no more and does not end; any other text is echoed.
     """
     messages = request.get("messages") or _messages_of(request.get("input"))
     results = []
@@ -143,7 +143,7 @@ def _reply(said: str, results: list[str]) -> Turn:
         calls = wish.get("calls") or [wish]
         return Turn(*(ToolCall(call["call"], call.get("args", {})) for call in calls))
     if isinstance(wish, dict) and "moments" in wish:
-        return Turn(*(Moment() for _ in range(int(wish["moments"]))))
+        return Turn(*(Moment() for _ in range(int(wish["moments"]))), *([Hang()] if wish.get("hang") else []))
     if isinstance(wish, dict) and "tokens" in wish:
         return Turn(*(f"word{number} " for number in range(int(wish["tokens"]))))
     return Turn("You ", "said: ", said)
