@@ -15,7 +15,7 @@ import httpx2
 
 from agents.joined_deltas import Joiner
 
-AT_ONCE: Final = 4
+AT_ONCE: Final = 2
 """Reads at the beginning of a stream that wait for nothing."""
 PAUSE: Final = 0.05
 LONG_PAUSE: Final = 0.1
