@@ -191,6 +191,8 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
     for it this month.
     """
     who = run.caller
+    if "\x00" in run.agent:
+        raise not_found("agent")
     try:
         row = await connection.fetchrow(
             "SELECT * FROM begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"

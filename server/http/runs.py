@@ -70,7 +70,7 @@ class RunEdge:
     def answered(self, answer: Answering) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
-                principal = await self._callers.of(request, in_body=request.method == "POST")
+                principal = await self._callers.of(request, in_body=request.method in ("POST", "PATCH"))
                 narrowing = Narrowing.parse(request.query_params)
                 await self._limits.admit(principal)
                 return await answer(request, principal, narrowing)

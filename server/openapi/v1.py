@@ -21,6 +21,7 @@ from server.openapi.operation import (
     thing,
 )
 from server.openapi.runs import KEY, LAST_EVENT_ID, NAME, PROJECT, READ_ONLY
+from server.v1.asked import TOOL_NAME
 
 TAG: Final = "v1"
 USER_KEY: Final = in_query("userKey", "Your server's own name for the end user it acts for.", NAME)
@@ -74,6 +75,8 @@ THREAD: Final = thing(
     metadata=OBJECT,
     userKey=TEXT,
 )
+TOOL: Final[Schema] = {"type": "string", "pattern": TOOL_NAME}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 1}
 SAID: Final = {"oneOf": [TEXT_BLOCK, RESOURCE_BLOCK]}
 INITIAL: Final = thing(
     {"role": {"enum": ["user", "assistant", "system"]}, "content": {**listed(ref("V1Said")), "minItems": 1}},
@@ -93,7 +96,7 @@ RUN: Final = thing(
         )
     },
     availableComponents=listed(thing({"name": NAME, "description": TEXT, "propsSchema": SCHEMA}, stateSchema=SCHEMA)),
-    tools=listed(thing({"name": NAME, "description": TEXT, "inputSchema": SCHEMA})),
+    tools=listed(thing({"name": TOOL, "description": TEXT, "inputSchema": SCHEMA}, maxCalls=COUNT)),
     toolChoice={"anyOf": [{"enum": ["auto", "none", "required"]}, thing({"name": NAME})]},
     previousRunId={**NAME, "description": "The thread's last run, once it has one."},
     maxTokens={"type": "integer", "minimum": 1, "maximum": 1_000_000},

@@ -14,6 +14,8 @@ from db.errors import invalid
 
 LARGEST_METADATA = 65_536
 """Bytes as JSON."""
+TOOL_NAME = "^[a-zA-Z0-9_-]{1,64}$"
+"""As models' providers take them."""
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -73,9 +75,9 @@ class Component(Asked):
 
 
 class Tool(Asked):
-    name: Name
+    name: Annotated[str, Field(pattern=TOOL_NAME)]
     description: str = ""
-    input_schema: Any = None
+    input_schema: dict[str, Any] | None = None
     max_calls: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -91,7 +93,7 @@ class NewThread(Asked):
 
 
 class ThreadChange(Asked):
-    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")] | None = None
     metadata: dict[str, Any] | None = None
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from agents.agui import SUPERSEDED
 from db.transcript import COMPONENT
 from server.v1.components import changed, is_end, started
+from server.v1.message import results_of
 
 Event = dict[str, Any]
 CANCELLED: Final = "CANCELLED"
@@ -35,6 +36,7 @@ class Dialect:
     def __init__(self, thread_id: UUID, run_id: UUID) -> None:
         self._names = {"threadId": str(thread_id), "runId": str(run_id)}
         self._answer: str | None = None
+        self._answered: str | None = None
         self._text: str | None = None
         self._results: str | None = None
         self._calls: dict[str, Event] = {}
@@ -97,14 +99,24 @@ class Dialect:
             return
         if call_id in self._calls:
             self._calls[call_id]["arguments"] += said.get("delta", "")
+        if said["type"] == "TOOL_CALL_END" and not self._is_whole(call_id):
+            return
         yield {"type": said["type"], "toolCallId": call_id, **_delta(said)}
 
+    def _is_whole(self, call_id: str) -> bool:
+        """Whether the arguments of a call are JSON: clients break at the end of one whose are not."""
+        text = self._calls[call_id]["arguments"] if call_id in self._calls else ""
+        try:
+            return not text or isinstance(json.loads(text), dict)
+        except ValueError:
+            return False
+
     def _result(self, said: Event) -> Iterator[Event]:
-        """Results that follow each other are one message."""
-        self._answer = None
+        """The results of all calls of an answer are one message, in whatever order they come."""
+        self._answered, self._answer = self._answer or self._answered, None
         self._calls.pop(said["toolCallId"], None)
         if self._results is None:
-            self._results = said["messageId"]
+            self._results = results_of(self._answered) if self._answered else said["messageId"]
             yield {"type": "TEXT_MESSAGE_START", "messageId": self._results, "role": "user"}
         yield {
             "type": "TOOL_CALL_RESULT",
@@ -128,7 +140,7 @@ class Dialect:
         for one in changed(said):
             yield one
             if is_end(one):
-                self._answer = None
+                self._answered, self._answer = self._answer or self._answered, None
 
     def _supersede(self, said: Event) -> Iterator[Event]:
         """The answer that broke off is made again: these clients keep what they have of it."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.transcript import ABOUT, FIRST, OURS, by_row
 from server.v1.thread import moment
+from server.v1.translate import is_text
 
 if TYPE_CHECKING:
     import asyncpg
@@ -22,21 +23,35 @@ Block = dict[str, Any]
 
 def messages(rows: Sequence[asyncpg.Record]) -> list[dict[str, Any] | None]:
     """Of consecutive rows, in the order they were said; ``None`` for a row that says nothing to a client."""
-    return [_message(row, said) for row, said in zip(rows, by_row(rows), strict=True)]
+    behind = [None, *(_name(row) for row in rows)]
+    return [_message(row, said, name) for row, said, name in zip(rows, by_row(rows), behind, strict=False)]
 
 
-def _message(row: asyncpg.Record, said: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def results_of(answer: str) -> str:
+    """The id of the message that has what the calls of an answer came to."""
+    return f"{answer}-results"
+
+
+def _name(row: asyncpg.Record) -> str | None:
+    """The id of an answer; the other rows have those of what they say."""
+    if row["role"] != "assistant":
+        return None
+    ours = (row["content"].get("metadata") or {}).get(OURS, {})
+    return str(ours.get(FIRST) or ours.get("message") or row["id"])
+
+
+def _message(row: asyncpg.Record, said: Sequence[dict[str, Any]], behind: str | None) -> dict[str, Any] | None:
+    """``behind``: the id of the answer before it, if that is one."""
     content = [block for one in said for block in _blocks(one)]
     if not content:
         return None
     ours = (row["content"].get("metadata") or {}).get(OURS, {})
-    answer = row["role"] == "assistant"
-    name = ours.get(FIRST) or ours.get("message") or str(row["id"]) if answer else said[0]["id"]
+    name = _name(row) or (results_of(behind) if behind and said[0]["role"] == "tool" else said[0]["id"])
     role = "system" if said[0]["role"] == "system" else row["role"]
     message = {"id": name, "role": role, "content": content, "createdAt": moment(row["created_at"])}
     if ABOUT in ours:
         message["metadata"] = ours[ABOUT]
-    if answer and row["status"] == "cancelled":
+    if row["role"] == "assistant" and row["status"] == "cancelled":
         message["isCancelled"] = True
     return message
 
@@ -70,7 +85,7 @@ def _part(part: dict[str, Any]) -> Block:
     resource = {"mimeType": source.get("mimeType")} if source.get("mimeType") else {}
     if source["type"] == "url":
         resource["uri"] = source["value"]
-    elif resource.get("mimeType", "").startswith("text/"):
+    elif is_text(resource.get("mimeType", "")):
         resource["text"] = _decoded(source["value"])
     else:
         resource["blob"] = source["value"]

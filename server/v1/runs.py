@@ -10,10 +10,11 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from agents import component_offers
 from agents.readers import no_such_run
 from db import conversations, runs, threads
 from db.agents import DEFAULT as DEFAULT_AGENT
-from db.errors import needs_member
+from db.errors import AppError, needs_member
 from db.ids import uuid7
 from db.principal import Principal
 from server.http.runs import NO_STORE, RunServices, last_event_id
@@ -127,8 +128,10 @@ class V1Runs:
                 entering=places.enter,
                 beforehand=beforehand,
             )
-        except BaseException:
+        except BaseException as error:
             places.give_back()
+            if isinstance(error, AppError):
+                error.message = error.message.replace(component_offers.PLACE, "availableComponents")
             raise
         return V1Stream(self._engine, handle, places, thread_id)
 

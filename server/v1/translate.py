@@ -13,6 +13,7 @@ from db.ids import uuid7
 from server.v1.asked import NamedTool, Resource, ResourceContent, Run, TextContent, ToolResult
 
 KINDS: Final = ("image", "audio", "video")
+TEXTS: Final = ("application/json", "application/xml", "application/yaml")
 
 
 def run_input(asked: Run, thread: str, run: str) -> bytes:
@@ -92,11 +93,14 @@ def _part(block: TextContent | ResourceContent) -> dict[str, Any]:
     if isinstance(block, TextContent):
         return {"type": "text", "text": block.text}
     resource = block.resource
-    mime = resource.mime_type or ("text/plain" if resource.text is not None else "application/octet-stream")
+    mime = resource.mime_type or "application/octet-stream"
     kind = mime.partition("/")[0]
     if resource.text is not None:
-        source = {"type": "data", "value": base64.b64encode(_bytes(resource.text)).decode(), "mimeType": mime}
-        return {"type": "document", "source": source}
+        value = base64.b64encode(resource.text.encode("utf-8", "replace")).decode()
+        return {
+            "type": "document",
+            "source": {"type": "data", "value": value, "mimeType": mime if is_text(mime) else "text/plain"},
+        }
     if resource.blob is not None:
         source = {"type": "data", "value": resource.blob, "mimeType": mime}
     elif resource.uri is not None:
@@ -104,6 +108,11 @@ def _part(block: TextContent | ResourceContent) -> dict[str, Any]:
     else:
         raise _empty()
     return {"type": kind if kind in KINDS else "document", "source": source}
+
+
+def is_text(mime: str) -> bool:
+    """Whether models are told content of this kind as text."""
+    return mime.startswith("text/") or mime in TEXTS or mime.endswith(("+json", "+xml"))
 
 
 def _text_of(block: TextContent | ResourceContent) -> str:
@@ -122,10 +131,6 @@ def _context(given: Any) -> Iterator[dict[str, str]]:
         return
     for name, value in given.items() if isinstance(given, dict) else [("context", given)]:
         yield {"description": name, "value": value if isinstance(value, str) else json.dumps(value)}
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
 
 
 def _empty() -> AppError:

@@ -1,10 +1,11 @@
-// npm @tambo-ai/client 1.1 and @tambo-ai/typescript-sdk 0.96: one client, and what it is told to do, one after the other.
+// npm @tambo-ai/client 1.1 and @tambo-ai/typescript-sdk 0.96: what they are told to do, one after the other.
 // Argument: {"url", "key"?, "bearer"?, "userKey"?, "tools"?, "components"?, "steps": [...]}. A step is
-//   {"run": text or message, "thread"?, "cancelAt"?, "autoExecuteTools"?}   by the client, whose reducer judges events;
-//   {"client": method, "args"?}                                            another method of it;
-//   {"sdk": "threads.list", "args"?}                                       the SDK alone.
-// "$thread" and "$run" among args stand for those of the last run. Each step is answered with what came of it, or with
-// {"error": {...}}.
+//   {"run": text, "thread"?, "autoExecuteTools"?, "cancelAt"?: event type, "meanwhile"?: a step before that}
+//                                        by the client, whose reducer judges events;
+//   {"client": method, "args"?}          another method of it;
+//   {"sdk": "threads.list", "args"?}     the SDK alone;
+// each with "as": another key, bearer or userKey. "$thread" and "$run" in it stand for those of the last run. It is
+// answered with what came of it, or with {"error": {...}}.
 
 import { TamboClient } from "@tambo-ai/client";
 import TamboAI from "@tambo-ai/typescript-sdk";
@@ -15,8 +16,7 @@ console.warn = (...words) => warnings.push(words.map(String).join(" "));
 console.error = () => {};
 
 const called = [];
-const options = { apiKey: task.key, tamboUrl: task.url, userKey: task.userKey };
-options.tools = (task.tools ?? []).map((tool) => ({
+const tools = (task.tools ?? []).map((tool) => ({
   ...tool,
   tool: async (input) => {
     called.push({ name: tool.name, input });
@@ -24,11 +24,20 @@ options.tools = (task.tools ?? []).map((tool) => ({
     return tool.returns;
   },
 }));
-const client = new TamboClient({ ...options, apiKey: options.apiKey ?? "" });
-for (const component of task.components ?? []) client.registerComponent(component.name, component);
-// The client takes no token of an end user itself; its React provider hands one to the SDK.
-if (task.bearer) client.sdkClient.bearer = task.bearer;
-const sdk = new TamboAI({ apiKey: task.key ?? null, bearer: task.bearer ?? null, baseURL: task.url });
+
+const callers = {};
+function caller({ key, bearer, userKey }) {
+  const name = JSON.stringify([key, bearer, userKey]);
+  if (!callers[name]) {
+    const client = new TamboClient({ apiKey: key ?? "", tamboUrl: task.url, userKey, tools });
+    for (const component of task.components ?? []) client.registerComponent(component.name, component);
+    // The client takes no token of an end user itself; its React provider hands one to the SDK.
+    if (bearer) client.sdkClient.bearer = bearer;
+    const sdk = new TamboAI({ apiKey: key ?? null, bearer: bearer ?? null, baseURL: task.url });
+    callers[name] = { client, sdk };
+  }
+  return callers[name];
+}
 
 let last = {};
 const filled = (value) => {
@@ -39,8 +48,9 @@ const filled = (value) => {
   return value;
 };
 
-async function run(step) {
+async function run(step, { client, sdk }) {
   const events = [];
+  let meanwhile = null;
   const stream = client.run(step.run, {
     threadId: step.thread ? filled(step.thread) : undefined,
     autoExecuteTools: step.autoExecuteTools ?? true,
@@ -52,11 +62,12 @@ async function run(step) {
     events.push(event);
     if (event.type === "RUN_STARTED") last = { thread: event.threadId, run: event.runId };
     if (event.type === step.cancelAt) {
+      if (step.meanwhile) meanwhile = await done({ as: step.as, ...step.meanwhile });
       await sdk.threads.runs.delete(last.run, { threadId: last.thread });
     }
   }
   const thread = await ended;
-  return { events, ...(thread.thrown ? thread : { thread }), runId: last.run, threadId: last.thread };
+  return { events, ...(thread.thrown ? thread : { thread }), runId: last.run, threadId: last.thread, meanwhile };
 }
 
 async function call(on, path, args) {
@@ -82,14 +93,16 @@ const told = (error) => ({
   type: error.error?.type ?? null,
 });
 
-const found = [];
-for (const step of task.steps) {
+async function done(step) {
   try {
-    if (step.run) found.push(await run(step));
-    else if (step.client) found.push(await call(client, step.client, step.args));
-    else found.push(await call(sdk, step.sdk, step.args));
+    const who = caller({ ...task, ...step.as });
+    if (step.run) return await run(step, who);
+    return step.client ? await call(who.client, step.client, step.args) : await call(who.sdk, step.sdk, step.args);
   } catch (error) {
-    found.push({ error: told(error) });
+    return { error: told(error) };
   }
 }
+
+const found = [];
+for (const step of task.steps) found.push(await done(step));
 console.log(JSON.stringify({ found, called, warnings }));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -11,14 +12,17 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
+from starlette.types import Receive, Scope, Send
 
 from db import accounts
 from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
+from server.v1.dialect import Dialect
 from tests.clients.javascript import JavaScript
 from tests.conftest import DatabaseUrls
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.fakes.sockets import on_socket
 from tests.server.oauth.people import Inn as AuthorizationServer
 from tests.serving import house_on_socket, scripted
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Told = dict[str, Any]
+Log = list[tuple[str, ...]]
 
 
 @dataclass
@@ -254,8 +259,9 @@ async def test_a_run_that_is_cancelled_or_fails_ends_once_and_the_client_goes_on
         Status(401, {"error": {"message": f"Incorrect API key provided: {secret}"}}),
         Turn("Back."),
     )
+    impatient = {"sdk": "threads.runs.run", "args": ["$thread", {"message": user({"type": "text", "text": "Well?"})}]}
     cancelled, between, failed, after, again, read = await client.does(
-        {"run": "A story", "cancelAt": "TEXT_MESSAGE_CONTENT"},
+        {"run": "A story", "cancelAt": "TEXT_MESSAGE_CONTENT", "meanwhile": impatient},
         {"sdk": "threads.retrieve", "args": ["$thread"]},
         {"run": "And now?", "thread": "$thread"},
         {"sdk": "threads.retrieve", "args": ["$thread"]},
@@ -264,6 +270,7 @@ async def test_a_run_that_is_cancelled_or_fails_ends_once_and_the_client_goes_on
     )
     assert types(cancelled)[-2:] == ["TEXT_MESSAGE_END", "RUN_ERROR"]
     assert cancelled["events"][-1]["code"] == "CANCELLED"
+    assert refused(cancelled["meanwhile"]) == (409, "thread_busy")
     assert cancelled["thread"]["lastRunCancelled"] is between["lastRunCancelled"] is True
     assert [message.get("isCancelled") for message in between["messages"]] == [None, True]
     assert types(failed) == ["RUN_STARTED", "RUN_ERROR"]
@@ -272,6 +279,143 @@ async def test_a_run_that_is_cancelled_or_fails_ends_once_and_the_client_goes_on
     assert types(again)[-1] == "RUN_FINISHED", "the id of the failed run is taken as previousRunId"
     assert "lastRunError" not in read
     assert texts(read)[-1] == "Back."
+
+
+async def test_a_call_that_a_person_has_to_allow_ends_a_run_with_words_about_it(inn: Inn) -> None:
+    client = await inn.client()
+    gone = ToolCall("delete_project", {"project_id": str(client.project_id)}, id="a")
+    inn.model.script(Turn(gone), Turn("It stays."))
+    asked, later, read = await client.does(
+        {"run": "Delete it all"},
+        {"run": "Rather not", "thread": "$thread"},
+        {"sdk": "threads.retrieve", "args": ["$thread"]},
+    )
+    assert (asked["events"][-1]["type"], asked["events"][-1]["code"]) == ("RUN_ERROR", "approval_required")
+    assert "/approvals/" in asked["events"][-1]["message"]
+    assert texts({"messages": later["thread"]["messages"][-1:]}) == ["It stays."]
+    assert read["lastCompletedRunId"] == later["runId"]
+
+
+async def test_the_reducer_of_the_client_follows_every_log_there_may_be(javascript: JavaScript) -> None:
+    """Logs as the engine leaves them: broken off, made again, of strange models. What the client cannot follow it
+    throws, or warns of."""
+    state: Log = [("STATE_SNAPSHOT", ""), ("MESSAGES_SNAPSHOT", ""), ("STATE_DELTA", "")]
+    logs: dict[str, Log] = {
+        "text around calls": [*text("1"), *call("c"), *text("2"), ("TOOL_CALL_RESULT", "c"), *text("3")],
+        "calls whose arguments are no JSON": [
+            *call("c", '{"a": '),
+            *call("d"),
+            *(("TOOL_CALL_RESULT", name) for name in "dc"),
+            *text("1"),
+        ],
+        "reasoning alone": thought("1"),
+        "reasoning before a call, and again": [
+            *thought("1"),
+            *call("c"),
+            ("TOOL_CALL_RESULT", "c"),
+            *thought("2"),
+            *text("3"),
+        ],
+        "broken off in reasoning": [*thought("1"), ("CANCELLED", "")],
+        "broken off in a call": [*text("1"), *call("c", '{"a": '), ("CANCELLED", "")],
+        "broken off in a component beside text": [
+            *shown("x"),
+            *text("1")[:2],
+            ("ACTIVITY_DELTA", "x", "/status", "cancelled"),
+            text("1")[2],
+            ("CANCELLED", ""),
+        ],
+        "a component before text, and one after": [
+            *shown("x"),
+            *text("1"),
+            ("ACTIVITY_DELTA", "x", "/status", "done"),
+            *text("2"),
+            *shown("y"),
+            ("ACTIVITY_DELTA", "y", "/status", "invalid"),
+            *text("3"),
+        ],
+        "made again by another process": [
+            *text("1"),
+            *call("c"),
+            *shown("x"),
+            ("SUPERSEDED", ""),
+            *state,
+            *text("2"),
+            *call("d"),
+            ("TOOL_CALL_RESULT", "d"),
+        ],
+        "nothing": [],
+        "an error at once": [("RUN_ERROR", "")],
+    }
+    waiting = iter(logs.values())
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        dialect = Dialect(uuid7(), uuid7())
+        log = [canonical("RUN_STARTED", ""), *(canonical(*one) for one in next(waiting))]
+        if log[-1]["type"] not in ("RUN_FINISHED", "RUN_ERROR"):
+            log.append(canonical("RUN_FINISHED", ""))
+        said = [one for event in log for one in dialect.told(json.dumps(event).encode())]
+        body = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in said)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": body})
+
+    async with on_socket(app) as url:
+        task = {"url": url, "key": "ik_sk_any", "steps": [{"run": name} for name in logs]}
+        told = await javascript.script("tambo", task)
+    assert told["warnings"] == []
+    for name, run in zip(logs, told["found"], strict=True):
+        assert "thread" in run, (name, run)
+        messages = run["thread"]["messages"]
+        assert len({message["id"] for message in messages}) == len(messages), name
+        assert run["thread"]["status"] == "idle", name
+    shapes = {
+        name: [[block["type"] for block in message["content"]] for message in run["thread"]["messages"][1:]]
+        for name, run in zip(logs, told["found"], strict=True)
+    }
+    assert shapes["text around calls"] == [["text", "tool_use", "text"], ["tool_result"], ["text"]]
+    assert shapes["a component before text, and one after"] == [["component", "text"], ["text", "component"], ["text"]]
+    assert shapes["reasoning alone"] == [[]]
+
+
+def text(name: str) -> Log:
+    return [("TEXT_MESSAGE_START", name), ("TEXT_MESSAGE_CONTENT", name, "So: "), ("TEXT_MESSAGE_END", name)]
+
+
+def thought(name: str) -> Log:
+    said = [("REASONING_START", name), ("REASONING_MESSAGE_START", name), ("REASONING_MESSAGE_CONTENT", name, "Hm.")]
+    return [*said, ("REASONING_MESSAGE_END", name), ("REASONING_END", name)]
+
+
+def call(name: str, arguments: str = "{}") -> Log:
+    return [("TOOL_CALL_START", name), ("TOOL_CALL_ARGS", name, arguments), ("TOOL_CALL_END", name)]
+
+
+def shown(name: str) -> Log:
+    return [("ACTIVITY_SNAPSHOT", name), ("ACTIVITY_DELTA", name, "/props/place", "Par")]
+
+
+def canonical(kind: str, name: str, *more: str) -> Told:
+    """An event of a run's log."""
+    event: Told = {"type": kind, "timestamp": 1, "messageId": name, "toolCallId": name}
+    if kind in ("CANCELLED", "RUN_FINISHED"):
+        outcome = {"type": "cancelled" if kind == "CANCELLED" else "success"}
+        return {"type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": outcome, "timestamp": 1}
+    if kind == "RUN_ERROR":
+        return {"type": kind, "code": "model_timeout", "message": "It said nothing.", "timestamp": 1}
+    if kind == "SUPERSEDED":
+        value = {"messageIds": ["t"], "toolCallIds": ["c"]}
+        return {"type": "CUSTOM", "name": "innkeeper.superseded", "value": value, "timestamp": 1}
+    if kind == "TOOL_CALL_RESULT":
+        return {**event, "messageId": f"result of {name}", "content": "done"}
+    if kind == "TOOL_CALL_START":
+        return {**event, "toolCallName": "tool", "parentMessageId": f"answer with {name}"}
+    if kind == "ACTIVITY_SNAPSHOT":
+        content: Told = {"name": "Weather", "status": "streaming", "props": {}, "streaming": {}, "state": None}
+        return {**event, "activityType": "innkeeper.component", "content": content}
+    if kind == "ACTIVITY_DELTA":
+        patch = [{"op": "add" if more[0].startswith("/props") else "replace", "path": more[0], "value": more[1]}]
+        return {**event, "activityType": "innkeeper.component", "patch": patch}
+    return {**event, "delta": more[0]} if more else event
 
 
 async def test_threads_are_made_described_listed_and_deleted(inn: Inn) -> None:
@@ -354,43 +498,37 @@ async def test_every_kind_of_caller_is_known_by_the_client(inn: Inn) -> None:
         "a visitor": {"key": publishable, "bearer": visitor},
         "another visitor": {"key": publishable, "bearer": other},
         "an OAuth client": {"key": granted["access_token"]},
-        "an OAuth client as bearer": {"key": None, "bearer": granted["access_token"]},
     }
+    inn.model.script(*(Turn("Good evening.") for _ in callers))
+    talk = ({"run": "Hello"}, {"client": "listThreads"})
+    found = await client.does(*({**step, "as": how} for how in callers.values() for step in talk))
     seen = {}
-    for name, how in callers.items():
-        inn.model.script(Turn("Good evening."))
-        if how.get("key", "") is None:
-            # The client itself always wants a key: this caller has the SDK alone.
-            hello = {"message": user({"type": "text", "text": "Hello"})}
-            events, listed = await client.does(
-                {"sdk": "threads.runs.create", "args": [hello]}, {"sdk": "threads.list"}, **how
-            )
-            assert events[-1]["type"] == "RUN_FINISHED"
-            seen[name] = {one["id"] for one in listed["threads"]}
-            continue
-        run, listed = await client.does({"run": "Hello"}, {"client": "listThreads"}, **how)
+    for name, run, listed in zip(callers, found[::2], found[1::2], strict=True):
         assert texts(run["thread"]) == ["Hello", "Good evening."], name
-        assert run["threadId"] in (seen.setdefault(name, {one["id"] for one in listed})), name
-    lone = ["its user", "its other user", "a visitor", "another visitor", "an OAuth client"]
+        seen[name] = {one["id"] for one in listed}
+        assert run["threadId"] in seen[name], name
+    lone = [name for name in callers if name != "a secret key"]
     assert [len(seen[name]) for name in lone] == [1] * len(lone)
     assert len(set.union(*(seen[name] for name in lone))) == len(lone), "nobody sees a thread of anybody else"
     [theirs] = seen["a visitor"]
-    reads, talks, changes, deletes, alone = await client.does(
-        {"client": "fetchThread", "args": [theirs]},
-        {"run": "Hello", "thread": theirs},
-        {"client": "updateThreadName", "args": [theirs, "Mine"]},
-        {"sdk": "threads.delete", "args": [theirs]},
-        {"sdk": "threads.list", "args": [{}]},
-        key=publishable,
-        bearer=other,
+    stranger, page = callers["another visitor"], {"key": publishable}
+    bearer = {"key": None, "bearer": granted["access_token"]}
+    reads, changes, deletes, talks, alone, nobody, unbelieved, by_bearer = await client.does(
+        {"client": "fetchThread", "args": [theirs], "as": stranger},
+        {"client": "updateThreadName", "args": [theirs, "Mine"], "as": stranger},
+        {"sdk": "threads.delete", "args": [theirs], "as": stranger},
+        {"run": "Hello", "thread": theirs, "as": stranger},
+        {"sdk": "threads.list", "as": stranger},
+        {"sdk": "threads.list", "as": page},
+        {"sdk": "threads.list", "args": [{"userKey": "ann"}], "as": page},
+        # The client itself always wants a key: who has none has the SDK alone.
+        {"sdk": "threads.list", "as": bearer},
     )
     assert [refused(one) for one in (reads, changes, deletes)] == [(404, "thread_not_found")] * 3
     assert talks["thrown"]["status"] == 404
-    assert theirs not in {one["id"] for one in alone["threads"]}
-    nobody, unbelieved = await client.does(
-        {"sdk": "threads.list"}, {"sdk": "threads.list", "args": [{"userKey": "ann"}]}, key=publishable
-    )
+    assert {one["id"] for one in alone["threads"]} == seen["another visitor"]
     assert (refused(nobody), refused(unbelieved)) == ((401, "end_user_required"), (403, "user_key_not_believed"))
+    assert {one["id"] for one in by_bearer["threads"]} == seen["an OAuth client"]
 
 
 async def test_a_tool_is_called_no_more_often_than_its_client_allows(inn: Inn) -> None:

@@ -162,6 +162,39 @@ async def test_a_user_key_needs_a_secret_key_or_the_projects_switch_on_v1_too(pr
         assert await begun(http, json={**HELLO, "userKey": "u1"})
 
 
+async def test_what_is_no_request_of_v1_is_refused_with_what_is_wrong(product: Product) -> None:
+    text = {"type": "text", "text": "Hello"}
+    offer = {"name": "not a name", "description": "", "propsSchema": {}}
+    async with product.house.http(**{"x-api-key": product.secret}) as http:
+        thread = f"/v1/threads/{await begun(http)}"
+        runs: list[tuple[dict[str, Any], str]] = [
+            ({"content": [text], "tools": [{"name": "not a name"}]}, "tools.0.name"),
+            ({"content": [text], "availableComponents": [offer]}, "availableComponents.0.name"),
+            ({"content": [text], "thread": {"metadata": {"a": "\x00"}}}, "U+0000"),
+            ({"content": [text], "thread": {"metadata": {"a": "x" * 70_000}}}, "65536 bytes"),
+            ({"content": [{"type": "resource", "resource": {}}]}, "neither text, blob nor uri"),
+            ({"content": [{"type": "resource", "resource": {"uri": "https://x.example/a.png"}}]}, "not read here"),
+            ({"content": [{"type": "image"}]}, "content.0"),
+            ({"content": []}, "content"),
+        ]
+        for said, why in runs:
+            body = {**said, "message": {"role": "user", "content": said["content"]}}
+            answer = await http.post("/v1/threads/runs", params=DEMO, json=body)
+            assert answer.status_code == 400, (said, answer.text)
+            assert why in answer.json()["detail"], answer.text
+        for name in ("\x00", "nobody"):
+            answer = await http.post("/v1/threads/runs", params={"agent": name}, json=HELLO)
+            assert refusal(answer) == (404, "agent_not_found")
+        changes: list[Any] = [{"name": "a\x00"}, {"name": ""}, {"metadata": []}, []]
+        for change in changes:
+            assert refusal(await http.patch(thread, json=change)) == (400, "invalid_arguments")
+        for query in ({"limit": "0"}, {"limit": "101"}, {"order": "up"}, {"cursor": "x"}):
+            assert (await http.get(f"{thread}/messages", params=query)).status_code == 400
+        assert (await http.post("/v1/threads", content=b"[" * 5000)).status_code == 400
+        assert (await http.get("/v1/threads/runs")).headers["allow"] == "POST"
+        assert len((await http.get("/v1/threads")).json()["threads"]) == 1, "nothing was begun"
+
+
 async def test_what_scopes_and_read_only_keys_leave_undone(house: House, product: Product) -> None:
     async with product.house.http(**{"x-api-key": product.secret}) as http:
         thread = await begun(http)
