@@ -31,6 +31,7 @@ def named_project(caller: Principal, named: UUID | None) -> UUID | None:
 
 
 def no_project() -> AppError:
+    """For a caller whose credential reaches no project at all."""
     return invalid(
         "This key reaches no project.",
         "Create one with create_project, or use a key of an account that has one.",

@@ -61,6 +61,7 @@ class Answers(Durability):
 
 
 def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
+    """The one agent of a process: who answers, with which model and as whom is in each run's ``RunDeps``."""
     # The factory's capability asks of the dependencies only what RunDeps has.
     by_id: Any = factory.capability({demo.MODEL_ID: demo.model()})
     return Agent(

@@ -59,10 +59,12 @@ class ComponentStream:
 
 
 def changed(component_id: str, patch: list[dict[str, Any]]) -> Event:
+    """The ``ACTIVITY_DELTA`` of a JSON Patch (RFC 6902) over a component's content."""
     return {"type": "ACTIVITY_DELTA", "messageId": component_id, "activityType": COMPONENT, "patch": patch}
 
 
 def ended(component_id: str, status: Status, error: str | None = None) -> Event:
+    """A component's last change: its status, and why it is ``invalid``."""
     patch: list[dict[str, Any]] = [{"op": "replace", "path": "/status", "value": status}]
     if error is not None:
         patch.append({"op": "add", "path": f"/{ERROR}", "value": error})

@@ -46,6 +46,7 @@ class JournalBackend(JournalCallableOperationBackend[None]):
         cache_key: tuple[object, ...],
         config: None,
     ) -> object:
+        """What the journal has of this answer or call, else what ``body`` gives, once that is in the journal."""
         held = journal.held.get()
         # What the key of such an operation holds is pinned by a test: the context is its only one.
         context = next((part for part in cache_key if isinstance(part, RunContext)), None)

@@ -109,11 +109,13 @@ class Unasked:
     async def questions(
         self, connection: Connection, principal: Principal, ids: Iterable[UUID]
     ) -> Mapping[UUID, Question]:
+        """None: nothing asks."""
         return {}
 
     async def settle(
         self, connection: Connection, principal: Principal, project_id: UUID, approval_id: UUID, approve: bool | None
     ) -> None:
+        """Raises ``AppError`` ``interrupt_not_found``."""
         raise AppError("interrupt_not_found", 404, "There is no such interrupt.", "Leave 'resume' out.")
 
 

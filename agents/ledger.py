@@ -22,6 +22,8 @@ class Ledger:
     async def meter(
         self, project_id: UUID, run_id: UUID, epoch: int, limits: Limits, used: Used, estimate: Decimal | None
     ) -> Verdict:
+        """As :func:`db.spending.meter`; a database that is away is waited for."""
+
         async def ask() -> Verdict:
             async with self._database.system() as connection:
                 return await spending.meter(connection, self._owner, project_id, run_id, epoch, limits, used, estimate)

@@ -62,6 +62,7 @@ class Narrator:
         self._thoughts: list[str] = []
 
     def tell(self, event: AgentStreamEvent) -> None:
+        """Say in AG-UI what an event of pydantic-ai tells of the answer so far."""
         if isinstance(event, PartDeltaEvent):
             self._delta(event)
         elif isinstance(event, PartStartEvent):

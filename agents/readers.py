@@ -131,6 +131,7 @@ async def _found(connection: Connection, project_id: UUID, run_id: UUID) -> asyn
 
 
 def no_such_run() -> AppError:
+    """For a run that is not there, or not the caller's to see."""
     return not_found("run", "Start one, or list threads to see what ran in them.", {"next_tool": "list_threads"})
 
 

@@ -138,6 +138,7 @@ class Wakeups:
         return room
 
     def leave(self, run_id: UUID) -> None:
+        """A reader less: without any, nothing of this run is listened for."""
         room = self._rooms[run_id]
         room.readers -= 1
         self._listeners -= 1

@@ -71,6 +71,7 @@ async def first_account(owner: Owner, token: str) -> tuple[UUID, UUID]:
 
 
 async def create_user(owner: Owner, email: str, name: str = "") -> UUID:
+    """The id of a new account, which has nothing yet. Raises ``AppError`` ``user_exists`` for a known address."""
     user_id = uuid7()
     try:
         await owner.execute("INSERT INTO users (id, email, name) VALUES ($1, $2, $3)", user_id, email.lower(), name)
@@ -159,6 +160,7 @@ async def _require_member(owner: Owner, user_id: UUID, project_id: UUID) -> None
 
 
 async def list_keys(owner: Owner, user_id: UUID | None = None) -> list[Key]:
+    """The keys of an account, or of all of them, the oldest first; those that have ended too."""
     rows = await owner.fetch(
         f"SELECT {_KEY_COLUMNS} FROM credentials"  # noqa: S608  fixed text
         " WHERE kind = ANY ($2::text[]) AND ($1::uuid IS NULL OR user_id = $1) ORDER BY id",

@@ -109,6 +109,7 @@ async def page(connection: Connection, project_id: UUID, *, after: UUID | None, 
 
 @traced
 async def fetch(connection: Connection, project_id: UUID, name: str) -> asyncpg.Record | None:
+    """The agent of that name with all its columns; ``None`` without one that the caller can see."""
     return await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM agents WHERE project_id = $1 AND name = $2",  # noqa: S608  fixed text
         *(project_id, name),

@@ -109,6 +109,8 @@ async def registry(connection: Connection, project_id: UUID) -> Registry | None:
 async def publish(
     connection: Connection, principal: Principal, project_id: UUID, release: Release, *, default_quota: int
 ) -> Published:
+    """Publish a version, in the caller's transaction; ``default_quota`` in bytes, of projects that have none of their
+    own. What came of it is in ``outcome``, to roll back unless it is ``published`` or ``unchanged``."""
     places = ", ".join(f"${number}" for number in range(1, 22))
     row = await connection.fetchrow(
         f"SELECT * FROM publish_component({places})",  # noqa: S608  numbers of places
@@ -206,6 +208,7 @@ async def hashes(connection: Connection) -> dict[str, bytes]:
 
 @traced
 async def set_status(connection: Connection, version_id: UUID, component_id: UUID, status: str, reason: str) -> None:
+    """Set a version's status, and with it which version searches find."""
     await connection.execute(
         "UPDATE component_versions SET status = $2, reason = $3, status_at = now()"
         " WHERE id = $1 AND project_id = (SELECT writable_project())",

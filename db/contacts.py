@@ -36,6 +36,7 @@ async def put(
 
 @traced
 async def find(connection: Connection, address: str) -> asyncpg.Record | None:
+    """The contact with this address; ``None`` without one that the caller can see."""
     return await connection.fetchrow(f"SELECT {_COLUMNS} FROM contacts WHERE {_HERE} AND address = $1", address)  # noqa: S608  fixed text
 
 

@@ -34,6 +34,7 @@ async def begin(connection: Connection, email_id: UUID) -> asyncpg.Record | None
 
 @traced
 async def subscribed(connection: Connection, contact_id: UUID) -> bool:
+    """Whether the contact still gets mail for an audience; a contact that is gone counts as one who does."""
     found = await connection.fetchval(
         "SELECT subscribed FROM contacts WHERE id = $1 AND project_id = (SELECT readable_project())", contact_id
     )

@@ -33,6 +33,7 @@ async def put(
 
 @traced
 async def find(connection: Connection, name: str) -> asyncpg.Record | None:
+    """The project's template of this name with all its columns, or ``None``."""
     return await connection.fetchrow(f"SELECT * FROM email_templates WHERE {_HERE} AND name = $1", name)  # noqa: S608  fixed text
 
 
@@ -47,6 +48,7 @@ async def page(connection: Connection, *, before: UUID | None, limit: int) -> li
 
 @traced
 async def delete(connection: Connection, name: str) -> UUID | None:
+    """The id of the template that was deleted; ``None`` without one that the caller may delete."""
     found: UUID | None = await connection.fetchval(
         "DELETE FROM email_templates WHERE name = $1 AND project_id = (SELECT writable_project()) RETURNING id", name
     )

@@ -62,6 +62,7 @@ async def audience_of(connection: Connection, project_id: UUID, contact_id: UUID
 
 @traced
 async def leave_audience(connection: Connection, project_id: UUID, contact_id: UUID, email_id: UUID) -> bool:
+    """Ops. Unsubscribe a contact, who followed the link of one mail; false when there is no such contact any more."""
     left = await connection.fetchval(
         "SELECT leave_audience($1, $2, $3, $4)", *(project_id, contact_id, email_id, uuid7())
     )
@@ -70,4 +71,5 @@ async def leave_audience(connection: Connection, project_id: UUID, contact_id: U
 
 @traced
 async def leave_house_audience(connection: Connection, mail_id: UUID) -> bool:
+    """Ops. The same of mails of the house; false when there is no such mail any more."""
     return bool(await connection.fetchval("SELECT leave_house_audience($1)", mail_id))

@@ -63,6 +63,7 @@ class Place:
 
 @traced
 async def place(connection: Connection, project_id: UUID) -> Place:
+    """Who may send from a project, and as whom."""
     row = await connection.fetchrow(
         "SELECT readable_project() = $1 AS reads, writable_project() = $1 AS writes, a.sender, a.domains"
         " FROM (SELECT 1) one LEFT JOIN email_accounts a ON a.project_id = $1",
@@ -136,6 +137,7 @@ async def cancel(connection: Connection, email_id: UUID) -> bool:
 
 @traced
 async def status(connection: Connection, email_id: UUID) -> str | None:
+    """How a mail stands; ``None`` without one that the caller can see."""
     found: str | None = await connection.fetchval(f"SELECT status FROM emails WHERE id = $1 AND {_HERE}", email_id)  # noqa: S608  fixed text
     return found
 

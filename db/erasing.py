@@ -25,6 +25,7 @@ async def page(connection: Connection, project_id: UUID, *, before: UUID | None,
 
 @traced
 async def fetch(connection: Connection, project_id: UUID, end_user_id: UUID) -> asyncpg.Record | None:
+    """``id`` and ``external_id`` of an end user; ``None`` without one that the caller can see."""
     return await connection.fetchrow(
         "SELECT id, external_id FROM end_users WHERE project_id = $1 AND id = $2", project_id, end_user_id
     )

@@ -88,6 +88,7 @@ def below(prefix: str) -> str:
 async def add(
     connection: Connection, principal: Principal, project_id: UUID, expected: Expected, *, default_quota: int
 ) -> Added:
+    """Announce a file, in the caller's transaction; ``default_quota`` in bytes, of projects without their own."""
     row = await connection.fetchrow(
         "SELECT * FROM add_file($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         *(project_id, expected.id, expected.path, expected.size, expected.content_type, expected.sha256),

@@ -160,6 +160,7 @@ async def connect(connection: Connection, vouched: Vouched, sealed: Sealed | Non
 
 
 async def mine(connection: Connection, person: Principal) -> list[Identity]:
+    """The accounts at issuers that open this person's account, the oldest first."""
     rows = await connection.fetch(
         "SELECT id, provider, issuer, email, created_at, used_at, checked_at, suspended_at FROM identities"
         " WHERE user_id = $1 ORDER BY created_at, id",

@@ -140,6 +140,7 @@ async def settle(
 
 
 async def progress(connection: Ops, worker: UUID, job: int, done: int, total: int | None) -> None:
+    """Note how far a job has come, as long as it is this worker's."""
     await connection.execute("SELECT ops.progress_job($1, $2, $3, $4)", worker, job, done, total)
 
 
@@ -181,15 +182,18 @@ async def retry(connection: Ops, *, jobs: Sequence[int] = (), kind: str | None =
 
 
 async def counts(connection: Ops) -> list[Count]:
+    """How many jobs there are by kind and state."""
     return [Count(**row) for row in await connection.fetch("SELECT * FROM ops.count_jobs()")]
 
 
 async def totals(connection: Ops) -> list[Total]:
+    """What attempts took, by kind and outcome, of all processes there ever were."""
     rows = await connection.fetch("SELECT kind, outcome, jobs, seconds, buckets FROM ops.total_jobs()")
     return [Total(row[0], row[1], row[2], row[3], tuple(row[4])) for row in rows]
 
 
 async def workers(connection: Ops) -> Workers:
+    """How many workers live, and how many seconds ago one was last seen."""
     row = await connection.fetchrow("SELECT workers, last_seen FROM ops.count_workers()")
     if row is None:
         raise RuntimeError("a function of OUT arguments has one row")

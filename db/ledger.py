@@ -84,6 +84,7 @@ async def require_membership(connection: Connection, saved: Saved, *, ended: boo
 
 @traced
 async def save(connection: Connection, principal: Principal, key: str, answer: bytes) -> None:
+    """Keep the answer of a write, whose record is there, in the transaction of its effect. ``answer``: UTF-8 JSON."""
     await connection.execute(
         "UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND key = $2",
         *(principal.credential_id, key, answer),
@@ -99,6 +100,7 @@ async def audit(
     target: str | None,
     detail: str | None = None,
 ) -> None:
+    """Add one act of the caller's to the audit log, in the transaction of what was done."""
     await connection.execute(
         "INSERT INTO audit (id, credential_id, user_id, project_id, run_id, action, target, detail)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

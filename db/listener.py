@@ -59,6 +59,7 @@ class Listener:
                 await self._connection.add_listener(channel, self._deliver)
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """``callback`` is called each time the connection is there again: what was said meanwhile was not heard."""
         self._reconnected.append(callback)
 
     def _deliver(self, _connection: Any, _pid: int, channel: str, payload: Any) -> None:

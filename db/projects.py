@@ -33,6 +33,7 @@ _COLUMNS: Final = f"id, {', '.join(SETTINGS)}, created_at, updated_at"
 
 @traced
 async def fetch(connection: Connection, project_id: UUID) -> asyncpg.Record | None:
+    """The project with all its settings; ``None`` without one that the caller can see."""
     return await connection.fetchrow(f"SELECT {_COLUMNS} FROM projects WHERE id = $1", project_id)  # noqa: S608  fixed text
 
 

@@ -70,12 +70,14 @@ class Ending:
 
 @traced
 async def webhook(connection: Connection, source_id: UUID) -> Webhook | None:
+    """Ops. What a delivery for this source is checked with; ``None`` without such a source."""
     row = await connection.fetchrow("SELECT * FROM registry_webhook($1)", source_id)
     return None if row is None else Webhook(*row)
 
 
 @traced
 async def request(connection: Connection, source_id: UUID, delivery: str) -> Requested | None:
+    """Ops. Ask for a sync because of a webhook, known by the sender's name for it; ``None`` without such a source."""
     row = await connection.fetchrow("SELECT * FROM request_registry_sync($1, $2, $3)", source_id, uuid7(), delivery)
     return None if row is None else Requested(*row)
 
@@ -108,6 +110,7 @@ async def sources(connection: Connection, after: UUID | None, limit: int) -> lis
 
 @traced
 async def source(connection: Connection, source_id: UUID) -> asyncpg.Record | None:
+    """The source without its secret; ``None`` without one that the caller can see."""
     return await connection.fetchrow(
         f"SELECT {_SOURCE} FROM registry_sources"  # noqa: S608  fixed
         " WHERE project_id = (SELECT readable_project()) AND id = $1",
@@ -117,6 +120,7 @@ async def source(connection: Connection, source_id: UUID) -> asyncpg.Record | No
 
 @traced
 async def remove_source(connection: Connection, source_id: UUID) -> None:
+    """Delete a source with the reports of its syncs, where the caller may."""
     await connection.execute(
         "DELETE FROM registry_sources WHERE project_id = (SELECT administered_project()) AND id = $1", source_id
     )
@@ -134,6 +138,7 @@ async def add_sync(connection: Connection, project_id: UUID, source_id: UUID) ->
 
 @traced
 async def sync(connection: Connection, sync_id: UUID) -> asyncpg.Record | None:
+    """A sync with its report; ``None`` without one that the caller can see."""
     return await connection.fetchrow(
         "SELECT * FROM registry_syncs WHERE project_id = (SELECT readable_project()) AND id = $1", sync_id
     )
@@ -175,6 +180,7 @@ async def begin(connection: Connection, source_id: UUID) -> UUID | None:
 
 @traced
 async def progress(connection: Connection, sync_id: UUID, done: int, total: int) -> None:
+    """Note how many of how many items a running sync has looked at."""
     await connection.execute(
         "UPDATE registry_syncs SET done = $2, total = $3"
         " WHERE project_id = (SELECT writable_project()) AND id = $1 AND state = 'running'",
@@ -184,6 +190,7 @@ async def progress(connection: Connection, sync_id: UUID, done: int, total: int)
 
 @traced
 async def stage(connection: Connection, project_id: UUID, sync_id: UUID, items: Sequence[Staged]) -> None:
+    """Keep items that were fetched and checked until all of them are published."""
     await connection.executemany(
         f"INSERT INTO registry_staged (project_id, sync_id, {_STAGED})"  # noqa: S608  fixed
         f" VALUES ({', '.join(f'${number}' for number in range(1, 20))})",
@@ -223,6 +230,7 @@ async def staged_needs(connection: Connection, sync_id: UUID) -> list[tuple[str,
 
 @traced
 async def unstage(connection: Connection, sync_id: UUID) -> None:
+    """Drop what a sync has staged."""
     await connection.execute(
         "DELETE FROM registry_staged WHERE project_id = (SELECT writable_project()) AND sync_id = $1", sync_id
     )
@@ -230,6 +238,7 @@ async def unstage(connection: Connection, sync_id: UUID) -> None:
 
 @traced
 async def end(connection: Connection, sync_id: UUID, ending: Ending) -> None:
+    """Write down what came of a sync, and drop what it has staged."""
     await connection.execute(
         "UPDATE registry_syncs SET state = $2, published = $3, unchanged = $4, changes = $5, faults = $6,"
         " error_code = $7, error_message = $8, ended_at = now()"

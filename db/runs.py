@@ -287,6 +287,7 @@ async def finish(
 
 @traced
 async def find(connection: Connection, project_id: UUID, run_id: UUID) -> Known | None:
+    """Where a run stands; ``None`` without one that the caller can see."""
     row = await connection.fetchrow(
         "SELECT id, status, last_seq FROM runs WHERE project_id = $1 AND id = $2", project_id, run_id
     )

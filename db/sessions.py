@@ -77,6 +77,7 @@ async def address(connection: Connection, person: Principal) -> str:
 
 
 async def close_session(database: Database, person: Principal) -> None:
+    """End the session that this person came with."""
     async with database.transaction(person) as connection:
         await connection.execute("SELECT close_session()")
 

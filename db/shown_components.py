@@ -64,6 +64,7 @@ async def hold(connection: Connection, project_id: UUID, thread: str, component_
 async def keep_state(
     connection: Connection, project_id: UUID, message_id: UUID, component_id: str, state: Mapping[str, Any]
 ) -> None:
+    """Keep the state of a shown component, with the message that shows it."""
     await connection.execute(
         "UPDATE messages SET content = jsonb_set(content, $3::text[], $4) WHERE project_id = $1 AND id = $2",
         *(project_id, message_id, ["metadata", OURS, COMPONENTS, component_id, "state"], state),

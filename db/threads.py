@@ -24,6 +24,7 @@ _THREAD: Final = "t.id, t.external_id, t.name, t.metadata, t.created_at, t.updat
 
 @traced
 async def run(connection: Connection, project_id: UUID, run_id: UUID) -> asyncpg.Record | None:
+    """A run with its thread's names; ``None`` without one that the caller can see."""
     return await connection.fetchrow(
         f"SELECT {_RUN} FROM runs r JOIN threads t ON t.project_id = r.project_id AND t.id = r.thread_id"  # noqa: S608  fixed text
         " WHERE r.project_id = $1 AND r.id = $2",
@@ -53,6 +54,7 @@ async def page(connection: Connection, project_id: UUID, *, before: UUID | None,
 
 @traced
 async def fetch(connection: Connection, project_id: UUID, thread_id: UUID) -> asyncpg.Record | None:
+    """A thread with its newest run (``run_id``, ``run_status``); ``None`` without one that the caller can see."""
     return await connection.fetchrow(
         f"SELECT {_THREAD}, r.id AS run_id, r.status AS run_status FROM threads t"  # noqa: S608  fixed text
         " LEFT JOIN LATERAL (SELECT r.id, r.status FROM runs r WHERE r.project_id = t.project_id"
@@ -113,6 +115,7 @@ async def state(connection: Connection, project_id: UUID, thread_id: UUID) -> tu
 
 @traced
 async def keep_state(connection: Connection, project_id: UUID, thread_id: UUID, value: Any, set_by: str | None) -> None:
+    """Keep what a thread's client and agents share. ``set_by``: the call that changed it, if it was one."""
     await connection.execute(
         "UPDATE threads SET state = $3, state_set_by = $4, updated_at = now() WHERE project_id = $1 AND id = $2",
         *(project_id, thread_id, value, set_by),
@@ -139,6 +142,7 @@ async def writable(connection: Connection, project_id: UUID) -> bool:
 
 @traced
 async def live_runs(connection: Connection, project_id: UUID, thread_id: UUID) -> list[UUID]:
+    """The ids of a thread's runs that wait or are at work."""
     rows = await connection.fetch(
         "SELECT id FROM runs WHERE project_id = $1 AND thread_id = $2 AND status IN ('queued', 'running')",
         *(project_id, thread_id),

@@ -78,6 +78,7 @@ class Rules:
 
 @traced
 async def rules(connection: Connection, project_id: UUID) -> Rules:
+    """What the project takes besides tokens. Raises ``AppError`` ``project_not_found``."""
     row = await connection.fetchrow(
         "SELECT anonymous_sessions, user_keys_from_browsers FROM projects WHERE id = $1", project_id
     )

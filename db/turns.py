@@ -110,6 +110,7 @@ class Turn:
         return self._taken
 
     async def take(self) -> None:
+        """Wait for the turn. Raises ``AppError`` 429 when too many wait before it."""
         await self._turns.enter(self._subject)
         self._taken = True
 

@@ -30,6 +30,7 @@ class Account:
 
 
 async def page(owner: Owner) -> list[Account]:
+    """Owner. All accounts, the oldest first, with how many projects and live credentials each has."""
     rows = await owner.fetch(
         "SELECT u.id, u.email, u.name, u.created_at, u.disabled_at, u.admin_at,"
         " (SELECT count(*) FROM project_members m WHERE m.user_id = u.id) AS projects,"

@@ -125,6 +125,7 @@ class LongWrite:
             self.cancel()
 
     def cancel(self) -> None:
+        """Ask the work to end, once: a second cancellation would break into its clean-up."""
         if not self._asked:
             self._asked = True
             self._task.cancel()

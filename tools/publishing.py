@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from db import components, jobs
-from db.errors import AppError, conflict, not_found
+from db.errors import AppError, conflict, needs_member, not_found
 from tools import versions
 from tools.component_dependencies import Own
 from tools.component_faults import At, Fault, FaultsError
@@ -152,16 +152,6 @@ def selection(wanted: str | None) -> components.Selection:
     """Raises ``ValueError`` for what names no version and no range."""
     found = versions.wanted(wanted or versions.LATEST)
     return components.Selection(found.exact, found.low, found.high, found.prereleases)
-
-
-def needs_member() -> AppError:
-    return AppError(
-        "role_insufficient",
-        403,
-        "Your role in this project only reads.",
-        "Ask an owner or admin of the project for the role member.",
-        details={"ask": {"role": "member"}},
-    )
 
 
 def quota_exceeded(used: int, quota: int, size: int) -> AppError:

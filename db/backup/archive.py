@@ -61,6 +61,7 @@ class Writer:
         self.members[name] = hashing.member
 
     def seal(self, manifest: Manifest) -> None:
+        """Write the manifest, last: an archive without one was broken off."""
         content = manifest.encode()
         entry = tarfile.TarInfo(NAME)
         entry.size, entry.mode = len(content), 0o600

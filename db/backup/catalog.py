@@ -60,6 +60,7 @@ async def roles_named(connection: asyncpg.Connection) -> list[str]:
 
 
 async def alembic_revision(connection: asyncpg.Connection) -> str | None:
+    """The schema's revision; ``None`` for a database that was never migrated."""
     if not await connection.fetchval("SELECT to_regclass('public.alembic_version') IS NOT NULL"):
         return None
     found = await connection.fetchval("SELECT string_agg(version_num, ',') FROM public.alembic_version")
@@ -78,9 +79,11 @@ async def first_table_with_rows(connection: asyncpg.Connection) -> str | None:
 
 
 async def missing_roles(connection: asyncpg.Connection, names: list[str]) -> list[str]:
+    """Those of ``names`` that the server does not have, sorted."""
     found = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY($1)", names)
     return sorted(set(names) - {row["rolname"] for row in found})
 
 
 async def extensions(connection: asyncpg.Connection) -> set[str]:
+    """The names of the extensions that the database has."""
     return {row["extname"] for row in await connection.fetch("SELECT extname FROM pg_extension")}

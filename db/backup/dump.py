@@ -86,6 +86,7 @@ async def connect(url: str) -> asyncpg.Connection:
 
 
 def own_version() -> str:
+    """As installed; ``unknown`` in a checkout that is not."""
     try:
         return metadata.version("innkeeper")
     except metadata.PackageNotFoundError:
@@ -112,6 +113,7 @@ def dump_database(programs: Programs, everything: bool, folder: Path, writer: Wr
 
 
 def add_secret(writer: Writer, name: str, path: Path) -> None:
+    """Put a secret's file into the archive. Raises ``AppError`` ``secret_unreadable``."""
     try:
         writer.add(SECRETS + name, path)
     except OSError as error:

@@ -40,6 +40,7 @@ class Manifest:
 
     @classmethod
     def decode(cls, content: bytes) -> Manifest:
+        """Raises ``AppError`` ``backup_damaged`` for what is none, or of another format."""
         try:
             found = json.loads(content)
             if found["format"] != FORMAT:
@@ -51,6 +52,7 @@ class Manifest:
 
 
 def damaged(why: str) -> AppError:
+    """``why`` is the part of the sentence that says what is wrong."""
     return AppError(
         "backup_damaged",
         422,

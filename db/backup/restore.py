@@ -63,6 +63,8 @@ async def restore(
 
 
 def check_targets(manifest: Manifest, secrets: Mapping[str, Path], files_dir: Path | None, force: bool) -> None:
+    """Raises ``AppError`` (409) where secrets or files of the archive and of this installation do not go together, or
+    files would be lost without ``force``."""
     kept = {name.removeprefix(SECRETS) for name in manifest.members if name.startswith(SECRETS)}
     if kept != set(secrets):
         missing = ", ".join(sorted(kept ^ set(secrets)))
@@ -91,6 +93,8 @@ def check_targets(manifest: Manifest, secrets: Mapping[str, Path], files_dir: Pa
 async def check_database(
     connection: asyncpg.Connection, manifest: Manifest, force: bool, roles: Mapping[str, str]
 ) -> None:
+    """Raises ``AppError`` (409) for a server that is too old, roles that it lacks, and rows that would be lost without
+    ``force``. ``roles``: those that stand for the archive's, by its names."""
     server = connection.get_server_version().major
     if server < manifest.postgresql:
         raise conflict(
@@ -112,6 +116,7 @@ async def check_database(
 
 
 def restore_secrets(archive: Path, targets: Mapping[str, Path]) -> None:
+    """Write each secret of the archive to where ``targets`` says, by its name."""
     with tarfile.open(archive, "r:") as tar:
         for name, path in targets.items():
             source = tar.extractfile(SECRETS + name)
@@ -173,10 +178,12 @@ def restore_database(archive: Path, programs: Programs, present: set[str], roles
 
 
 def arguments(contents: str, section: str) -> list[str]:
+    """How ``pg_restore`` is to print one section of a dump; ``contents``: the file that lists what of it."""
     return ["--file=-", "--no-owner", f"--use-list={contents}", f"--section={section}"]
 
 
 def script(programs: Programs, dump: str, contents: str, section: str, words: IO[bytes]) -> bytes:
+    """The SQL of one section of a dump. Raises ``AppError`` with what ``pg_restore`` said into ``words``."""
     with tempfile.TemporaryFile() as out:
         program = programs.spawn(
             "pg_restore", *arguments(contents, section), dump, stdin=subprocess.DEVNULL, stdout=out, stderr=words

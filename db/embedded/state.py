@@ -41,6 +41,7 @@ class State:
 
     @classmethod
     def load(cls, data_dir: Path) -> State | None:
+        """``None`` where no cluster was made. Raises ``EmbeddedError`` for a file that is damaged or unreadable."""
         path = cls.file(data_dir)
         try:
             found = json.loads(path.read_text())

@@ -87,12 +87,16 @@ class Transfer:
         self._spawning["env"] = source.spawning["env"] | {"PGUSER": SUPERUSER, "PGPASSWORD": password}
 
     def roles(self) -> None:
+        """Make the old cluster's roles, with their passwords, in the new one."""
         answer = self._run(["pg_dumpall", "--globals-only", *self._at(self._source, "postgres")], None)
         # The new cluster already has its superuser, and any other error shall count.
         lines = [line for line in answer.splitlines() if line != f"CREATE ROLE {SUPERUSER};"]
         self._run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *self._at(self._target, "postgres")], "\n".join(lines))
 
     def database(self, name: str) -> None:
+        """Move one database with all it holds, without a file in between.
+
+        Raises ``EmbeddedError`` with what the programs said."""
         create = [] if name == "postgres" else ["--create"]
         dump = ["pg_dump", "--format=custom", "--compress=none", *self._at(self._source, name)]
         restore = ["pg_restore", "--exit-on-error", *create, *self._at(self._target, "postgres")]
@@ -107,6 +111,7 @@ class Transfer:
                 raise self._failure(f"The database {name} cannot be moved", words.read().decode(errors="replace"))
 
     def statistics(self) -> None:
+        """Without which the planner of the new cluster knows nothing of its tables."""
         self._run(["vacuumdb", "--all", "--analyze-only", "--quiet", *self._at(self._target, None)], None)
 
     @staticmethod

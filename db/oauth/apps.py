@@ -43,6 +43,7 @@ async def remembered(connection: Connection, person: UUID, client: UUID) -> Cons
 
 
 async def remember(connection: Connection, person: UUID, client: UUID, consent: Consent) -> None:
+    """Keep what a person answered to an application, in place of what they answered before."""
     await connection.execute(
         "INSERT INTO oauth_consents (user_id, client_id, scopes, project_ids, read_only) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT (user_id, client_id) DO UPDATE SET scopes = excluded.scopes,"

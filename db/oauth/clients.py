@@ -80,6 +80,7 @@ class Described:
 
 
 async def find(database: Database, client_id: str) -> Client | None:
+    """The client of this ``client_id``; ``None`` without one."""
     if "\x00" in client_id:  # which no text of PostgreSQL has
         return None
     async with database.system() as connection:

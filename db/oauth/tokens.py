@@ -43,6 +43,7 @@ class Pair:
 
     @classmethod
     def new(cls, *, refreshable: bool) -> Pair:
+        """An access token, and a refresh token where its grant has them."""
         return cls(new_token(ACCESS), new_token(REFRESH) if refreshable else None)
 
     @property
