@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -143,7 +143,8 @@ class SubjectTokens:
         raise refused("this project has no source of tokens that answers for it")
 
     async def _asked(self, url: str, token: str, seen: Seen | None) -> Subject:
-        """OpenID Connect Core 1.0, 5.3. What a token says of its own end is taken for an end, though it is not read."""
+        """OpenID Connect Core 1.0, 5.3. What a token says of its own end is taken for an end, though it is not read. So
+        is what the endpoint says beside the claims: many tell what introspection does (RFC 7662, 2.2)."""
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise refused("it is no access token")
         try:
@@ -166,11 +167,13 @@ class SubjectTokens:
             found = None
         if not isinstance(found, dict):
             raise refused("the userinfo endpoint answers with no JSON object")
+        if found.get("active", True) is not True:
+            raise refused("the userinfo endpoint says that it is not active")
         now = self._clock()
-        claims = (
-            seen.claims if seen is not None and "exp" in seen.claims else {"exp": now + UNTOLD_LIFE.total_seconds()}
-        )
-        return Subject(f"{end_users.RESERVED}userinfo {url}", _name(found), _times(claims, None, now), UNTOLD_LIFE)
+        claims = dict(seen.claims) if seen is not None else {}
+        claims.setdefault("exp", now + UNTOLD_LIFE.total_seconds())
+        until = min([_times(claims, None, now), *(_times({"exp": end}, None, now) for end in _ends(found, now))])
+        return Subject(f"{end_users.RESERVED}userinfo {url}", _name(found), until, UNTOLD_LIFE)
 
 
 def read(token: str) -> Seen | None:
@@ -255,6 +258,16 @@ def _times(claims: dict[str, Any], audience: str | None, now: float) -> datetime
         if begins is not None and (not _is_time(begins) or begins > now + SKEW_SECONDS):
             raise refused(f"its {name} is in the future, or no time")
     return datetime.fromtimestamp(min(ends, now + FARTHEST.total_seconds()), UTC)
+
+
+def _ends(found: dict[str, Any], now: float) -> Iterator[float]:
+    """When the token that was asked about ends: at ``exp``, in ``expires_in`` seconds. Google writes them as text."""
+    for name, since in (("exp", 0.0), ("expires_in", now)):
+        said = found.get(name)
+        if isinstance(said, str) and said.isascii() and said.isdigit():
+            said = int(said[:12])
+        if said is not None and _is_time(said):
+            yield since + said
 
 
 def _is_time(value: object) -> bool:

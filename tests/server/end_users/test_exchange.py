@@ -384,6 +384,28 @@ async def test_a_userinfo_endpoint_says_who_it_is_for_a_short_while(product: Pro
     late = issuer.token(exp=int(time()) - 1)
     issuer.people[f"Bearer {late}"] = {"sub": "ann"}
     assert "expired" in (await product.exchange(late)).json()["error_description"]
+    # What the endpoint says of its end counts as well, however it says it.
+    now = int(time())
+    for said, most in (
+        ({"exp": now + 60}, 60),
+        ({"exp": str(now + 60)}, 60),
+        ({"expires_in": 60}, 60),
+        ({"exp": now + 9_000, "expires_in": "60", "active": True}, 60),
+        ({"exp": "soon", "expires_in": None}, 300),
+        ({"exp": now + 9_000}, 300),
+    ):
+        for token in ("opaque-of-ann", issuer.token(exp=now + 1_000)):
+            issuer.people[f"Bearer {token}"] = {"sub": "ann", **said}
+            assert most - 10 <= (await product.exchange(token)).json()["expires_in"] <= most, said
+    for ended, why in (
+        ({"exp": now - 1}, "expired"),
+        ({"expires_in": 0}, "expired"),
+        ({"expires_in": "0"}, "expired"),
+        ({"active": False}, "not active"),
+        ({"active": "false"}, "not active"),
+    ):
+        issuer.people["Bearer opaque-of-ann"] = {"sub": "ann", **ended}
+        assert why in (await product.exchange("opaque-of-ann")).json()["error_description"], ended
 
 
 async def test_anybodys_word_counts_only_where_a_project_wants_it_and_is_nobody_elses(
