@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import to_json
 
 from server.outlet import Outlet
+from server.terminal import shown
 
 request_id: ContextVar[str | None] = ContextVar("innkeeper_request_id", default=None)
 """Set by the HTTP edge for the time of a request; every line logged meanwhile carries it."""
@@ -223,7 +224,8 @@ def only_listener(logger: logging.Logger) -> LineHandler | None:
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:00 warning  innkeeper.worker  message  name=value``, for people."""
+    """``12:00:00 warning  innkeeper.worker  message  name=value``, for people. What others said in it, the path of a
+    request above all, makes no line of its own, and tells the terminal nothing."""
 
     def __init__(self, redact: Redaction) -> None:
         super().__init__()
@@ -235,9 +237,10 @@ class TextFormatter(logging.Formatter):
         extra |= {"request_id": current} if (current := request_id.get()) else {}
         line = f"{clock} {record.levelname.lower():<7}  {record.name}  {record.getMessage()}"
         line += "".join(f"  {name}={value}" for name, value in extra.items())
+        line = line.replace("\n", "\\n")
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return self._redact(line)
+        return shown(self._redact(line))
 
 
 def configure(

@@ -1,4 +1,8 @@
-"""What the commands print: results on stdout, progress and refusals on stderr."""
+"""What the commands print: results on stdout, progress and refusals on stderr.
+
+Names in it were chosen by others, at an issuer or in a project, and a terminal obeys what it is told to print: of
+control characters only line breaks and tabs are left.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,19 @@ Progress = Callable[[str], None]
 
 def put(text: str) -> None:
     """One line on stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(shown(text) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(shown(text) + "\n")
     sys.stderr.flush()
+
+
+def shown(text: str) -> str:
+    """``text`` without what a terminal would obey, or would show in another order than it stands there."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def progress() -> Progress:

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from server.http.bounded_heads import BoundedHeadsProtocol
 from server.http.fields import FIELDS_KEY, Fields
 from server.http.heads import BODY_KEY, KnownHead, known_head
 
@@ -73,7 +74,7 @@ class _OneWaiter(asyncio.Event):
         self._waiters = []  # type: ignore[assignment]  # all that is asked of it a list can do too
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class OneWriteProtocol(BoundedHeadsProtocol):
     """For ``uvicorn.Config(http=...)``.
 
     A connection has one timer for its idle times, which looks when it is due whether the connection is idle, not one

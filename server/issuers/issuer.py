@@ -129,4 +129,4 @@ def code_of(error: object) -> str:
 def name_of(person: Mapping[str, object]) -> str:
     """What somebody is called, on one line."""
     name = person.get("name")
-    return " ".join(name.split())[:200] if isinstance(name, str) else ""
+    return "".join(filter(str.isprintable, " ".join(name.split())))[:200] if isinstance(name, str) else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from db.tokens import new_token
-from server import logs
+from server import logs, terminal
 from server.settings import load
 
 SECRET = "n3kS0mVt8cQ1xZ5rB7yL2wE9uJ4hG6fD-apoi"
@@ -67,17 +67,41 @@ def test_secrets_are_taken_out_wherever_they_stand(stream: io.StringIO, style: s
 
 
 def test_without_a_style_a_terminal_gets_text_and_everything_else_json(stream: io.StringIO) -> None:
-    class Terminal(io.StringIO):
+    class Screen(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    terminal = Terminal()
-    logs.configure(stream=terminal)
+    screen = Screen()
+    logs.configure(stream=screen)
     logging.getLogger("innkeeper.x").info("hello", extra={"status": 200})
-    assert terminal.getvalue().rstrip().endswith("info     innkeeper.x  hello  status=200")
+    assert screen.getvalue().rstrip().endswith("info     innkeeper.x  hello  status=200")
     logs.configure(stream=stream)
     logging.getLogger("innkeeper.x").info("hello")
     assert json.loads(stream.getvalue())["message"] == "hello"
+
+
+def test_what_others_say_makes_no_line_of_its_own_and_tells_a_terminal_nothing(stream: io.StringIO) -> None:
+    """In a log for people: JSON has a spelling for all of it."""
+    logs.configure("text", stream=stream)
+    said = "/x\n12:00:00 error    innkeeper.forged  all is lost\x1b[2J\r\u202e\x9b"
+    logging.getLogger("innkeeper.x").info("request", extra={"path": said})
+    try:
+        raise ValueError(said)
+    except ValueError:
+        logging.getLogger("innkeeper.x").exception("broken\r")
+    written = stream.getvalue()
+    assert "request  path=/x\\n12:00:00 error    innkeeper.forged  all is lost\N{REPLACEMENT CHARACTER}[2J" in written
+    assert all(letter.isprintable() or letter == "\n" for letter in written)
+
+
+def test_what_the_commands_print_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for write in (terminal.put, terminal.note, terminal.progress()):
+        write("Ada\x1b]0;owned\x07\t\u202egnp.exe\nand a second line")
+    captured = capsys.readouterr()
+    for said in (captured.out, *captured.err.split("line\n")[:2]):
+        assert "Ada\N{REPLACEMENT CHARACTER}]0;owned\N{REPLACEMENT CHARACTER}\t" in said
+        assert "gnp.exe\nand a second" in said
+        assert "\u202e" not in said
 
 
 def test_below_the_level_nothing_is_written(stream: io.StringIO) -> None:

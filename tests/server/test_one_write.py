@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from server.http.bounded_heads import MOST_BYTES
 from server.http.one_write import JoiningTransport, OneWriteProtocol
 from tests.server.edge_services import Uvicorn
 
@@ -71,3 +73,60 @@ async def test_a_stream_that_is_silent_at_first_shows_its_head_and_two_requests_
         writer.close()
         server.should_exit = True
         await running
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+FITS = b"x-a: " + b"a" * (MOST_BYTES - 1024) + b"\r\n"
+LONG = b"x-a: " + b"a" * MOST_BYTES
+
+
+CASES = (
+    ((HEAD, FITS, b"\r\n"), b"200 "),
+    ((HEAD + b"Content-Length: 200000\r\n\r\n", b"b" * 200_000), b"200 "),
+    ((CHUNKED + b"0\r\n", b"x-t: t\r\n\r\n"), b"200 "),
+    ((HEAD + LONG,), b"431 "),
+    ((HEAD + LONG + b"\r\n\r\n",), b"431 "),
+    ((HEAD, *(b"x-a: %b\r\n" % (b"a" * 1024) for _ in range(64))), b"431 "),
+    ((b"GET /" + b"a" * MOST_BYTES,), b"431 "),
+    ((HEAD + b"\r\n" + HEAD + LONG,), b"200 "),
+    ((CHUNKED + b"0\r\n", *(LONG for _ in range(8))), b""),
+)
+"""What is sent, and the answer to it; none where the connection ends."""
+
+
+async def test_a_head_has_at_most_64_kilobytes_and_so_have_trailers() -> None:
+    """Whoever sends more is told so, and their connection ends; in the middle of an answer it only ends."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
+    server = Uvicorn(config)
+    running = asyncio.create_task(server.serve())
+    await server.listening.wait()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with asyncio.timeout(20):
+        for parts, answer in CASES:
+            line = await answered(port, parts)
+            assert line.removeprefix(b"HTTP/1.1 ")[:4] == answer, parts[0][:80]
+        server.should_exit = True
+        await running
+
+
+async def answered(port: int, parts: tuple[bytes, ...]) -> bytes:
+    """The first line of the answer; nothing when the connection ends without one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(OSError):
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+    line = b""
+    with contextlib.suppress(OSError):
+        line = await reader.readline()
+    writer.close()
+    return line
