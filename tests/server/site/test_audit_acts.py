@@ -30,7 +30,8 @@ from tests.server.edge_services import served
 from tests.server.issuers.house import House, Peer
 from tests.server.oauth.houses import house
 from tests.server.oauth.people import Inn, Person
-from tests.server.site.acts import AGENT, KEY, PROGRAM, ROWS, SIGN_IN_PAGE, Row, World
+from tests.server.site.acts import ROWS
+from tests.server.site.acts.world import AGENT, KEY, PROGRAM, SIGN_IN_PAGE, Row, World
 
 pytestmark = [pytest.mark.promise("IDN-30"), pytest.mark.asyncio(loop_scope="module")]
 NOBODY: Final = Peer("nobody", "http://127.0.0.1:9")
@@ -52,13 +53,19 @@ QUIET_ROUTES: Final = {
     "/webhooks/registry/{source:uuid}": "signed by a source; each sync is a row",
     "/webhooks/storage": "signed by the bucket",
     "/oauth/introspect": "asks, and changes nothing",
+    "/v1/threads": "threads, messages and runs are rows of their own, as those of /agui",
+    "/v1/threads/{thread_id:thread}": "names a thread or ends it, at the word of whoever has it",
+    "/v1/threads/runs": "as /agui",
+    "/v1/threads/{thread_id:thread}/runs": "as /agui",
+    "/v1/threads/{thread_id:thread}/runs/{run_id}": "as /runs/{run_id}/cancel",
+    "/v1/threads/{thread_id:thread}/components/{component_id}/state": "as /threads/{thread}/components",
     "/mcp/calls/{key:path}": "ends a call, which has its own row if it had an effect",
 }
 """Routes that change something which is no act of the log, and why."""
 QUIET_COMMANDS: Final = {
     *("up", "serve", "worker", "migrate", "doctor", "settings", "jobs list", "jobs retry"),
     *("users list", "keys list", "clients list", "sources list"),
-    *("connect", "login", "token"),  # of who sits at another computer: their device is let in on a page
+    *("connect", "login", "stdio", "token"),  # of who sits at another computer: their device is let in on a page
 }
 
 
