@@ -60,11 +60,15 @@ async def add(connection: Connection, project_id: UUID, source: TokenSource, cre
 
 @traced
 async def delete(connection: Connection, project_id: UUID, source_id: UUID) -> bool:
-    """False when there was none, or when the caller may not delete it."""
+    """Take its word no more, nor the tokens that were exchanged on anybody's: who has another one's comes again. False
+    when there was none, or when the caller may not delete it."""
     deleted = await connection.execute(
         "DELETE FROM token_sources WHERE project_id = $1 AND id = $2", project_id, source_id
     )
-    return deleted == "DELETE 1"
+    if deleted != "DELETE 1":
+        return False
+    await connection.execute("SELECT end_exchanged_tokens($1, false)", project_id)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,11 @@ async def rules(connection: Connection, project_id: UUID) -> Rules:
 
 @traced
 async def set_rules(connection: Connection, project_id: UUID, to: Rules) -> bool:
-    """False when the caller may not."""
+    """Where visitors are taken no more, their tokens end. False when the caller may not."""
     changed = await connection.execute(
         "UPDATE projects SET anonymous_sessions = $2, user_keys_from_browsers = $3 WHERE id = $1",
         *(project_id, to.anonymous_sessions, to.user_keys_from_browsers),
     )
+    if not to.anonymous_sessions:
+        await connection.execute("SELECT end_exchanged_tokens($1, true)", project_id)
     return changed == "UPDATE 1"

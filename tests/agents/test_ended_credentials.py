@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from db import accounts, end_users, users
+from db.oauth import clients
 from db.oauth.clients import HOUSE_CLIENT_ID
 from db.tokens import token_hash
 from tests.agents.inn import Inn, Stream, body, ended, following, inn, rest, running, speaking, until, user
@@ -38,11 +39,13 @@ async def endings(owner: Owner, house: House, tenant: Tenant, inn_: Inn) -> list
     _grant, alone = await granted(owner, tenant.user_id, scopes="runs:read")
     suspended, of_suspended = await granted(owner, tenant.user_id, scopes="runs:read")
     client = await owner.fetchval("SELECT id FROM oauth_clients WHERE client_id = $1", HOUSE_CLIENT_ID)
+    made, of_client = await of_operators_client(owner, tenant)
     return [
         ("a revoked key", key, lambda: accounts.revoke_key(owner, str(key_id))),
         ("a disabled account", of_disabled, lambda: users.disable(owner, disabled)),
         ("a deleted account", of_deleted, lambda: users.delete(owner, deleted, with_projects=True)),
         ("a disconnected app", of_grant, lambda: owner.execute("SELECT end_grant($1, 'oauth:disconnected')", grant)),
+        ("a deleted client", of_client, lambda: clients.delete(owner, made)),
         ("one revoked token", alone, lambda: owner.execute("SELECT revoke_token($1, $2)", token_hash(alone), client)),
         (
             "a suspended grant",
@@ -50,6 +53,17 @@ async def endings(owner: Owner, house: House, tenant: Tenant, inn_: Inn) -> list
             lambda: owner.execute("UPDATE credentials SET expires_at = now() WHERE id = $1", suspended),
         ),
     ]
+
+
+async def of_operators_client(owner: Owner, tenant: Tenant) -> tuple[str, str]:
+    """A client that the operator has made, and a token of it."""
+    client_id, _secret = await clients.create(owner, "A client", redirect_uris=[], public=True, may_introspect=False)
+    grant, token = await granted(owner, tenant.user_id, scopes="runs:read runs:write")
+    await owner.execute(
+        "UPDATE credentials SET client_id = (SELECT id FROM oauth_clients WHERE client_id = $2) WHERE id = $1",
+        *(grant, client_id),
+    )
+    return client_id, token
 
 
 @contextlib.asynccontextmanager
@@ -105,13 +119,19 @@ async def test_a_run_ends_with_the_credential_it_was_started_with_and_with_the_k
     key_id, key = await accounts.create_key(owner, tenant.user_id)
     page_id, page = await accounts.create_publishable_key(owner, tenant.user_id, tenant.project_id)
     issued = await end_users.issue(house_open.database, page, tenant.project_id, issuer="", name="ann")
-    for token, credential in ((key, key_id), (issued.token, page_id)):
+    client_id, of_client = await of_operators_client(owner, tenant)
+    ways: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
+        (key, lambda: accounts.revoke_key(owner, str(key_id))),
+        (issued.token, lambda: accounts.revoke_key(owner, str(page_id))),
+        (of_client, lambda: clients.delete(owner, client_id)),
+    ]
+    for token, end in ways:
         name = str(uuid4())
         model.script(Turn("Before. ", gate, "After."))
         async with running(house_open, token, body(user("Hello"), run=name)) as (stream, response):
             chunks = response.aiter_raw()
             await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
-            await accounts.revoke_key(owner, str(credential))
+            await end()
             async with asyncio.timeout(SECONDS):
                 await rest(stream, chunks)
         assert await ended(owner, name) == "cancelled"

@@ -33,6 +33,7 @@ SECURITY_DEFINERS = {
     "count_stored",
     "credential_lifetime",
     "decide_device",
+    "end_exchanged_tokens",
     "end_member",
     "end_other_sessions",
     "end_runs_of_credential",

@@ -13,8 +13,9 @@ import pytest_asyncio
 from db import accounts
 from db.ids import uuid7
 from server.end_user_findings import end_user_findings
+from tests.conftest import eventually
 from tests.server.end_users.issuers import AUDIENCE, Issuer, rsa
-from tests.server.end_users.products import SECRET, House, Product
+from tests.server.end_users.products import PAGE, SECRET, House, Product
 from tests.server.oauth.people import Inn, Person
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-20")]
@@ -64,7 +65,11 @@ async def test_what_a_person_adds_on_the_page_is_taken_from_then_on(
     second = await send(person, project, kind="userinfo", **{"userinfo-url": f"{issuer.root}/another"})
     assert "asks one userinfo endpoint" in second.text
     first = re.findall(r'name="source" value="([^"]+)"', page.text)[0]
+    on_its_word, visitor = await product.token(issuer.token()), (await product.visitor()).json()["access_token"]
+    assert [await status(product, token) for token in (on_its_word, visitor)] == [404, 404]
     assert (await send(person, project, "sources/delete", source=first)).status_code == 303
+    await eventually(lambda: ended(product, on_its_word))
+    assert await status(product, visitor) == 404, "which nobody vouched for"
     assert (await product.exchange(issuer.token(aud="x"))).status_code == 200, "anybody's word is still taken"
     acts = await product.house.owner.fetch(
         "SELECT action FROM audit WHERE project_id = $1 AND action LIKE 'token_source:%' ORDER BY id", project
@@ -110,7 +115,9 @@ async def test_the_switches_are_kept_and_anybodys_word_is_warned_of(person: Pers
     shown = (await person.browser.get(page)).text
     assert 'name="anonymous_sessions" value="yes" checked' in shown
     assert 'name="user_keys_from_browsers" value="yes">' in shown
+    visitor = (await product.visitor()).json()["access_token"]
     assert (await send(person, product.project_id, "rules", user_keys_from_browsers="yes")).status_code == 303
+    await eventually(lambda: ended(product, visitor))
     shown = (await person.browser.get(page)).text
     assert 'name="anonymous_sessions" value="yes">' in shown
     assert 'name="user_keys_from_browsers" value="yes" checked' in shown
@@ -141,3 +148,13 @@ async def test_only_owners_and_admins_change_it_and_strangers_see_nothing(
         no_csrf = await person.browser.post(f"/projects/{project}/end-users/{action}", data={"kind": "none"})
         assert no_csrf.status_code in (400, 403)
     assert (await person.browser.get(f"/projects/{uuid7()}/end-users")).status_code == 404
+
+
+async def status(product: Product, token: str) -> int:
+    """What is said to a token that asks for a run which is not there: 404 to one that lives."""
+    async with product.house.http(PAGE, authorization=f"Bearer {token}") as page:
+        return (await page.get(f"/runs/{uuid7()}")).status_code
+
+
+async def ended(product: Product, token: str) -> bool:
+    return await status(product, token) == 401
