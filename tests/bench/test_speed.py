@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.speed import FLOOR, OURS, Report, calls, lists, rows, streams
+from tests.bench.measuring import Report
+from tests.bench.speed import FLOOR, OURS, calls, lists, rows, streams
 
 
 @pytest.mark.promise("MCP-21")
