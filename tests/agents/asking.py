@@ -8,7 +8,7 @@ from typing import Any
 import pytest_asyncio
 
 from tests.agents.inn import Inn, Stream, body, inn, run, user
-from tests.conftest import DatabaseUrls, Owner, Tenant
+from tests.conftest import DatabaseUrls, Tenant
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import ToolCall, Turn
 from tests.server.approving import SENDING
@@ -35,12 +35,6 @@ def resuming(*answers: tuple[dict[str, Any], Any], thread: str = "t", **more: An
             entry["payload"] = answer if isinstance(answer, dict) else {"approved": answer}
         entries.append(entry)
     return body(thread=thread, resume=entries, **more)
-
-
-async def sent(owner: Owner, tenant: Tenant) -> str:
-    """What ``send`` has sent out of the house."""
-    found: str = await owner.fetchval("SELECT instructions FROM projects WHERE id = $1", tenant.project_id)
-    return found
 
 
 def code(stream: Stream) -> str:

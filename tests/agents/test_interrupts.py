@@ -12,12 +12,12 @@ import pytest
 from db import accounts, end_users
 from db.errors import AppError
 from db.principal import Principal
-from tests.agents.asking import code, house_open, interrupted, resuming, sending, sent, told
+from tests.agents.asking import code, house_open, interrupted, resuming, sending, told
 from tests.agents.inn import Inn, body, ended, run, user
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import ToolCall, Turn
-from tests.server.approving import SENDING
+from tests.server.approving import SENDING, sent
 from tools.consent import Consent
 from tools.ports import Services
 from tools.runs import Errand

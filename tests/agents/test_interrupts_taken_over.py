@@ -9,12 +9,12 @@ import pytest
 from pydantic import BaseModel
 
 from db.scopes import Scope
-from tests.agents.asking import house_open, interrupted, resuming, sending, sent, told
+from tests.agents.asking import house_open, interrupted, resuming, sending, told
 from tests.agents.inn import Inn, body, inn, orphan, rest, run, running, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
-from tests.server.approving import SENDING
+from tests.server.approving import SENDING, sent
 from tools.catalog import Catalog
 from tools.contract import Caller, ProjectId, tool
 

@@ -19,7 +19,7 @@ from db.principal import Principal
 from db.scopes import Scope
 from server.app import create_app
 from server.keyring import Keyring
-from tests.conftest import Owner
+from tests.conftest import Owner, Tenant
 from tests.server.edge_services import EdgeServices, served
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, ProjectId, tool
@@ -41,9 +41,13 @@ async def send(call: Caller, project_id: ProjectId, to: str, text: str = "") -> 
     return Sent()
 
 
+async def sent(owner: Owner, tenant: Tenant) -> str:
+    """What ``send`` has sent out of the house."""
+    found: str = await owner.fetchval("SELECT instructions FROM projects WHERE id = $1", tenant.project_id)
+    return found
+
+
 SENDING = Catalog((*CATALOG.tools, send), CATALOG.resources)
-
-
 KEYRING = Keyring(b"a root that only tests have")
 
 

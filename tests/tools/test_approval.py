@@ -11,9 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 import pytest_asyncio
-from pydantic import BaseModel
 
-from db import sessions
 from db.approvals import MOST_WAITING, Policy
 from db.database import Database
 from db.errors import AppError
@@ -21,6 +19,7 @@ from db.ids import uuid7
 from db.principal import Principal
 from db.scopes import Scope
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, living_run
+from tests.server.approving import Sent, send, sent, session_of
 from tools.approval import Answer, ApprovalRequiredError, Asked
 from tools.catalog import CATALOG, Catalog
 from tools.contract import Caller, ProjectId, tool
@@ -29,18 +28,6 @@ from tools.dispatch import Dispatch
 from tools.ports import Services
 
 pytestmark = pytest.mark.promise("MCP-06")
-
-
-class Sent(BaseModel):
-    sent: bool = True
-
-
-@tool(Scope.projects_write, read_only=False, destructive=False, idempotent=False, open_world=True, target="to")
-async def send(call: Caller, project_id: ProjectId, to: str, text: str = "") -> Sent:
-    """Send something out of the house."""
-    async with call.transaction() as connection:
-        await connection.execute("UPDATE projects SET instructions = instructions || $1 WHERE id = $2", to, project_id)
-    return Sent()
 
 
 @tool(Scope.projects_read, read_only=True, destructive=False, idempotent=True, open_world=True, target="url")
@@ -65,14 +52,6 @@ async def person(database: Database, owner: Owner, tenant: Tenant) -> Principal:
     return await session_of(database, owner, tenant.user_id)
 
 
-async def session_of(database: Database, owner: Owner, user_id: UUID) -> Principal:
-    token = await sessions.open_session(database, await sessions.create_link(owner, user_id))
-    assert token is not None
-    person = await sessions.find_session(database, token)
-    assert person is not None
-    return person
-
-
 async def policy(owner: Owner, tenant: Tenant, chosen: Policy) -> None:
     await owner.execute("UPDATE projects SET approval_policy = $1 WHERE id = $2", chosen, tenant.project_id)
 
@@ -93,10 +72,6 @@ def letter(tenant: Tenant, to: str = "ada", **more: Any) -> dict[str, Any]:
     return {"project_id": str(tenant.project_id), "to": to, **more}
 
 
-async def sent(owner: Owner, tenant: Tenant) -> str:
-    return str(await owner.fetchval("SELECT instructions FROM projects WHERE id = $1", tenant.project_id))
-
-
 async def test_a_call_asks_does_nothing_and_happens_once_after_a_person_allowed_it(
     dispatch: Dispatch, services: Services, catalog: Catalog, tenant: Tenant, person: Principal, owner: Owner
 ) -> None:
@@ -110,7 +85,7 @@ async def test_a_call_asks_does_nothing_and_happens_once_after_a_person_allowed_
 
     assert (await dispatch.call(tenant.principal, "send", letter(tenant))).structured == {"sent": True}
     assert (await asked(dispatch, tenant.principal, "send", letter(tenant))).id != question.id
-    assert await sent(owner, tenant) == "ada"
+    assert await sent(owner, tenant) == "ada;"
     said = await owner.fetch("SELECT action FROM audit WHERE action ~ 'send' ORDER BY id")
     assert [row["action"] for row in said] == ["allow:send", "send"]
 
@@ -152,7 +127,7 @@ async def test_two_calls_at_once_use_one_approval_once(
     )
 
     assert sum(not isinstance(outcome, Exception) for outcome in outcomes) == 1
-    assert await sent(owner, tenant) == "ada"
+    assert await sent(owner, tenant) == "ada;"
 
 
 async def test_a_denial_holds_and_a_person_may_change_their_mind(
@@ -207,13 +182,13 @@ async def test_when_new_asks_for_a_target_once_in_thirty_days(
     await Decisions(services, catalog).decide(person, question.id, allow=True)
     await dispatch.call(tenant.principal, "send", letter(tenant))
 
-    await dispatch.call(tenant.principal, "send", letter(tenant, text="the second needs nobody"))
+    await dispatch.call(tenant.principal, "send", letter(tenant, text=" again"))
     await asked(dispatch, tenant.principal, "send", letter(tenant, to="bob"))
     run = tenant.principal.for_run(await living_run(owner, tenant), depth=0, epoch=1)
     await asked(dispatch, run, "send", letter(tenant))
     await owner.execute("UPDATE approvals SET used_at = used_at - interval '31 days'")
     await asked(dispatch, tenant.principal, "send", letter(tenant, text="a month later"))
-    assert await sent(owner, tenant) == "adaada"
+    assert await sent(owner, tenant) == "ada;ada again;"
 
 
 async def test_never_asks_nobody(dispatch: Dispatch, tenant: Tenant, owner: Owner) -> None:
@@ -221,7 +196,7 @@ async def test_never_asks_nobody(dispatch: Dispatch, tenant: Tenant, owner: Owne
 
     await dispatch.call(tenant.principal, "send", letter(tenant))
 
-    assert await sent(owner, tenant) == "ada"
+    assert await sent(owner, tenant) == "ada;"
 
 
 async def test_a_tool_that_only_reads_asks_when_it_reaches_out_also_for_a_read_only_key(
@@ -277,7 +252,7 @@ async def test_a_saved_answer_needs_no_new_approval_and_a_question_takes_no_key(
     for replayed in (False, True, True):
         outcome = await dispatch.call(tenant.principal, "send", letter(tenant), idempotency_key="key")
         assert outcome.replayed == replayed
-    assert await sent(owner, tenant) == "ada"
+    assert await sent(owner, tenant) == "ada;"
 
 
 async def test_a_runs_own_client_answers_nothing(dispatch: Dispatch, tenant: Tenant, owner: Owner) -> None:
@@ -300,7 +275,7 @@ async def test_an_answer_counts_for_the_call_it_was_given_to(
     await asked(dispatch, other, "send", letter(tenant), answer=yes)
     assert await sent(owner, tenant) == ""
     await dispatch.call(tenant.principal, "send", letter(tenant), answer=yes)
-    assert await sent(owner, tenant) == "ada"
+    assert await sent(owner, tenant) == "ada;"
     await asked(dispatch, tenant.principal, "send", letter(tenant), answer=yes)
 
 
@@ -392,7 +367,7 @@ async def test_an_approval_lost_nothing_when_the_effect_it_was_for_was_rolled_ba
 
     await dispatch.call(tenant.principal, "send", letter(tenant))
 
-    assert await sent(owner, tenant) == "ada"
+    assert await sent(owner, tenant) == "ada;"
 
 
 async def test_a_caller_cannot_bury_a_person_in_questions(dispatch: Dispatch, tenant: Tenant) -> None:
