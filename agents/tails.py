@@ -148,7 +148,8 @@ class Wakeups:
 
 class Tail:
     """A place in a run's events. ``next`` until ``over``: every event was given, the terminal one last (``ended``), or
-    this process ends before the run does, and the reader goes on elsewhere."""
+    this process ends before the run does, and the reader goes on elsewhere. ``gone``: what was given last is no event
+    of the run, but says that there is nothing more for this reader."""
 
     def __init__(
         self,
@@ -171,6 +172,7 @@ class Tail:
         self._looked_at = asyncio.get_running_loop().time()
         self._doubted = False
         self._shut = False
+        self.gone = False
         self._waiting: asyncio.Timeout | None = None
         self.ended = False
         wakeups.know(self)
@@ -223,7 +225,7 @@ class Tail:
     def _end(self) -> Events:
         """The run is gone, for this reader: nobody else will ever tell that it is over. The number is that of the last
         event they have, from which they may go on with another key."""
-        self.ended = True
+        self.ended = self.gone = True
         return [(self._after, agui.encode(error_event(GONE)))]
 
     def _lives_here(self) -> bool:

@@ -30,7 +30,8 @@ class V1Stream(RunStream):
 
     def framed(self, found: Events) -> bytes:
         told = [(seq, self._dialect.told(event)) for seq, event in found]
-        return b"".join(_frame(seq, said) for seq, said in told if seq > self._after)
+        gone = self._handle.tail.gone
+        return b"".join(_frame(seq, said) for seq, said in told if seq > self._after or gone)
 
 
 def _frame(seq: int, told: list[dict[str, object]]) -> bytes:

@@ -29,6 +29,7 @@ from server.keyring import Keyring
 from server.mcp import endpoint
 from server.metrics import Metrics
 from server.project_keys import ProjectKeys
+from server.v1 import routes as v1
 from server.vault import Vault
 from tests.conftest import DatabaseUrls, Owner, opened
 from tests.fakes.outside import reaching_loopback
@@ -106,6 +107,7 @@ async def inn(
                 Route("/mcp", mcp_app),
                 *runs.routes(services, callers),
                 component_state.route(services, callers),
+                *v1.routes(services, callers),
             ],
             middleware=[Middleware(FrontDoor, metrics=Metrics())],
         )

@@ -110,6 +110,29 @@ async def test_whatever_ends_a_credential_ends_its_idle_streams_on_every_process
             assert (reader.text, reader.last["type"]) == ("Before. After.", "RUN_FINISHED")
 
 
+@pytest.mark.promise("IDN-03")
+async def test_a_reader_of_v1_who_has_all_there_is_hears_that_their_key_was_revoked(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    gate = Gate()
+    model.script(Turn("Before. ", gate, "After."))
+    key_id, key = await accounts.create_key(owner, tenant.user_id)
+    async with speaking(house_open, tenant.token, body(user("Hello"))) as (boss, chunks):
+        run_id = boss.headers["innkeeper-run-id"]
+        thread = await owner.fetchval("SELECT thread_id FROM runs")
+        url = f"{house_open.url}/v1/threads/{thread}/runs/{run_id}/events"
+        headers = {"authorization": f"Bearer {key}", "last-event-id": str(boss.ids[-1])}
+        async with house_open.client.stream("GET", url, headers=headers) as response:
+            assert response.status_code == 200, await response.aread()
+            await accounts.revoke_key(owner, str(key_id))
+            async with asyncio.timeout(SECONDS):
+                told = b"".join([data async for data in response.aiter_raw()])
+        gate.open()
+        await rest(boss, chunks)
+    [last] = [json.loads(line[6:]) for line in told.splitlines() if line.startswith(b"data: ")]
+    assert (last["type"], last["code"]) == ("RUN_ERROR", "run_gone")
+
+
 @pytest.mark.promise("IDN-03", "IDN-21")
 async def test_a_run_ends_with_the_credential_it_was_started_with_and_with_the_key_behind_an_end_users(
     house_open: Inn, urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, owner: Owner
