@@ -109,10 +109,8 @@ async def invite_member(
 
 
 async def _resending(call: Call, project_id: UUID, invitation_id: UUID) -> Preview:
-    async with call.transaction() as connection:
-        project, row = await _waiting(connection, project_id, invitation_id)
     effect = f"This sends invitation {invitation_id} of project {project_id} again, with a new link."
-    return Preview(effect, {"Project": project["name"], "Address": row["address"]})
+    return await _preview(call, project_id, invitation_id, effect)
 
 
 @tool(
@@ -136,10 +134,8 @@ async def resend_invitation(call: Caller, project_id: ProjectId, invitation_id: 
 
 
 async def _revocation(call: Call, project_id: UUID, invitation_id: UUID) -> Preview:
-    async with call.transaction() as connection:
-        project, row = await _waiting(connection, project_id, invitation_id)
     effect = f"This takes invitation {invitation_id} to project {project_id} back; its link opens nothing then."
-    return Preview(effect, {"Project": project["name"], "Address": row["address"]})
+    return await _preview(call, project_id, invitation_id, effect)
 
 
 @tool(
@@ -181,3 +177,9 @@ def _invitation(row: asyncpg.Record) -> Invitation:
     expired = row["expires_at"] <= datetime.now(UTC)
     columns = {"email": row["address"], "expired": expired, **dict(row.items())}
     return Invitation(**{name: columns[name] for name in Invitation.model_fields})
+
+
+async def _preview(call: Call, project_id: UUID, invitation_id: UUID, effect: str) -> Preview:
+    async with call.transaction() as connection:
+        project, row = await _waiting(connection, project_id, invitation_id)
+    return Preview(effect, {"Project": project["name"], "Address": row["address"]})

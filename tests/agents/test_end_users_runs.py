@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import pytest_asyncio
 
 from db import accounts, end_users
 from db.scopes import LENT_TO_END_USERS
-from tests.agents.inn import Inn, body, inn, run, user
-from tests.conftest import DatabaseUrls, Owner, Tenant
-from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.agents.inn import Inn, body, run, user
+from tests.conftest import Owner, Tenant
+from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import ToolCall, Turn
 from tools.catalog import CATALOG
 
 pytestmark = pytest.mark.promise("IDN-21")
-
-
-@pytest_asyncio.fixture
-async def model() -> AsyncIterator[ScriptedModel]:
-    async with scripted_model() as model:
-        yield model
-
-
-@pytest_asyncio.fixture
-async def house_open(urls: DatabaseUrls, model: ScriptedModel) -> AsyncIterator[Inn]:
-    async with inn(urls, model_url=model.base_url) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture

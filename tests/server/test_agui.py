@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import groupby
 
 import pytest
-import pytest_asyncio
 from ag_ui.core import Event as AGUIEvent
 from ag_ui_validate.pytest_plugin import assert_valid_agui
 from pydantic import TypeAdapter
 
 from db.ids import uuid7
+from tests.agents.conftest import house_open, model
 from tests.agents.inn import Inn, body, inn, run, user
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
-from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.outside import internet
 from tests.fakes.script import Status, ToolCall, Turn
 
+__all__ = ["house_open", "model"]
+
 EVENT = TypeAdapter(AGUIEvent)
-
-
-@pytest_asyncio.fixture
-async def model() -> AsyncIterator[ScriptedModel]:
-    async with scripted_model() as model:
-        yield model
-
-
-@pytest_asyncio.fixture
-async def house_open(urls: DatabaseUrls, model: ScriptedModel) -> AsyncIterator[Inn]:
-    async with inn(urls, model_url=model.base_url) as opened:
-        yield opened
 
 
 @pytest.mark.promise("HOME-20")
