@@ -54,6 +54,8 @@ def _choice(asked: Run) -> str | dict[str, str] | None:
     choice = asked.tool_choice
     if choice in (None, "auto", "none"):
         return None if choice is None else str(choice)
+    if asked.goes_on:
+        return None
     names = {tool.name: tool.name for tool in asked.tools or ()}
     names |= {one.name: f"{PREFIX}{one.name}" for one in asked.available_components or ()}
     wanted = choice.name if isinstance(choice, NamedTool) else None
@@ -63,8 +65,6 @@ def _choice(asked: Run) -> str | dict[str, str] | None:
             "Name one that comes with it, or leave toolChoice out: an agent chooses among all of its tools itself.",
             "tool_choice_unknown",
         )
-    if asked.goes_on:
-        return None
     return "required" if wanted is None else {"name": names.get(wanted, wanted)}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -73,6 +75,22 @@ class Client:
         _id, key = await accounts.create_publishable_key(owner, self.user_id, self.project_id, origins=[page])
         return key
 
+    async def exchange(self) -> Told:
+        """A request for a token of ours, of a project that takes anybody's word for who they are."""
+        await self.inn.owner.execute(
+            "INSERT INTO token_sources (project_id, id, kind, created_by) VALUES ($1, $2, 'none', $3)",
+            *(self.project_id, uuid7(), self.user_id),
+        )
+        claims = {"iss": "https://id.example", "sub": "ann", "exp": int(time()) + 600}
+        parts = [
+            urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "HS256"}, claims)
+        ]
+        return {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": ".".join([*parts, "AAAA"]),
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        }
+
     async def visitor(self, key: str) -> str:
         """The token of somebody new, by that key."""
         form = {"grant_type": "urn:innkeeper:params:oauth:grant-type:anonymous", "client_id": key}
@@ -82,7 +100,9 @@ class Client:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def inn(cluster: EmbeddedPostgres, javascript: JavaScript) -> AsyncIterator[Inn]:
+async def inn(
+    cluster: EmbeddedPostgres, javascript: JavaScript, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Inn]:
     name = f"test_{uuid7().hex}"
     roles = ("innkeeper_owner", "innkeeper_app", "innkeeper_ops", "postgres")
     urls = DatabaseUrls(*(cluster.url(name, role) for role in roles))
@@ -90,7 +110,8 @@ async def inn(cluster: EmbeddedPostgres, javascript: JavaScript) -> AsyncIterato
     try:
         await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE innkeeper OWNER innkeeper_owner')
         owner = await asyncpg.connect(urls.owner)
-        async with scripted_model() as model, house_on_socket(urls, scripted(model.base_url)) as served:
+        files = tmp_path_factory.mktemp("files")
+        async with scripted_model() as model, house_on_socket(urls, scripted(model.base_url), files) as served:
             yield Inn(served.url, owner, model, javascript)
         await owner.close()
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -491,10 +512,12 @@ async def test_every_kind_of_caller_is_known_by_the_client(inn: Inn) -> None:
         program = await AuthorizationServer(inn.url, inn.owner, cast("Services", None)).program()
         granted = await program.tokens(person, asked={"scope": "runs:read runs:write"}, projects=["Shop"])
     visitor, other = [await client.visitor(publishable) for _ in range(2)]
+    [exchanged] = await client.does({"sdk": "beta.auth.getToken", "args": [await client.exchange()]}, key=publishable)
     callers: dict[str, Told] = {
         "a secret key": {},
         "its user": {"userKey": "ann"},
         "its other user": {"userKey": "ben"},
+        "a page's user": {"key": publishable, "bearer": exchanged["access_token"]},
         "a visitor": {"key": publishable, "bearer": visitor},
         "another visitor": {"key": publishable, "bearer": other},
         "an OAuth client": {"key": granted["access_token"]},
@@ -563,6 +586,24 @@ async def test_a_thread_begins_with_what_was_said_before(inn: Inn) -> None:
     assert read["metadata"] == {"a": 1}
     asked = str(inn.model.requests[-1].body["messages"])
     assert all(words in asked for words in ("I am Ann.", "Welcome.", "Who am I?", "Dinner at eight."))
+
+
+async def test_an_attachment_is_sent_to_its_place_and_then_named(inn: Inn) -> None:
+    client = await inn.client()
+    pixel = b"\x89PNG\r\n\x1a\n" + bytes(24)
+    [place] = await client.does({"sdk": "storage.presign", "args": [{"contentType": "image/png", "size": len(pixel)}]})
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        sent = await http.put(place["uploadUrl"], content=pixel, headers={"content-type": "image/png"})
+    assert sent.is_success, sent.text
+    inn.model.script(Turn("A dot."))
+    named = {"type": "resource", "resource": {"mimeType": "image/png", "uri": place["attachmentUri"]}}
+    said = {"message": user({"type": "text", "text": "What is this?"}, named)}
+    events, read = await client.does(
+        {"sdk": "threads.runs.create", "args": [said]}, {"sdk": "threads.retrieve", "args": ["$thread"]}
+    )
+    assert events[-1]["type"] == "RUN_FINISHED"
+    assert read["messages"][0]["content"][1] == named
+    assert b64encode(pixel).decode() in str(inn.model.requests[-1].body["messages"])
 
 
 def user(*blocks: Told) -> Told:
