@@ -2,121 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from time import time
-from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, cast
 
-import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from starlette.types import Receive, Scope, Send
 
-from db import accounts
 from db.embedded.cluster import EmbeddedPostgres
-from db.ids import uuid7
-from server.v1.dialect import Dialect
 from tests.clients.javascript import JavaScript
-from tests.conftest import DatabaseUrls
-from tests.fakes.openai_server import ScriptedModel, scripted_model
+from tests.clients.tambo import Inn, Told, opened, refused, texts, types, user
 from tests.fakes.script import Hang, Status, ToolCall, Turn
-from tests.fakes.sockets import on_socket
 from tests.server.oauth.people import Inn as AuthorizationServer
-from tests.serving import house_on_socket, scripted
 
 if TYPE_CHECKING:
     from server.services import Services
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-Told = dict[str, Any]
-Log = list[tuple[str, ...]]
-
-
-@dataclass
-class Inn:
-    """The whole product on a socket, for a module; each test has a project of its own."""
-
-    url: str
-    owner: asyncpg.Connection[asyncpg.Record]
-    model: ScriptedModel
-    javascript: JavaScript
-
-    async def client(self, **how: Any) -> Client:
-        user_id = await accounts.create_user(self.owner, f"{uuid7().hex}@example.test", "Somebody")
-        project_id = uuid7()
-        await self.owner.execute(
-            "INSERT INTO projects (id, name, created_by) VALUES ($1, 'Shop', $2)", project_id, user_id
-        )
-        _id, key = await accounts.create_key(self.owner, user_id, project_id=project_id)
-        return Client(self, user_id, project_id, {"key": key, **how})
-
-
-@dataclass
-class Client:
-    inn: Inn
-    user_id: UUID
-    project_id: UUID
-    task: Told
-
-    async def does(self, *steps: Told, **how: Any) -> list[Any]:
-        """Whatever the reducer of the client would warn of is a fault."""
-        said = await self.inn.javascript.script("tambo", {"url": self.inn.url, **self.task, **how, "steps": steps})
-        assert said["warnings"] == []
-        self.called = said["called"]
-        found: list[Any] = said["found"]
-        return found
-
-    async def publishable(self) -> str:
-        owner, page = self.inn.owner, "https://shop.example"
-        _id, key = await accounts.create_publishable_key(owner, self.user_id, self.project_id, origins=[page])
-        return key
-
-    async def exchange(self) -> Told:
-        """A request for a token of ours, of a project that takes anybody's word for who they are."""
-        await self.inn.owner.execute(
-            "INSERT INTO token_sources (project_id, id, kind, created_by) VALUES ($1, $2, 'none', $3)",
-            *(self.project_id, uuid7(), self.user_id),
-        )
-        claims = {"iss": "https://id.example", "sub": "ann", "exp": int(time()) + 600}
-        parts = [
-            urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "HS256"}, claims)
-        ]
-        return {
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token": ".".join([*parts, "AAAA"]),
-            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
-        }
-
-    async def visitor(self, key: str) -> str:
-        """The token of somebody new, by that key."""
-        form = {"grant_type": "urn:innkeeper:params:oauth:grant-type:anonymous", "client_id": key}
-        async with httpx2.AsyncClient(trust_env=False, headers={"origin": "https://shop.example"}) as http:
-            answer = await http.post(f"{self.inn.url}/oauth/token", data=form)
-        return str(answer.json()["access_token"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def inn(
     cluster: EmbeddedPostgres, javascript: JavaScript, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Inn]:
-    name = f"test_{uuid7().hex}"
-    roles = ("innkeeper_owner", "innkeeper_app", "innkeeper_ops", "postgres")
-    urls = DatabaseUrls(*(cluster.url(name, role) for role in roles))
-    superuser = await asyncpg.connect(cluster.url("postgres", "postgres"))
-    try:
-        await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE innkeeper OWNER innkeeper_owner')
-        owner = await asyncpg.connect(urls.owner)
-        files = tmp_path_factory.mktemp("files")
-        async with scripted_model() as model, house_on_socket(urls, scripted(model.base_url), files) as served:
-            yield Inn(served.url, owner, model, javascript)
-        await owner.close()
-        await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-    finally:
-        await superuser.close()
+    async with opened(cluster, javascript, tmp_path_factory.mktemp("files")) as inn:
+        yield inn
 
 
 BELL = {
@@ -317,128 +228,6 @@ async def test_a_call_that_a_person_has_to_allow_ends_a_run_with_words_about_it(
     assert read["lastCompletedRunId"] == later["runId"]
 
 
-async def test_the_reducer_of_the_client_follows_every_log_there_may_be(javascript: JavaScript) -> None:
-    """Logs as the engine leaves them: broken off, made again, of strange models. What the client cannot follow it
-    throws, or warns of."""
-    state: Log = [("STATE_SNAPSHOT", ""), ("MESSAGES_SNAPSHOT", ""), ("STATE_DELTA", "")]
-    logs: dict[str, Log] = {
-        "text around calls": [*text("1"), *call("c"), *text("2"), ("TOOL_CALL_RESULT", "c"), *text("3")],
-        "calls whose arguments are no JSON": [
-            *call("c", '{"a": '),
-            *call("d"),
-            *(("TOOL_CALL_RESULT", name) for name in "dc"),
-            *text("1"),
-        ],
-        "reasoning alone": thought("1"),
-        "reasoning before a call, and again": [
-            *thought("1"),
-            *call("c"),
-            ("TOOL_CALL_RESULT", "c"),
-            *thought("2"),
-            *text("3"),
-        ],
-        "broken off in reasoning": [*thought("1"), ("CANCELLED", "")],
-        "broken off in a call": [*text("1"), *call("c", '{"a": '), ("CANCELLED", "")],
-        "broken off in a component beside text": [
-            *shown("x"),
-            *text("1")[:2],
-            ("ACTIVITY_DELTA", "x", "/status", "cancelled"),
-            text("1")[2],
-            ("CANCELLED", ""),
-        ],
-        "a component before text, and one after": [
-            *shown("x"),
-            *text("1"),
-            ("ACTIVITY_DELTA", "x", "/status", "done"),
-            *text("2"),
-            *shown("y"),
-            ("ACTIVITY_DELTA", "y", "/status", "invalid"),
-            *text("3"),
-        ],
-        "made again by another process": [
-            *text("1"),
-            *call("c"),
-            *shown("x"),
-            ("SUPERSEDED", ""),
-            *state,
-            *text("2"),
-            *call("d"),
-            ("TOOL_CALL_RESULT", "d"),
-        ],
-        "nothing": [],
-        "an error at once": [("RUN_ERROR", "")],
-    }
-    waiting = iter(logs.values())
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        dialect = Dialect(uuid7(), uuid7())
-        log = [canonical("RUN_STARTED", ""), *(canonical(*one) for one in next(waiting))]
-        if log[-1]["type"] not in ("RUN_FINISHED", "RUN_ERROR"):
-            log.append(canonical("RUN_FINISHED", ""))
-        said = [one for event in log for one in dialect.told(json.dumps(event).encode())]
-        body = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in said)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        await send({"type": "http.response.body", "body": body})
-
-    async with on_socket(app) as url:
-        task = {"url": url, "key": "ik_sk_any", "steps": [{"run": name} for name in logs]}
-        told = await javascript.script("tambo", task)
-    assert told["warnings"] == []
-    for name, run in zip(logs, told["found"], strict=True):
-        assert "thread" in run, (name, run)
-        messages = run["thread"]["messages"]
-        assert len({message["id"] for message in messages}) == len(messages), name
-        assert run["thread"]["status"] == "idle", name
-    shapes = {
-        name: [[block["type"] for block in message["content"]] for message in run["thread"]["messages"][1:]]
-        for name, run in zip(logs, told["found"], strict=True)
-    }
-    assert shapes["text around calls"] == [["text", "tool_use", "text"], ["tool_result"], ["text"]]
-    assert shapes["a component before text, and one after"] == [["component", "text"], ["text", "component"], ["text"]]
-    assert shapes["reasoning alone"] == [[]]
-
-
-def text(name: str) -> Log:
-    return [("TEXT_MESSAGE_START", name), ("TEXT_MESSAGE_CONTENT", name, "So: "), ("TEXT_MESSAGE_END", name)]
-
-
-def thought(name: str) -> Log:
-    said = [("REASONING_START", name), ("REASONING_MESSAGE_START", name), ("REASONING_MESSAGE_CONTENT", name, "Hm.")]
-    return [*said, ("REASONING_MESSAGE_END", name), ("REASONING_END", name)]
-
-
-def call(name: str, arguments: str = "{}") -> Log:
-    return [("TOOL_CALL_START", name), ("TOOL_CALL_ARGS", name, arguments), ("TOOL_CALL_END", name)]
-
-
-def shown(name: str) -> Log:
-    return [("ACTIVITY_SNAPSHOT", name), ("ACTIVITY_DELTA", name, "/props/place", "Par")]
-
-
-def canonical(kind: str, name: str, *more: str) -> Told:
-    """An event of a run's log."""
-    event: Told = {"type": kind, "timestamp": 1, "messageId": name, "toolCallId": name}
-    if kind in ("CANCELLED", "RUN_FINISHED"):
-        outcome = {"type": "cancelled" if kind == "CANCELLED" else "success"}
-        return {"type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": outcome, "timestamp": 1}
-    if kind == "RUN_ERROR":
-        return {"type": kind, "code": "model_timeout", "message": "It said nothing.", "timestamp": 1}
-    if kind == "SUPERSEDED":
-        value = {"messageIds": ["t"], "toolCallIds": ["c"]}
-        return {"type": "CUSTOM", "name": "innkeeper.superseded", "value": value, "timestamp": 1}
-    if kind == "TOOL_CALL_RESULT":
-        return {**event, "messageId": f"result of {name}", "content": "done"}
-    if kind == "TOOL_CALL_START":
-        return {**event, "toolCallName": "tool", "parentMessageId": f"answer with {name}"}
-    if kind == "ACTIVITY_SNAPSHOT":
-        content: Told = {"name": "Weather", "status": "streaming", "props": {}, "streaming": {}, "state": None}
-        return {**event, "activityType": "innkeeper.component", "content": content}
-    if kind == "ACTIVITY_DELTA":
-        patch = [{"op": "add" if more[0].startswith("/props") else "replace", "path": more[0], "value": more[1]}]
-        return {**event, "activityType": "innkeeper.component", "patch": patch}
-    return {**event, "delta": more[0]} if more else event
-
-
 async def test_threads_are_made_described_listed_and_deleted(inn: Inn) -> None:
     client = await inn.client()
     made, *_more, page, rest, named, gone, missing, unknown, too_many, strange = await client.does(
@@ -604,20 +393,3 @@ async def test_an_attachment_is_sent_to_its_place_and_then_named(inn: Inn) -> No
     assert events[-1]["type"] == "RUN_FINISHED"
     assert read["messages"][0]["content"][1] == named
     assert b64encode(pixel).decode() in str(inn.model.requests[-1].body["messages"])
-
-
-def user(*blocks: Told) -> Told:
-    return {"role": "user", "content": list(blocks)}
-
-
-def types(run: Told) -> list[str]:
-    return [event["type"] for event in run["events"]]
-
-
-def texts(thread: Told) -> list[str]:
-    return ["".join(block["text"] for block in message["content"]) for message in thread["messages"]]
-
-
-def refused(answer: Told) -> tuple[int, str]:
-    error = answer["error"]
-    return error["status"], error["type"].removeprefix("urn:innkeeper:error:")
