@@ -85,9 +85,7 @@ class RunEdge:
             raise invalid("A run cannot be started with read_only=1.", "Leave it out, or use a key with fewer scopes.")
         after = last_event_id(request)
         body = await request.body()
-        places = RunPlaces(self._limits, principal)
-        try:
-            await places.take()
+        async with RunPlaces(self._limits, principal) as places:
             handle = await self._engine.start(
                 principal,
                 body,
@@ -96,22 +94,14 @@ class RunEdge:
                 after=after,
                 entering=places.enter,
             )
-        except BaseException:
-            places.give_back()
-            raise
         return RunStream(self._engine, handle, places)
 
     async def follow(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         run_id, after = _run_id(request), last_event_id(request)
-        places = RunPlaces(self._limits, principal)
-        try:
-            await places.take()
+        async with RunPlaces(self._limits, principal) as places:
             handle = await self._engine.readers.follow(
                 principal, run_id, project_id=narrowing.project_id, after=after, entering=places.enter
             )
-        except BaseException:
-            places.give_back()
-            raise
         if handle.over:
             places.give_back()
             # Tells an EventSource not to come again (HTML, 9.2.3).

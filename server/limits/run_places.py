@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Self
 from uuid import UUID
 
 from db.principal import Principal
@@ -9,16 +10,22 @@ from tools.limits import Limits, Place
 
 
 class RunPlaces:
-    """Taken one by one while the run is being started; given back together, as often as anybody says so."""
+    """``async with`` while the run is being started: the place of the key, and of the project when that is known. What
+    goes wrong there gives them back; else they are the run's, to give back together, as often as anybody says so."""
 
     def __init__(self, limits: Limits, principal: Principal) -> None:
         self._limits = limits
         self._principal = principal
         self._taken: list[Place] = []
 
-    async def take(self) -> None:
-        """The place of the key. Raises ``AppError`` 429."""
+    async def __aenter__(self) -> Self:
+        """Raises ``AppError`` 429."""
         await self._add(self._limits.place(self._principal, long=True))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is not None:
+            self.give_back()
 
     async def enter(self, project_id: UUID) -> None:
         """The place of the project, as soon as it is known which one it is. Raises ``AppError`` 429."""

@@ -90,15 +90,10 @@ class V1Runs:
         async with reading(self._database, principal, narrowing) as (connection, project_id):
             row = await thread_of(connection, project_id, request.path_params["thread_id"])
             run = await _run_of(connection, project_id, row["id"], request.path_params["run_id"])
-        places = RunPlaces(self._limits, principal)
-        try:
-            await places.take()
+        async with RunPlaces(self._limits, principal) as places:
             handle = await readers.follow(
                 principal, run["id"], project_id=project_id, after=after, entering=places.enter
             )
-        except BaseException:
-            places.give_back()
-            raise
         if handle.over:
             places.give_back()
             return Response(status_code=204, headers=NO_STORE)
@@ -117,21 +112,18 @@ class V1Runs:
     ) -> Response:
         check_writes(principal, narrowing)
         body = run_input(wanted, name, str(uuid7()))
-        places = RunPlaces(self._limits, principal)
         try:
-            await places.take()
-            handle = await self._engine.start(
-                principal,
-                body,
-                project_id=narrowing.project_id,
-                agent=request.query_params.get("agent", DEFAULT_AGENT),
-                entering=places.enter,
-                beforehand=beforehand,
-            )
-        except BaseException as error:
-            places.give_back()
-            if isinstance(error, AppError):
-                error.message = error.message.replace(component_offers.PLACE, "availableComponents")
+            async with RunPlaces(self._limits, principal) as places:
+                handle = await self._engine.start(
+                    principal,
+                    body,
+                    project_id=narrowing.project_id,
+                    agent=request.query_params.get("agent", DEFAULT_AGENT),
+                    entering=places.enter,
+                    beforehand=beforehand,
+                )
+        except AppError as error:
+            error.message = error.message.replace(component_offers.PLACE, "availableComponents")
             raise
         return V1Stream(self._engine, handle, places, thread_id)
 
