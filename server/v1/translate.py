@@ -10,7 +10,8 @@ from typing import Any, Final
 from agents.component_offers import PREFIX
 from db.errors import AppError, invalid
 from db.ids import uuid7
-from server.v1.asked import NamedTool, Resource, ResourceContent, Run, TextContent, ToolResult
+from server.v1.asked import Component, NamedTool, Resource, ResourceContent, Run, TextContent, ToolResult
+from server.v1.json_schema import current
 
 KINDS: Final = ("image", "audio", "video")
 TEXTS: Final = ("application/json", "application/xml", "application/yaml")
@@ -21,7 +22,7 @@ def run_input(asked: Run, thread: str, run: str) -> bytes:
     _refuse(asked)
     ours: dict[str, Any] = {"messagesSnapshot": "never"}
     if asked.available_components:
-        ours["components"] = [one.model_dump(by_alias=True, exclude_none=True) for one in asked.available_components]
+        ours["components"] = [_component(one) for one in asked.available_components]
     if asked.message.metadata is not None:
         ours["about"] = asked.message.metadata
     parameters = {"maxTokens": asked.max_tokens, "temperature": asked.temperature, "toolChoice": _choice(asked)}
@@ -38,6 +39,11 @@ def run_input(asked: Run, thread: str, run: str) -> bytes:
         "forwardedProps": {"innkeeper": ours, "runMetadata": asked.run_metadata},
     }
     return json.dumps(body).encode()
+
+
+def _component(offered: Component) -> dict[str, Any]:
+    said = {"name": offered.name, "description": offered.description, "propsSchema": current(offered.props_schema)}
+    return said if offered.state_schema is None else {**said, "stateSchema": current(offered.state_schema)}
 
 
 def _refuse(asked: Run) -> None:

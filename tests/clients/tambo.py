@@ -31,9 +31,16 @@ class Inn:
     """The whole product on a socket, for a module; each test has a project of its own."""
 
     url: str
+    urls: DatabaseUrls
     owner: asyncpg.Connection[asyncpg.Record]
     model: ScriptedModel
     javascript: JavaScript
+
+    @asynccontextmanager
+    async def other_server(self) -> AsyncIterator[str]:
+        """The address of a second server over the same database."""
+        async with house_on_socket(self.urls, scripted(self.model.base_url)) as served:
+            yield served.url
 
     async def client(self, **how: Any) -> Client:
         user_id = await accounts.create_user(self.owner, f"{uuid7().hex}@example.test", "Somebody")
@@ -100,7 +107,7 @@ async def opened(cluster: EmbeddedPostgres, javascript: JavaScript, files: Path)
         await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE innkeeper OWNER innkeeper_owner')
         owner = await asyncpg.connect(urls.owner)
         async with scripted_model() as model, house_on_socket(urls, scripted(model.base_url), files) as served:
-            yield Inn(served.url, owner, model, javascript)
+            yield Inn(served.url, urls, owner, model, javascript)
         await owner.close()
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:
@@ -122,3 +129,8 @@ def texts(thread: Told) -> list[str]:
 def refused(answer: Told) -> tuple[int, str]:
     error = answer["error"]
     return error["status"], error["type"].removeprefix("urn:innkeeper:error:")
+
+
+def events(stream: str) -> list[Told]:
+    """Of a whole stream."""
+    return [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]

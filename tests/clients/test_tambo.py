@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from db.embedded.cluster import EmbeddedPostgres
 from tests.clients.javascript import JavaScript
-from tests.clients.tambo import Inn, Told, opened, refused, texts, types, user
-from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.clients.tambo import Inn, Told, events, opened, refused, texts, types, user
+from tests.fakes.script import Gate, Hang, Status, ToolCall, Turn
 from tests.server.oauth.people import Inn as AuthorizationServer
 
 if TYPE_CHECKING:
@@ -377,6 +377,32 @@ async def test_a_thread_begins_with_what_was_said_before(inn: Inn) -> None:
     assert all(words in asked for words in ("I am Ann.", "Welcome.", "Who am I?", "Dinner at eight."))
 
 
+async def test_a_run_is_read_and_cancelled_on_another_server(inn: Inn) -> None:
+    client = await inn.client()
+    inn.model.script(Turn("Once ", gate := Gate(), "upon a time", Hang()))
+    said = {"message": user({"type": "text", "text": "A story"})}
+    headers = {"x-api-key": client.task["key"]}
+    async with (
+        inn.other_server() as other,
+        httpx2.AsyncClient(trust_env=False, headers=headers, timeout=30) as http,
+        http.stream("POST", f"{inn.url}/v1/threads/runs", json=said) as first,
+    ):
+        run = f"{other}/v1/threads/{first.headers['x-thread-id']}/runs/{first.headers['x-run-id']}"
+        await gate.reached.wait()
+        async with http.stream("GET", f"{run}/events") as second:
+            heard = second.aiter_text()
+            found = [await anext(heard)]
+            gate.open()
+            while "upon a time" not in "".join(found):
+                found.append(await anext(heard))
+            cancelled = await http.delete(run)
+            found += [part async for part in heard]
+        told = [part async for part in first.aiter_text()]
+    assert cancelled.json() == {"runId": run.rpartition("/")[2], "status": "cancelled"}
+    assert events("".join(found)) == events("".join(told))
+    assert events("".join(found))[-1]["code"] == "CANCELLED"
+
+
 async def test_an_attachment_is_sent_to_its_place_and_then_named(inn: Inn) -> None:
     client = await inn.client()
     pixel = b"\x89PNG\r\n\x1a\n" + bytes(24)
@@ -387,9 +413,9 @@ async def test_an_attachment_is_sent_to_its_place_and_then_named(inn: Inn) -> No
     inn.model.script(Turn("A dot."))
     named = {"type": "resource", "resource": {"mimeType": "image/png", "uri": place["attachmentUri"]}}
     said = {"message": user({"type": "text", "text": "What is this?"}, named)}
-    events, read = await client.does(
+    told, read = await client.does(
         {"sdk": "threads.runs.create", "args": [said]}, {"sdk": "threads.retrieve", "args": ["$thread"]}
     )
-    assert events[-1]["type"] == "RUN_FINISHED"
+    assert told[-1]["type"] == "RUN_FINISHED"
     assert read["messages"][0]["content"][1] == named
     assert b64encode(pixel).decode() in str(inn.model.requests[-1].body["messages"])

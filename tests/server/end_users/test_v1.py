@@ -162,6 +162,19 @@ async def test_a_user_key_needs_a_secret_key_or_the_projects_switch_on_v1_too(pr
         assert await begun(http, json={**HELLO, "userKey": "u1"})
 
 
+async def test_schemas_of_older_libraries_are_understood(product: Product) -> None:
+    place = {"type": "array", "items": [{"type": "number"}, {"type": "number"}], "additionalItems": False}
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {"place": place, "items": {"$ref": "#/definitions/name"}},
+        "definitions": {"name": {"type": "string"}},
+    }
+    offer = {"name": "Map", "description": "", "propsSchema": schema, "stateSchema": schema}
+    async with product.house.http(**{"x-api-key": product.secret}) as http:
+        assert await begun(http, json={**HELLO, "availableComponents": [offer]})
+
+
 async def test_what_is_no_request_of_v1_is_refused_with_what_is_wrong(product: Product) -> None:
     text = {"type": "text", "text": "Hello"}
     offer = {"name": "not a name", "description": "", "propsSchema": {}}
