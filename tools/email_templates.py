@@ -24,9 +24,10 @@ _VARIABLE: Final = re.compile(r"\{\{\s*(\w{1,60})\s*\}\}", re.ASCII)
 _OPENED: Final = re.compile(r"(?:href|src)\s*=\s*[\"']?\s*\{\{\s*(\w{1,60})\s*\}\}", re.ASCII | re.IGNORECASE)
 _LEADS: Final = re.compile(r"\s*(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _DESIGNS: Final = {
-    "notice": ("{{ title }}", "{{ title }}\n\n{{ message }}\n"),
-    "action": ("{{ title }}", "{{ title }}\n\n{{ message }}\n\n{{ button }}: {{ url }}\n"),
+    "notice": ("{{ title }}", "{{ title }}\n\n{{ message }}\n", None),
+    "action": ("{{ title }}", "{{ title }}\n\n{{ message }}\n\n{{ button }}: {{ url }}\n", "button.html"),
 }
+"""Subject, text, and the file of what the HTML has below the message."""
 DESIGNS: Final = tuple(_DESIGNS)
 
 
@@ -71,9 +72,13 @@ def design(name: str) -> Template | None:
     """One of the designs that every project has."""
     if name not in _DESIGNS:
         return None
-    subject, text = _DESIGNS[name]
-    html = files("tools").joinpath("email_designs", f"{name}.html").read_text(encoding="utf-8")
-    return Template(subject, text, html)
+    subject, text, more = _DESIGNS[name]
+    below = "" if more is None else _read(more)
+    return Template(subject, text, _read("frame.html").replace("<!-- more -->\n", below))
+
+
+def _read(name: str) -> str:
+    return files("tools").joinpath("email_designs", name).read_text(encoding="utf-8")
 
 
 def with_unsubscribe(text: str, url: str) -> str:
