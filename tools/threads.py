@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from db import runs, threads, transcript
+from db import conversations, threads, transcript
 from db.errors import needs_member, not_found
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, tool
@@ -104,9 +104,7 @@ async def delete_thread(call: Caller, project_id: ProjectId, thread_id: ThreadId
     """Delete a thread with its runs for good."""
     async with call.transaction() as connection:
         await _writable(connection, project_id, thread_id)
-        for run_id in await threads.live_runs(connection, project_id, thread_id):
-            await runs.request_cancel(connection, project_id, run_id)
-        await threads.delete(connection, project_id, thread_id)
+        await conversations.erase(connection, project_id, thread_id)
     return DeletedThread(id=thread_id)
 
 

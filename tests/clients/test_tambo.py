@@ -90,7 +90,11 @@ async def test_the_client_carries_out_tools_of_its_own(inn: Inn) -> None:
         ),
         Turn("It rang."),
     )
-    run, read = await client.does({"run": "Ring"}, {"sdk": "threads.retrieve", "args": ["$thread"]})
+    run, read = await client.does(
+        {"run": "Ring", "toolChoice": "required"}, {"sdk": "threads.retrieve", "args": ["$thread"]}
+    )
+    choices = [request.body.get("tool_choice") for request in inn.model.requests[-2:]]
+    assert choices == ["required", "auto"], "the client sends its choice again, and would never come to an end"
     assert client.called == [
         {"name": "ring_the_bell", "input": {"times": 2}},
         {"name": "break_it", "input": {"times": 1}},
