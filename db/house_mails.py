@@ -19,20 +19,21 @@ from db.spans import traced
 if TYPE_CHECKING:
     import asyncpg
 
+    from db.accounts import Owner
     from db.database import Connection
 
 _SHOWN: Final = "id, kind, address, name, variables, status, error, created_at"
-Kind: TypeAlias = Literal["welcome", "first_message", "magic_link", "invitation", "message_limit"]
+Kind: TypeAlias = Literal["magic_link", "invitation"]
 
 
-async def queue_welcome(connection: Connection, user_id: UUID) -> bool:
+async def queue_welcome(connection: Connection | Owner, user_id: UUID) -> bool:
     """For an account that is new: the welcome, once, and (by a job of its own) a place in the audience."""
     return bool(await connection.fetchval("SELECT welcome_user($1, $2)", user_id, uuid7()))
 
 
 async def queue_magic_link(connection: Connection, address: str, sealed_link: bytes, *, expires_at: datetime) -> bool:
     """A link to sign in with, to whoever has the mailbox. Not sent any more once it has expired."""
-    return await _queue(connection, "magic_link", address, secret=sealed_link, expires_at=expires_at)
+    return await _queue(connection, "magic_link", address, {}, sealed_link, expires_at)
 
 
 async def queue_invitation(
@@ -40,7 +41,7 @@ async def queue_invitation(
 ) -> bool:
     """``inviter`` invites to ``project``: both are names as people know them."""
     variables = {"inviter": inviter, "project": project}
-    return await _queue(connection, "invitation", address, variables, secret=sealed_link, expires_at=expires_at)
+    return await _queue(connection, "invitation", address, variables, sealed_link, expires_at)
 
 
 @traced
@@ -48,18 +49,15 @@ async def _queue(
     connection: Connection,
     kind: Kind,
     address: str,
-    variables: Mapping[str, str] | None = None,
-    *,
-    name: str = "",
-    user_id: UUID | None = None,
-    secret: bytes | None = None,
-    once: str | None = None,
-    expires_at: datetime | None = None,
+    variables: Mapping[str, str],
+    secret: bytes,
+    expires_at: datetime,
 ) -> bool:
+    """To an address, whether or not there is an account that has it."""
     return bool(
         await connection.fetchval(
-            "SELECT queue_house_mail($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            *(uuid7(), kind, user_id, address, name, dict(variables or {}), secret, once, expires_at),
+            "SELECT queue_house_mail($1, $2, NULL, $3, '', $4, $5, NULL, $6)",
+            *(uuid7(), kind, address, dict(variables), secret, expires_at),
         )
     )
 

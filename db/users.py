@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from db import operator_acts
+from db import house_mails, operator_acts
 from db.accounts import Owner, create_user
 from db.errors import AppError
 from db.ids import uuid7
@@ -48,7 +48,7 @@ async def add(owner: Owner, email: str, name: str) -> UUID:
         await owner.execute(
             "INSERT INTO projects (id, name, created_by) VALUES ($1, 'Personal project', $2)", uuid7(), user_id
         )
-        await owner.execute("SELECT welcome_user($1, $2)", user_id, uuid7())
+        await house_mails.queue_welcome(owner, user_id)
         await operator_acts.note(owner, "account:created", str(user_id), about=user_id)
     return user_id
 
