@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,6 +21,7 @@ from opentelemetry import trace
 from db.errors import AppError, lease_lost, unavailable
 from db.listener import Listener
 from db.origin import told
+from db.pools import LOST, open_pool
 from db.principal import Principal
 from db.resting import Resting
 from db.spans import active
@@ -30,10 +30,10 @@ from db.turns import Turn, Turns
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-    Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
-    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    from db.pools import Pool
 
-STATEMENT_SECONDS: Final = 30.0
+    Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+
 IDLE_SECONDS: Final = 30
 STANDSTILL_SECONDS: Final = 10
 STANDSTILL_OF_RUNS_SECONDS: Final = 5
@@ -46,20 +46,6 @@ and its execution, as idle. A run's is shorter than the deadline of who carries 
 LEASE_LOST_STATE: Final = "IK002"
 OPS_SIZE: Final = 4
 IN_LINE: Final = 1000
-LOST: Final = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
-    # The server ended a transaction that stood still or took too long, and its connection.
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.TransactionTimeoutError,
-    # What a statement gets that is sent at the very moment the server closes the connection.
-    asyncpg.InternalClientError,
-    asyncio.TimeoutError,
-)
 _tracer = trace.get_tracer("innkeeper.db")
 
 
@@ -105,15 +91,7 @@ class Database:
         Raises ``AppError`` (``unavailable``) when the server cannot be reached.
         """
         try:
-            pool = await asyncpg.create_pool(
-                url,
-                min_size=min_size,
-                max_size=max_size,
-                command_timeout=STATEMENT_SECONDS,
-                statement_cache_size=0 if direct_url else 1000,
-                init=_prepare,
-                reset=_keep,
-            )
+            pool = await open_pool(url, min_size, max_size, statements=0 if direct_url else 1000)
             async with pool.acquire() as connection:
                 major = connection.get_server_version().major
         except LOST as error:
@@ -224,17 +202,9 @@ class Database:
         async with self._ops_opening:
             if self._ops is None:
                 try:
-                    pool = await asyncpg.create_pool(
-                        self._ops_url,
-                        min_size=0,
-                        max_size=OPS_SIZE,
-                        command_timeout=STATEMENT_SECONDS,
-                        init=_prepare,
-                        reset=_keep,
-                    )
+                    self._ops = Resting(await open_pool(self._ops_url, 0, OPS_SIZE))
                 except LOST as error:
                     raise unavailable() from error
-                self._ops = Resting(pool)
             return self._ops
 
     async def ping(self, seconds: float = 2.0) -> None:
@@ -326,15 +296,3 @@ class Transaction:
         finally:
             if self._turn is not None:
                 self._turn.give_back()
-
-
-async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_to_json, decoder=json.loads, format="text")
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-async def _keep(_connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """No reset between uses: every setting is SET LOCAL and no session state is ever made, so it would only cost."""

@@ -12,8 +12,9 @@ import asyncpg
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+    from db.pools import Pool
+
     Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
-    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
 ACQUIRE_SECONDS: Final = 5.0
 IN_A_ROW: Final = 1000
