@@ -92,9 +92,10 @@ INPUT: Final = {
     ),
     "description": "AG-UI 1.0. Of the messages, those after the last answer are new; the others are known here.",
 }
+EVENT: Final = {**thing({"data": TEXT}, id=TEXT), "description": "Each server-sent event."}
 STREAM: Final = Answer(
     "The events of the run, until its last one. Each `id` is its number, each `data` an AG-UI 1.0 event.",
-    {EVENTS: {"type": "string"}},
+    {EVENTS: EVENT},
     {"Innkeeper-Run-Id": "The run's id here."},
 )
 

@@ -20,7 +20,7 @@ from server.openapi.operation import (
     ref,
     thing,
 )
-from server.openapi.runs import KEY, LAST_EVENT_ID, NAME, PROJECT, READ_ONLY
+from server.openapi.runs import EVENT, KEY, LAST_EVENT_ID, NAME, PROJECT, READ_ONLY
 from server.v1.asked import TOOL_NAME
 
 TAG: Final = "v1"
@@ -106,7 +106,7 @@ RUN: Final = thing(
 )
 STREAM: Final = Answer(
     "The events of the run, until its last one: AG-UI 0.0.44, with CUSTOM events `tambo.*`.",
-    {EVENTS: {"type": "string"}},
+    {EVENTS: EVENT},
     {"X-Thread-Id": "The thread's id.", "X-Run-Id": "The run's id."},
 )
 READS: Final = (400, 401, 403, 404, 429)
