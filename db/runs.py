@@ -14,6 +14,7 @@ import asyncpg
 from db.agents import RunSettings, settings_of
 from db.errors import AppError, not_found
 from db.principal import Principal
+from db.run_callers import caller_of, rights_of
 from db.spans import traced
 from db.spending import NO_BUDGET, budget_exceeded
 
@@ -63,20 +64,6 @@ class NewRun:
     @property
     def depth(self) -> int:
         return self.caller.run_depth + 1
-
-    @property
-    def rights(self) -> str:
-        """What of the caller has no column of its own, as JSON."""
-        who = self.caller
-        return json.dumps(
-            {
-                "project_id": str(who.project_id) if who.project_id else None,
-                "project_ids": sorted(str(project) for project in who.project_ids),
-                "kind": who.kind,
-                "read_only": who.read_only,
-                "tools": None if who.tools is None else sorted(who.tools),
-            }
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +185,7 @@ async def begin(connection: Connection, run: NewRun) -> Begun:
             "SELECT * FROM begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
             " $19, $20, $21)",
             *(run.project_id, who.end_user_id, run.thread_id, run.thread, run.id, run.external_id),
-            *(who.credential_id, who.user_id, sorted(who.scopes), run.rights, run.depth, who.run_id),
+            *(who.credential_id, who.user_id, sorted(who.scopes), rights_of(who), run.depth, who.run_id),
             *(run.agent, run.on_disconnect, run.on_busy, MOST_WAITING, run.input, run.digest),
             *(run.owner, run.lease, run.started_event),
         )
@@ -318,23 +305,8 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
         "SELECT name, value, seq FROM run_steps WHERE project_id = $1 AND run_id = $2",
         *(claim.project_id, claim.run_id),
     )
-    rights = row["rights"]
-    bound, tools = rights.get("project_id"), rights.get("tools")
-    caller = Principal(
-        credential_id=row["credential_id"],
-        user_id=row["user_id"],
-        project_id=UUID(bound) if bound else None,
-        end_user_id=row["end_user_id"],
-        scopes=frozenset(row["scopes"]),
-        kind=rights.get("kind", "secret"),
-        read_only=rights.get("read_only", False),
-        run_id=row["parent_id"],
-        run_depth=row["depth"] - 1,
-        tools=None if tools is None else frozenset(tools),
-        project_ids=frozenset(UUID(project) for project in rights.get("project_ids", ())),
-    )
     return Kept(
-        caller,
+        caller_of(row),
         row["thread_id"],
         row["thread"],
         row["external_id"],
