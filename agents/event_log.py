@@ -161,6 +161,10 @@ class EventLog:
             step.kept.set()
         self._wake()
 
+    def stir(self) -> None:
+        """Wake every reader, though there is nothing new: one of them may have to leave."""
+        self._wake()
+
     def after(self, seq: int) -> list[tuple[int, bytes]]:
         """Committed events with a number over ``seq``."""
         return list(enumerate(self._frames[seq : self._committed], seq + 1))

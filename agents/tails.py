@@ -44,9 +44,10 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A look into the database that readers of one run share. ``version``: how much news there was when it began, at
-    the loop's time ``at``."""
+    """A look into the database that readers of one run share. ``by``: with whose rights; ``version``: how much news
+    there was when it began, at the loop's time ``at``."""
 
+    by: Principal
     version: int
     at: float
     after: int
@@ -173,7 +174,6 @@ class Tail:
         self._doubted = False
         self._shut = False
         self.gone = False
-        self._waiting: asyncio.Timeout | None = None
         self.ended = False
         wakeups.know(self)
 
@@ -187,10 +187,7 @@ class Tail:
             return self._end()
         log = self._log = self._log or self._find()
         if log is not None and not (log.lost and not log.after(self._after)):
-            found: Events = []
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None) as self._waiting:
-                    found = await log.wait_after(self._after, seconds)
+            found = await log.wait_after(self._after, seconds)
             if self._doubted and await self._is_gone():
                 return self._end()
             self._forward(found)
@@ -206,9 +203,9 @@ class Tail:
         elif credentials.concerns(payload, self._principal):
             self._doubted = True
             self._shut = self._shut or credentials.ends_tokens(payload)
-            if self._waiting is not None:
-                with suppress(RuntimeError):  # what it waited for has come
-                    self._waiting.reschedule(0)
+            if self._log is not None:
+                self._log.stir()
+            self._wakeups.told(str(self._run_id))
 
     async def _is_gone(self) -> bool:
         """Whether the caller sees the run no more. What lives in this process is otherwise read without asking."""
@@ -239,6 +236,8 @@ class Tail:
         try:
             while True:
                 news = room.changed
+                if self._doubted and await self._is_gone():
+                    return self._end()
                 found = await self._read(room, clock())
                 if self._doubted and await self._is_gone():
                     return self._end()
@@ -246,7 +245,7 @@ class Tail:
                 if found or self.over or left <= 0:
                     return found
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, self._wakeups.patience)) as self._waiting:
+                    async with asyncio.timeout(min(left, self._wakeups.patience)):
                         await news.wait()
         finally:
             self._wakeups.leave(self._run_id)
@@ -256,11 +255,14 @@ class Tail:
         if reading is None or not self._will_do(reading, room, now):
             looking = asyncio.create_task(self._look(self._after), name=f"look-{self._run_id}")
             looking.add_done_callback(_heard)
-            reading = room.reading = _Reading(room.version, now, self._after, looking)
+            reading = room.reading = _Reading(self._principal, room.version, now, self._after, looking)
             self._looked_at = now
         try:
             # Shielded: who began to look may leave, and others wait for what is found.
             found = await asyncio.shield(reading.found)
+            if not found.there and reading.by != self._principal:
+                # Whoever looked may see it no more, which says nothing of this reader.
+                found = await self._look(self._after)
         except AppError as error:
             if error.code not in PASSING and error.status != 503:
                 raise

@@ -81,8 +81,9 @@ class OneWriteProtocol(BoundedHeadsProtocol):
     made and cancelled for each request.
     """
 
-    idle_since: float | None = None
-    known: tuple[KnownHead, ...] = ()
+    __slots__ = ("answers", "idle_since", "known")
+    idle_since: float | None
+    known: tuple[KnownHead, ...]
 
     def data_received(self, data: bytes) -> None:
         self.idle_since = None
@@ -171,6 +172,8 @@ class OneWriteProtocol(BoundedHeadsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))
+        self.idle_since = None
+        self.known = ()
         self.pipeline = cast("Any", _Pipeline())
 
 

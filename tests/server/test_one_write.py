@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from server.http import bounded_heads
 from server.http.bounded_heads import MOST_BYTES
 from server.http.one_write import JoiningTransport, OneWriteProtocol
 from tests.server.edge_services import Uvicorn
@@ -113,6 +115,41 @@ async def test_a_head_has_at_most_64_kilobytes_and_so_have_trailers() -> None:
         for parts, answer in CASES:
             line = await answered(port, parts)
             assert line.removeprefix(b"HTTP/1.1 ")[:4] == answer, parts[0][:80]
+        server.should_exit = True
+        await running
+
+
+async def test_a_head_that_does_not_come_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a connection on which nothing is said. A request that is answered, and its connection, are left alone."""
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    monkeypatch.setattr(bounded_heads, "SECONDS", 0.05)
+    config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
+    server = Uvicorn(config)
+    running = asyncio.create_task(server.serve())
+    await server.listening.wait()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    request = b"GET %b HTTP/1.1\r\nHost: x\r\n"
+    async with asyncio.timeout(20):
+        slow, asking = await asyncio.open_connection("127.0.0.1", port)
+        asking.write(request % b"/slow" + b"\r\n")
+        assert await answered(port, ()) == b""
+        assert b" 408 " in await answered(port, (request % b"/",))
+        # The second one on a connection, begun when the first one was answered.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request % b"/" + b"\r\n" + request % b"/")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\nok")
+        assert b" 408 " in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        go_on.set()
+        assert b" 200 " in await slow.readuntil(b"\r\n\r\nok")
+        asking.close()
         server.should_exit = True
         await running
 
