@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -15,7 +16,7 @@ from db import accounts, end_users, users
 from db.oauth import clients
 from db.oauth.clients import HOUSE_CLIENT_ID
 from db.tokens import token_hash
-from tests.agents.inn import Inn, Stream, body, ended, following, inn, rest, running, speaking, until, user
+from tests.agents.inn import Inn, Stream, body, ended, following, inn, rest, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, House, Owner, Tenant
 from tests.db.test_oauth_grants import granted
 from tests.fakes.openai_server import ScriptedModel
@@ -108,6 +109,21 @@ async def test_whatever_ends_a_credential_ends_its_idle_streams_on_every_process
         for reader, chunks in (*staying, (boss, boss_chunks)):
             await rest(reader, chunks)
             assert (reader.text, reader.last["type"]) == ("Before. After.", "RUN_FINISHED")
+
+
+async def test_what_a_reader_without_rights_does_not_find_is_found_by_those_who_read_with_them(
+    house_open: Inn, urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel
+) -> None:
+    """They share one look into the database; here it is that of a credential which has ended unheard."""
+    model.script(Turn("Hello."))
+    run_id = UUID((await run(house_open, tenant.token, body(user("Hello")))).headers["innkeeper-run-id"])
+    async with inn(urls, model_url=model.base_url) as elsewhere:
+        gone = replace(tenant.principal, credential_id=uuid4())
+        tails = [elsewhere.engine.readers.tail(who, tenant.project_id, run_id) for who in (gone, tenant.principal)]
+        nothing, everything = await asyncio.gather(*(tail.next(5) for tail in tails))
+    assert [json.loads(event)["type"] for _number, event in nothing] == ["RUN_ERROR"]
+    assert json.loads(everything[-1][1])["type"] == "RUN_FINISHED"
+    assert [tail.gone for tail in tails] == [True, False]
 
 
 @pytest.mark.promise("IDN-03")
