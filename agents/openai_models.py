@@ -11,8 +11,11 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar, cast
 
 import httpx2
-from openai import AsyncOpenAI, AsyncStream, Omit
+from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, AsyncStream, Omit
 from openai._base_client import make_request_options
+from openai._httpx2 import request_exceptions, timeout_exceptions
+from openai._models import FinalRequestOptions
+from openai._utils._json import openapi_dumps
 from openai.resources.chat.completions import AsyncCompletions
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import ValidationError
@@ -35,6 +38,7 @@ SILENCE = 120.0
 WHOLE = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
 """A stream that just ends has been cut off: whatever speaks this interface says why it ends."""
 OPENAI_URL = "https://api.openai.com/v1"
+PATH = "/chat/completions"
 _OPTIONS = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -85,24 +89,56 @@ class ExplicitOpenAI(AsyncOpenAI):
 
 
 class PlainCompletions(AsyncCompletions):
-    """Chat completions whose request goes out as it is.
+    """Chat completions whose requests go out as they are, under a head that the SDK makes once.
 
-    The SDK walks every value of it by its type annotations to rename what it would spell otherwise, of which chat
-    completions have nothing: a third of the time from a run's start to its model request.
+    The SDK walks every value of a request by its type annotations to rename what it would spell otherwise, of which
+    chat completions have nothing, and makes the same head anew each time: together, half of the time from a run's start
+    to its model request.
     """
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        super().__init__(client)
+        self._heads: dict[tuple[object, ...], httpx2.Request] = {}
 
     async def create(self, **asked: Any) -> Any:
         options = {name: asked.pop(name) for name in _OPTIONS if name in asked}
         extra = options.pop("extra_body", None) or {}
-        body = {name: value for name, value in asked.items() if not isinstance(value, Omit)}
+        body = {name: value for name, value in asked.items() if not isinstance(value, Omit)} | extra
+        if body.get("stream") is True:
+            response = await self._stream_of(self._request(body, options))
+            return AsyncStream(cast_to=ChatCompletionChunk, response=response, client=self._client)
         return await self._post(
-            "/chat/completions",
-            body={**body, **extra},
-            options=make_request_options(security={"bearer_auth": True}, **options),
-            cast_to=ChatCompletion,
-            stream=body.get("stream") is True,
-            stream_cls=AsyncStream[ChatCompletionChunk],
+            PATH, body=body, options=_options(**options), cast_to=ChatCompletion, stream=False, stream_cls=None
         )
+
+    def _request(self, body: Mapping[str, object], options: Mapping[str, Any]) -> httpx2.Request:
+        headers = options.get("extra_headers") or {}
+        alike = (repr(options.get("timeout")), *headers.items(), *(options.get("extra_query") or {}).items())
+        head = self._heads.get(alike)
+        if head is None:
+            asked = FinalRequestOptions.construct(method="post", url=PATH, json_data={}, **_options(**options))
+            head = self._heads[alike] = self._client._build_request(asked)  # noqa: SLF001  (as it sends them itself)
+            del head.headers["content-length"]
+        return httpx2.Request(
+            "POST", head.url, headers=head.headers, content=openapi_dumps(body), extensions=head.extensions
+        )
+
+    async def _stream_of(self, request: httpx2.Request) -> httpx2.Response:
+        """Raises the SDK's errors, as it does itself where nothing is asked again."""
+        try:
+            response = await self._client._client.send(request, stream=True)  # noqa: SLF001  (its HTTP client)
+        except timeout_exceptions() as error:
+            raise APITimeoutError(request=request) from error
+        except request_exceptions() as error:
+            raise APIConnectionError(request=request) from error
+        if response.is_success:
+            return response
+        await response.aread()
+        raise self._client._make_status_error_from_response(response)  # noqa: SLF001  (the class by its status)
+
+
+def _options(**options: Any) -> Any:
+    return make_request_options(security={"bearer_auth": True}, **options)
 
 
 class ChatModel(KnowsTools, OpenAIChatModel):
