@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from server.connect import links, signing_in, toml_tables, verifying
 from server.connect.clients import CLIENTS, Client, Computer
@@ -33,7 +33,7 @@ async def _run(arguments: Namespace) -> int:
     if arguments.remove:
         return await _remove(arguments, computer)
     house = signing_in.address(arguments.url or _running(arguments, computer))
-    mcp_url = narrowed(house, arguments)
+    mcp_url = narrowed(house, arguments, urlsplit(arguments.url or "").query)
     chosen = next((client for client in CLIENTS if client.id == arguments.client), None)
     if arguments.print or (arguments.client and chosen is None):
         put(printed(mcp_url, arguments.name, chosen, stdio=arguments.stdio))
@@ -56,6 +56,8 @@ async def _connect(
     for client in clients:
         with faults.told(client):
             placer.look(client, _entry(client, house, mcp_url, stdio=arguments.stdio))
+            if client.found(computer) is None:
+                note(f"{client.title} is not to be seen on this computer: its file is written all the same.")
             fit.append(client)
     if fit:
         tokens = await _signed_in(ledger, TokenFile.usual(computer.home), house, mcp_url)
@@ -101,7 +103,6 @@ async def _signed_in(ledger: Ledger, file: TokenFile, house: str, mcp_url: str) 
         if tokens is not None and not await _accepted(http, mcp_url, tokens):
             tokens = await signing_in.fresh(http, file, house, force=True)
         if tokens is None:
-            note("If the page asks you to sign in and no mail can be sent: 'innkeeper open', where the server runs.")
             tokens = await signing_in.sign_in(http, house)
             with ledger.alone():
                 ledger.signed_in.add(house)
@@ -134,8 +135,7 @@ async def _remove(arguments: Namespace, computer: Computer) -> int:
     for record in meant:
         client = by_id[record.client]
         with faults.told(client), ledger.alone():
-            gone = await Placer(computer, ledger, record.name).take(client, record)
-            said = "taken out of" if gone else "was changed by somebody, or is gone: left as it is in"
+            said = await Placer(computer, ledger, record.name).take(client, record)
             note(f"{client.title}: {record.name} {said} {record.file}.")
     used = {record.house for record in ledger.records}
     for house in sorted(ledger.signed_in - used):
@@ -165,9 +165,10 @@ def _is_meant(record: Record, arguments: Namespace) -> bool:
     )
 
 
-def narrowed(house: str, arguments: Namespace) -> str:
-    """The endpoint with what the connection is narrowed to."""
+def narrowed(house: str, arguments: Namespace, given: str = "") -> str:
+    """The endpoint with what the connection is narrowed to: by the query that was ``given``, and by options over it."""
     query = {
+        **dict(parse_qsl(given)),
         **({"project": str(arguments.project)} if arguments.project else {}),
         **({"read_only": "1"} if arguments.read_only else {}),
         **({"tools": ",".join(arguments.tools)} if arguments.tools else {}),

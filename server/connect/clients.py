@@ -86,7 +86,10 @@ class Client:
     @property
     def signs_in(self) -> str:
         if self.helper is None:
-            return "It asks you to sign in, in your browser, when it first starts the server."
+            return (
+                "It asks you to sign in, in your browser, when it first starts the server; "
+                f"with 'innkeeper connect {self.id} --stdio' it does not have to."
+            )
         return "It is signed in: it asks Innkeeper's command line for its token."
 
 

@@ -59,11 +59,20 @@ def write(before: Contents, text: str, *, backup: bool = True) -> None:
         raise Refusal(f"{real} cannot be written ({error.strerror}): nothing was changed.") from None
 
 
-def forget(before: Contents, text: str, gone: bool) -> None:
-    """Put back ``text``, or no file at all when it is to be ``gone``; the backup goes when it says the same."""
+def missing(path: Path) -> int:
+    """How many of the folders around it are not there."""
+    return sum(not folder.exists() for folder in path.parents)
+
+
+def forget(before: Contents, text: str, gone: bool, *, folders: int = 0) -> None:
+    """Put back ``text``, or no file at all when it is to be ``gone``, nor so many ``folders`` around it if they are
+    empty; the backup goes when it says the same."""
     kept = before.real.with_name(before.real.name + BACKUP)
     if gone:
         before.real.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for folder in before.real.parents[:folders]:
+                folder.rmdir()
     else:
         write(before, text, backup=False)
     if kept.exists() and kept.read_bytes() == text.encode():

@@ -22,8 +22,8 @@ FILE: Final = "connections.json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``made``: whether the file was not there before; ``mark`` of a JSON file, ``put_in`` of a TOML file, neither when
-    the client's own program did it."""
+    """``made``: whether the file was not there before, nor so many ``folders`` around it; ``mark`` of a JSON file,
+    ``put_in`` of a TOML file, neither when the client's own program did it."""
 
     client: str
     name: str
@@ -31,6 +31,7 @@ class Record:
     house: str
     entry: dict[str, Any]
     made: bool = False
+    folders: int = 0
     mark: Mark | None = None
     put_in: str | None = None
 

@@ -23,6 +23,9 @@ PROGRAM_SECONDS: Final = 60
 ADDED: Final = "added"
 CHANGED: Final = "changed"
 KEPT: Final = "already there"
+TAKEN: Final = "taken out of"
+THEIRS: Final = "leads to another address by now, so it is left as it is in"
+GONE: Final = "was no more in"
 
 
 class Placer:
@@ -45,12 +48,16 @@ class Placer:
             return KEPT
         gone = set() if record is None else record.entry.keys() - entry.keys()
         whole = {**{key: value for key, value in (there or {}).items() if key not in gone}, **entry}
-        made = before.text is None if record is None or there is None else record.made
-        fresh = Record(client.id, self._name, str(path), house, entry, made=made)
+        if record is None or there is None:
+            made, folders = before.text is None, files.missing(before.real)
+        else:
+            made, folders = record.made, record.folders
+        fresh = Record(client.id, self._name, str(path), house, entry, made=made, folders=folders)
         program = self._program(client)
         if program is not None:
-            await self._by_program(client, program, path, whole, there is not None)
+            # Remembered first: whoever is interrupted can take it out.
             self._ledger.keep(fresh)
+            await self._by_program(client, program, path, whole, there is not None)
         else:
             text, kept = _edited(client, path, before.text or "", fresh, record if there is not None else None, whole)
             self._ledger.keep(kept)
@@ -69,8 +76,9 @@ class Placer:
             return before, there, record
         raise Refusal(f"{path} has another server named {self._name}: take it out, or choose another name with --name.")
 
-    async def take(self, client: Client, record: Record) -> bool:
-        """Take out what ``record`` tells of; false when it is gone, or somebody has changed it into something else."""
+    async def take(self, client: Client, record: Record) -> str:
+        """Take out what ``record`` tells of, unless somebody has done so, or changed it into something else; which of
+        these, as a sentence goes on before the name of the file."""
         path = Path(record.file)
         before = files.read(path)
         there = _get(client, path, before.text or "", record.name)
@@ -80,9 +88,9 @@ class Placer:
             if program is not None:
                 await _run(program, "mcp", "remove", "--scope", "user", record.name)
             else:
-                files.forget(before, *_without(client, path, before, record))
+                files.forget(before, *_without(client, path, before, record), folders=record.folders)
         self._ledger.drop(record)
-        return ours
+        return TAKEN if ours else GONE if there is None else THEIRS
 
     def _program(self, client: Client) -> Path | None:
         """Claude Code writes its file all the time: what is put in is best put in by itself."""

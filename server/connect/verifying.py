@@ -12,7 +12,8 @@ import httpx2
 from server.refusal import Refusal
 
 SECONDS: Final = 30.0
-FIRST: Final = "list_projects"
+FIRST: Final = ("get_project", "list_projects")
+"""The first of a connection that is narrowed to a project: only then it needs no argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def _harmless(tools: Any) -> str | None:
         for tool in tools
         if tool.annotations is not None and tool.annotations.read_only_hint and not tool.input_schema.get("required")
     ]
-    return FIRST if FIRST in fit else next(iter(fit), None)
+    return next((name for name in (*FIRST, *fit) if name in fit), None)
 
 
 def _text(answer: Any) -> str:
@@ -74,4 +75,5 @@ def _refused(mcp_url: str, error: BaseException) -> Refusal:
     if isinstance(error, Refusal):
         return error
     said = str(error) or type(error).__name__
-    return Refusal(f"{mcp_url} did not pass a handshake and a call: {said[:300]}. Try 'innkeeper doctor --mcp'.")
+    said = said[:300].rstrip(". ")
+    return Refusal(f"{mcp_url} did not pass a handshake and a call: {said}. Try 'innkeeper doctor --mcp'.")

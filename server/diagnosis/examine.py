@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlunsplit
 
 import httpx2
 
@@ -37,7 +38,7 @@ async def _examine(url: str, token: str | None) -> AsyncIterator[Finding]:
         yield finding
         if finding.verdict == "fault":
             return
-    url = url.partition("#")[0]
+    url = urlunsplit(parts._replace(fragment=""))
     async with httpx2.AsyncClient(timeout=SECONDS, verify=ssl.create_default_context()) as http:
         async for finding in _speak(Wire(http, url, token)):
             yield finding

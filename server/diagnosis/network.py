@@ -36,7 +36,13 @@ def address(url: str) -> tuple[SplitResult | None, list[Finding]]:
     if parts.scheme == "http" and not is_local(parts.hostname):
         said = "http:// shows tokens to everyone on the way, and most clients refuse it: use https://."
         findings.append(Finding("address", "warn", said))
-    return parts, findings
+    return parts._replace(netloc=_netloc(parts)), findings
+
+
+def _netloc(parts: SplitResult) -> str:
+    """Host and port as clients write them before they compare (RFC 3986 6.2.2.1, 6.2.3)."""
+    host, port = parts.netloc.lower(), f":{443 if parts.scheme == 'https' else 80}"
+    return host.removesuffix(port)
 
 
 def is_local(host: str) -> bool:

@@ -6,9 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 
+from server.connect.verifying import FIRST
 from server.diagnosis import authorization
 from server.diagnosis import token as tokens
 from server.diagnosis.wire import INITIALIZE, SESSION, VERSION, Reply, Wire, shown
@@ -19,6 +21,8 @@ STREAM_SECONDS: Final = 5.0
 HEAVY: Final = 100_000
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 METHOD_NOT_FOUND: Final = -32601
+INVALID_REQUEST: Final = -32600
+HOUSE: Final = "innkeeper"
 
 
 async def examine(wire: Wire) -> AsyncIterator[Finding]:
@@ -34,7 +38,7 @@ async def examine(wire: Wire) -> AsyncIterator[Finding]:
         said = f"It speaks {shared[-1]} alone: clients of {LATEST_HANDSHAKE_VERSION} and before cannot connect."
         yield Finding("handshake", "warn", said)
     else:
-        yield _no_handshake(greeted, versions)
+        yield _no_handshake(greeted, versions, urlsplit(wire.url).query)
         return
     headers = _session(greeted, version)
     if headers and (fault := await _begin(wire, headers)) is not None:
@@ -52,7 +56,9 @@ async def _use(wire: Wire, greeted: Reply, headers: dict[str, str]) -> AsyncIter
         async for finding in _locked(wire, listed):
             yield finding
         return
-    for finding in (*_tools(listed), *await _streams(wire, greeted, headers)):
+    for finding in (*_tools(listed), *await _call(wire, greeted, listed, headers)):
+        yield finding
+    for finding in await _streams(wire, greeted, headers):
         yield finding
     yield _speed(greeted, listed)
     if SESSION in headers:
@@ -85,7 +91,7 @@ async def _locked(wire: Wire, listed: Reply) -> AsyncIterator[Finding]:
     yield Finding("token", "note", "Its tools are seen with a token alone: give one with --token-file FILE.")
 
 
-def _no_handshake(reply: Reply, versions: list[Any]) -> Finding:
+def _no_handshake(reply: Reply, versions: list[Any], query: str) -> Finding:
     if versions:
         said = f"It speaks only MCP {shown(', '.join(map(str, versions)))}, not known here: update one of the two."
         return Finding("handshake", "fault", said)
@@ -97,7 +103,8 @@ def _no_handshake(reply: Reply, versions: list[Any]) -> Finding:
     why = f"{reply.said or 'no answer of JSON-RPC'}" + (
         f", code {code}" if code is not None else f", status {reply.status}"
     )
-    return Finding("handshake", "fault", f"The handshake fails ({why}): look at the server's log.")
+    advice = "check what stands behind '?'" if code == INVALID_REQUEST and query else "look at the server's log"
+    return Finding("handshake", "fault", f"The handshake fails ({why}): {advice}.")
 
 
 def _version(result: dict[str, Any], version: Any) -> Finding:
@@ -150,6 +157,24 @@ def _tools(reply: Reply) -> list[Finding]:
         said = f"The list has {len(reply.body):,} bytes, which every conversation pays for: narrow the connection."
         findings.append(Finding("tools", "warn", said))
     return findings
+
+
+async def _call(wire: Wire, greeted: Reply, listed: Reply, headers: dict[str, str]) -> list[Finding]:
+    """A call, of our own house alone: of others it is not known what a call costs, whatever they say of it."""
+    info = (greeted.result or {}).get("serverInfo")
+    tools = (listed.result or {}).get("tools")
+    if not isinstance(info, dict) or info.get("name") != HOUSE or not isinstance(tools, list):
+        return []
+    named = {tool.get("name"): tool for tool in tools if isinstance(tool, dict)}
+    fit = (name for name in FIRST if name in named and not named[name].get("inputSchema", {}).get("required"))
+    if (name := next(fit, None)) is None:
+        return []
+    answer = await wire.call("tools/call", {"name": name, "arguments": {}}, headers)
+    if answer.result is not None and answer.result.get("isError") is not True:
+        return [Finding("call", "ok", f"{name} answered")]
+    content = (answer.result or {}).get("content")
+    said = " ".join(str(part.get("text", "")) for part in content) if isinstance(content, list) else answer.said
+    return [Finding("call", "fault", f"{name} failed ({shown(said).rstrip('.')}): check what stands behind '?'.")]
 
 
 async def _streams(wire: Wire, greeted: Reply, headers: dict[str, str]) -> list[Finding]:

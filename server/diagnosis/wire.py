@@ -5,6 +5,7 @@ Nothing here raises for what a server does: whatever comes back, or does not, is
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import ssl
@@ -18,6 +19,8 @@ import httpx2
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 SECONDS: Final = 10.0
+LONGEST: Final = 20.0
+"""Seconds for an answer that comes in pieces, none of them late."""
 MOST: Final = 4 * 1024 * 1024
 SHOWN: Final = 160
 VERSION: Final = "mcp-protocol-version"
@@ -130,12 +133,15 @@ class Wire:
         if content is not None:
             headers = {**headers, "content-type": "application/json"}
         try:
-            async with self.http.stream(verb, url, content=content, headers=headers) as response:
+            async with (
+                asyncio.timeout(LONGEST),
+                self.http.stream(verb, url, content=content, headers=headers) as response,
+            ):
                 body = await _read(response, verb)
                 seen = {name.lower(): value for name, value in response.headers.items()}
                 return Reply(response.status_code, seen, body, perf_counter() - began)
-        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError) as error:
-            late = isinstance(error, httpx2.TimeoutException)
+        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError, TimeoutError) as error:
+            late = isinstance(error, httpx2.TimeoutException | TimeoutError)
             return Reply(0, seconds=perf_counter() - began, fault=_why(error), late=late)
 
 
@@ -174,6 +180,8 @@ def _answer(body: str) -> str:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"in pieces, without an end after {LONGEST:.0f} seconds: the server hangs"
     if isinstance(error, httpx2.TimeoutException):
         return (
             f"nothing within {SECONDS:.0f} seconds: the server hangs, or a proxy holds its streams back "

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastmcp import FastMCP
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.responses import JSONResponse as Json
 
 from server.diagnosis import protocol
@@ -256,6 +256,16 @@ async def test_a_server_that_answers_nothing_is_told_from_one_that_is_not_there(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         findings = await found(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp")
     assert has(findings, "http", "fault", "the server hangs, or a proxy holds its streams back")
+
+
+async def test_a_stream_that_gives_signs_of_life_and_no_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def alive() -> AsyncIterator[bytes]:
+        yield b": ping\n\n"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("server.diagnosis.wire.LONGEST", 0.3)
+    front = StreamingResponse(alive(), media_type="text/event-stream")
+    assert has(await of(Broken(front=front)), "http", "fault", "in pieces, without an end", "hangs")
 
 
 @pytest.mark.parametrize("stateless", [False, True])

@@ -176,6 +176,18 @@ async def test_files_that_are_better_left_alone_are_and_the_others_are_connected
     assert (await desk.run("connect", "--remove")).code == 0
     assert (real.read_bytes(), (desk.home / CODEX).is_symlink()) == (FILES[CODEX], True)
 
+    before = sorted(desk.home.rglob("*"))
+    url = f"{inn.url}/mcp?read_only=1&project={person.projects['One']}"
+    runs = [await desk.start("connect", client, "--url", url) for client in ("claude-code", "vscode-insiders")]
+    both = [await ended(one) for one in runs]
+    assert [one.code for one in both] == [0, 0]
+    assert all("get_project answered" in one.err and "is not to be seen" in one.err for one in both), both
+    there = json.loads(desk.read(".config/Code - Insiders/User/mcp.json"))
+    assert there["servers"]["innkeeper"]["url"] == url
+    gone = await desk.run("connect", "--remove")
+    assert gone.err.count("innkeeper taken out of") == 2, "two runs at once remember both"
+    assert sorted(desk.home.rglob("*")) == before
+
 
 async def test_who_is_not_let_in_leaves_everything_as_it_was(inn: Inn, person: Person, desk: Desk) -> None:
     untouched = desk.everything()

@@ -38,6 +38,13 @@ async def test_the_house_is_in_order_until_the_token_ends(inn: Inn, person: Pers
     assert "2026-07-28" in said["modern"]
     assert said["registration"].endswith("dynamic registration")
     assert said["tools"] == "2 tools"
+    assert said["call"] == "list_projects answered"
+    assert wrong(await found(inn.resource.replace("http://", "HTTP://"), token, tmp_path)) == []
+    elsewhere = await found(f"{inn.resource}?project=00000000-0000-7000-8000-000000000000", token, tmp_path)
+    assert wrong(elsewhere) == [("call", "fault")]
+    misspelled = await found(f"{inn.resource}?tools=nope", token, tmp_path)
+    assert wrong(misspelled) == [("handshake", "fault")]
+    assert all("check what stands behind '?'" in str(findings) for findings in (elsewhere, misspelled))
 
     assert wrong(await found(f"{inn.resource}?tools=agents", token, tmp_path)) == [("tools", "warn")]
     assert wrong(await found(f"{inn.url}/", token, tmp_path)) == [("path", "fault")]
