@@ -18,7 +18,6 @@ from mcp.shared.inbound import (
     NAME_BEARING_METHODS,
     encode_header_value,
 )
-from mcp.shared.message import SessionMessage
 from mcp_types import (
     CONNECTION_CLOSED,
     PROTOCOL_VERSION_META_KEY,
@@ -45,11 +44,9 @@ Token = Callable[[bool], Awaitable[str]]
 
 class Bridge:
     """``token``: the access token; a new one when it is called with ``True``, since that of before was refused.
-    ``tell``: takes what is for the client."""
+    ``tell``: takes a line that is for the client."""
 
-    def __init__(
-        self, http: httpx2.AsyncClient, url: str, token: Token, tell: Callable[[SessionMessage], Awaitable[None]]
-    ) -> None:
+    def __init__(self, http: httpx2.AsyncClient, url: str, token: Token, tell: Callable[[bytes], None]) -> None:
         self._http = http
         self._url = url
         self._token = token
@@ -58,23 +55,25 @@ class Bridge:
         self._agreed: str | None = None
         """The version of the handshake era, after the handshake."""
 
-    async def carry(self, messages: AsyncIterable[SessionMessage | Exception]) -> None:
-        """What the client says, until it says no more."""
+    async def carry(self, lines: AsyncIterable[bytes]) -> None:
+        """What the client says, a message a line, until it says no more."""
         async with asyncio.TaskGroup() as tasks:
             under_way = set()
-            async for told in messages:
-                if isinstance(told, Exception):
+            async for line in lines:
+                try:
+                    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                except ValueError:
                     note("innkeeper: What came is no message of MCP, and was passed over.")
                     continue
-                if _is_cancel(told.message):
-                    self._cancel(told.message)
+                if _is_cancel(message):
+                    self._cancel(message)
                     if self._agreed is None:
                         continue
-                task = tasks.create_task(self._carry(told.message))
+                task = tasks.create_task(self._carry(message))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-                if isinstance(told.message, JSONRPCRequest):
-                    self._at_work[told.message.id] = task
+                if isinstance(message, JSONRPCRequest):
+                    self._at_work[message.id] = task
             if under_way:
                 _, late = await asyncio.wait(under_way, timeout=LEAVING)
                 for task in late:
@@ -96,10 +95,10 @@ class Bridge:
             finally:
                 await response.aclose()
         except Refusal as refusal:
-            await self._fail(message, str(refusal))
+            self._fail(message, str(refusal))
         except httpx2.HTTPError as error:
             said = f"The connection to {self._url} failed ({type(error).__name__}): whether it was done is not known."
-            await self._fail(message, said)
+            self._fail(message, said)
         finally:
             if isinstance(message, JSONRPCRequest) and self._at_work.get(message.id) is asyncio.current_task():
                 del self._at_work[message.id]
@@ -139,17 +138,17 @@ class Bridge:
     async def _answer(self, request: JSONRPCRequest, response: httpx2.Response) -> None:
         try:
             if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-                await self._pass(request, await response.aread())
+                self._pass(request, await response.aread())
                 return
             async for event in httpx2.EventSource(response, max_event_size=None):
-                if event.data and await self._pass(request, event.data):
+                if event.data and self._pass(request, event.data):
                     return
         except ValueError:
             said = f"{self._url} answers {response.status_code}, and no MCP"
             raise Refusal(f"{said}: 'innkeeper doctor --mcp {self._url}' tells why.") from None
         raise Refusal(f"{self._url} ended its stream before it answered: whether it was done is not known.")
 
-    async def _pass(self, request: JSONRPCRequest, text: str | bytes) -> bool:
+    def _pass(self, request: JSONRPCRequest, text: str | bytes) -> bool:
         """Pass on one message; whether it was the answer. Raises :class:`ValueError` for what is none."""
         message = jsonrpc_message_adapter.validate_json(text, by_name=False)
         if isinstance(message, JSONRPCError):
@@ -157,14 +156,17 @@ class Bridge:
             message = JSONRPCError(jsonrpc="2.0", id=request.id, error=message.error)
         if isinstance(message, JSONRPCResponse) and request.method == "initialize":
             self._agreed = str(message.result.get("protocolVersion"))
-        await self._tell(SessionMessage(message))
+        self._say(message)
         return isinstance(message, JSONRPCResponse | JSONRPCError)
 
-    async def _fail(self, message: JSONRPCMessage, said: str) -> None:
+    def _fail(self, message: JSONRPCMessage, said: str) -> None:
         note(f"innkeeper: {said}")
         if isinstance(message, JSONRPCRequest):
             error = ErrorData(code=CONNECTION_CLOSED, message=said)
-            await self._tell(SessionMessage(JSONRPCError(jsonrpc="2.0", id=message.id, error=error)))
+            self._say(JSONRPCError(jsonrpc="2.0", id=message.id, error=error))
+
+    def _say(self, message: JSONRPCMessage) -> None:
+        self._tell(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
 
 
 def _is_cancel(message: JSONRPCMessage) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -175,5 +176,5 @@ async def test_who_is_not_signed_in_is_told_what_to_do(inn: Inn, tmp_path: Path)
     process = await started(Desk(tmp_path), inn.resource)
     answer = await said(process, {"jsonrpc": "2.0", "id": 1, "method": "ping"})
     assert f"run 'innkeeper login {inn.url}'" in answer["error"]["message"]
-    process.terminate()
-    await ended(process)
+    process.send_signal(signal.SIGINT)
+    assert (await ended(process)).code == 130
