@@ -7,17 +7,11 @@ Messages pass as they are, in both eras of MCP: a client and the endpoint find t
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, Final
 
 import httpx2
-from mcp.shared.inbound import (
-    MCP_METHOD_HEADER,
-    MCP_NAME_HEADER,
-    MCP_PROTOCOL_VERSION_HEADER,
-    NAME_BEARING_METHODS,
-    encode_header_value,
-)
 from mcp_types import (
     CONNECTION_CLOSED,
     PROTOCOL_VERSION_META_KEY,
@@ -34,12 +28,15 @@ from mcp_types import (
 from server.refusal import Refusal
 from server.terminal import note
 
+VERSION: Final = "mcp-protocol-version"
+NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 ACCEPT: Final = "application/json, text/event-stream"
 PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts to reach a house that takes no connection: nothing has been asked of it yet."""
 LEAVING: Final = 2.0
 """Seconds for what is under way when the client says no more. Clients wait so long before they end a process."""
 Token = Callable[[bool], Awaitable[str]]
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][!-~]*")
 
 
 class Bridge:
@@ -130,10 +127,10 @@ class Bridge:
         version = (params.get("_meta") or {}).get(PROTOCOL_VERSION_META_KEY)
         if not isinstance(message, JSONRPCRequest) or not isinstance(version, str):
             agreed = None if isinstance(message, JSONRPCRequest) and message.method == "initialize" else self._agreed
-            return {MCP_PROTOCOL_VERSION_HEADER: agreed} if agreed else {}
-        headers = {MCP_PROTOCOL_VERSION_HEADER: version, MCP_METHOD_HEADER: message.method}
-        name = params.get(NAME_BEARING_METHODS.get(message.method, ""))
-        return {**headers, MCP_NAME_HEADER: encode_header_value(name)} if isinstance(name, str) else headers
+            return {VERSION: agreed} if agreed else {}
+        headers = {VERSION: version, "mcp-method": message.method}
+        name = params.get(NAMED_BY.get(message.method, ""))
+        return {**headers, "mcp-name": _value(name)} if isinstance(name, str) else headers
 
     async def _answer(self, request: JSONRPCRequest, response: httpx2.Response) -> None:
         try:
@@ -167,6 +164,15 @@ class Bridge:
 
     def _say(self, message: JSONRPCMessage) -> None:
         self._tell(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+
+
+def _value(name: str) -> str:
+    """As it may stand in a header. The whole SDK, which knows the rest, is three times what a start costs otherwise."""
+    if _PLAIN.fullmatch(name):
+        return name
+    from mcp.shared.inbound import encode_header_value
+
+    return encode_header_value(name)
 
 
 def _is_cancel(message: JSONRPCMessage) -> bool:
