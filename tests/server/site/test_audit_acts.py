@@ -101,7 +101,9 @@ async def test_the_log_says_who_did_it_and_from_where(world: World, row: Row, mo
     monkeypatch.setenv("DATABASE_OWNER_URL", world.inn.owner_url)
     monkeypatch.setenv("INNKEEPER_ROOT_SECRET", "0123456789" * 4)
     async with world.inn.person("One", "Two") as person:
-        person.browser.headers["user-agent"] = AGENT
+        # Nobody is believed who says that they are somewhere else.
+        elsewhere = {"x-forwarded-for": "203.0.113.66", "forwarded": "for=203.0.113.66", "x-real-ip": "203.0.113.66"}
+        person.browser.headers.update({"user-agent": AGENT, **elsewhere})
         # Ids of one millisecond are in no order.
         before = await owner.fetchval("SELECT array_agg(id) FROM audit")
         told = await row.act(replace(world, person=person))
