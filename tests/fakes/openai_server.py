@@ -16,7 +16,7 @@ import argparse
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -66,6 +66,8 @@ class ScriptedModel:
         self._pause = 1 / tokens_per_second if tokens_per_second else 0.0
         # Instead of the script, by what is asked.
         self.answering: Callable[[dict[str, Any]], Answer | None] | None = None
+        # Hears of each request before it is answered.
+        self.watch: Callable[[dict[str, Any]], Awaitable[None]] | None = None
         self._script: deque[Answer] = deque()
         self._plays: dict[str, _Play] = {}
         self._arrived = asyncio.Condition()
@@ -99,6 +101,8 @@ class ScriptedModel:
         async with self._arrived:
             self.requests.append(Recorded(scope["path"], headers, body))
             self._arrived.notify_all()
+        if self.watch is not None:
+            await self.watch(body)
         answer = (self.answering(body) if self.answering else None) or self._next(body)
         if isinstance(answer, Status):
             return await _json(send, answer.status, answer.body, answer.headers)

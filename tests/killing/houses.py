@@ -28,7 +28,7 @@ START_SECONDS: Final = 30
 
 class House:
     """One process. ``url``: where it listens, once it is ``ready``; ``code``: how it ``ended`` (-9: killed);
-    ``stuck``: it stands still at a point."""
+    ``stuck``: it stands still at a point; ``reached_at``: when it came to one where it waits, by the loop's time."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -39,6 +39,7 @@ class House:
         self.ended = asyncio.Event()
         self.stuck = asyncio.Event()
         self.reached: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.reached_at: dict[str, float] = {}
         self.client = httpx2.AsyncClient(timeout=60, trust_env=False)
         self._loop = asyncio.get_running_loop()
 
@@ -54,6 +55,7 @@ class House:
         elif "stuck" in news:
             self.stuck.set()
         elif "reached" in news:
+            self.reached_at[news["reached"]] = self._loop.time()
             self.reached[news["reached"]].set()
         else:
             self.code = news["ended"]

@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import httpx2
 
-from tests.agents.inn import Stream, body, followed, following, running, user
+from tests.agents.inn import body, followed, following, running, user
 from tests.conftest import DatabaseUrls, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.resend_server import KEY, ResendServer, resend
-from tests.fakes.script import Turn
+from tests.fakes.script import asked as asked_for
 from tests.killing.houses import House, Houses
 from tests.killing.points import Point
-from tests.killing.rounds import Effect, Round, Script
+from tests.killing.rounds import Round, Script
+from tests.killing.verdict import Seen, Verdict, expected, frames
 
 LEASE: Final = 1.5
+LONG_LEASE: Final = 30.0
+"""Of a process that is told to end: nobody gets its runs in time unless it hands them over."""
+HANDED_OVER_SECONDS: Final = 15.0
 ROUND_SECONDS: Final = 120
 WRITES: Final = 4
-ENDS: Final = ("RUN_FINISHED", "RUN_ERROR")
 T = TypeVar("T")
-
-
-@dataclass
-class Seen:
-    """What one client got of its run, from wherever it got it: whole events, as they were on the wire."""
-
-    script: Script
-    run_id: str = ""
-    frames: list[bytes] = field(default_factory=list)
-
-    def take(self, stream: Stream) -> None:
-        *whole, _torn = stream.raw.split(b"\n\n")
-        self.frames += [frame for frame in whole if frame.startswith(b"id: ")]
-
-    def over(self) -> bool:
-        return bool(self.frames) and events(self.frames[-1:])[0]["type"] in ENDS
-
-
-def events(frames: Sequence[bytes]) -> list[dict[str, Any]]:
-    return [json.loads(frame.split(b"\ndata: ", 1)[1]) for frame in frames]
 
 
 class MovedError(Exception):
@@ -70,7 +52,9 @@ class Lane:
     killed: Counter[str] = field(default_factory=Counter)
 
     async def open(self, *points: Point, work: bool = False, look: float | None = None) -> House:
+        ends = any(point.act == "end" for point in points)
         settings = {
+            "INNKEEPER_DRAIN_SECONDS": "3",
             "RESEND_API_KEY": KEY,
             "RESEND_API_URL": self.post.url,
             "EMAIL_FROM_DEFAULT": "inn@example.com",
@@ -80,7 +64,7 @@ class Lane:
         return await self.houses.open(
             *(self.urls, self.model.base_url),
             points=points,
-            lease=LEASE,
+            lease=LONG_LEASE if ends else LEASE,
             look=look,
             work=work,
             files=self.files,
@@ -91,6 +75,8 @@ class Lane:
     async def play(self, played: Round) -> list[str]:
         """Everything that does not hold after this round, in words."""
         project = str(self.tenant.project_id)
+        self._scripts = {script.said: script for script in played.scripts}
+        self._early = []
         for script in played.scripts:
             self.model.play(script.said, *script.turns(project))
         self._at.clear()
@@ -99,9 +85,10 @@ class Lane:
             dying.append(await self.open(played.second, work=True, look=0.05))
         try:
             async with asyncio.timeout(ROUND_SECONDS):
-                seen, witness, written = await self._carry_out(played, dying)
+                seen, witness, written, took = await self._carry_out(played, dying)
                 paused = await self._wake(played, dying[0], seen)
                 await self._children_end()
+                code = await self._end(played, dying[0])
         except (TimeoutError, httpx2.ReadTimeout):
             return [f"after {ROUND_SECONDS} s it is not over: {await self._left()}, {self._at}"]
         except ExceptionGroup as group:
@@ -111,19 +98,42 @@ class Lane:
                 there = house.ended.is_set() or house.stuck.is_set()
                 self.killed[point.name if point and there else "afterwards"] += 1
                 await house.close()
-        return [*await self._faults(seen, witness, paused), *await self._unwritten(written)]
+        faults = list(self._early)
+        if code:
+            faults.append(f"a process that was told to end did so with {code}")
+        if took > HANDED_OVER_SECONDS:
+            faults.append(f"runs were over {took:.1f} s after their process was told to end")
+        verdict = Verdict(self.fetch, self.heirs, self.tenant)
+        return [*faults, *await verdict.faults(seen, witness, paused), *await verdict.unwritten(written)]
 
-    async def _carry_out(self, played: Round, dying: list[House]) -> tuple[list[Seen], Seen, list[str]]:
+    async def _carry_out(self, played: Round, dying: list[House]) -> tuple[list[Seen], Seen, list[str], float]:
+        """What the clients saw, the witness, what was written, and how long all that took once the process had been
+        told to end."""
         order = [*dying, *self.heirs]
+        clock = asyncio.get_running_loop().time
         async with asyncio.TaskGroup() as group:
-            clients = [group.create_task(self._client(script, order)) for script in played.scripts]
+            seen = [Seen(script) for script in played.scripts]
+            reading = [group.create_task(self._client(one, order)) for one in seen]
             writing = group.create_task(self._write(f"written {played.scripts[0].said}", order))
             witness = group.create_task(self._witness(played.scripts[0]))
-        return [client.result() for client in clients], witness.result(), writing.result()
+            if played.cancels is not None:
+                group.create_task(self._cancel(seen[-1], played.cancels, order, reading[-1]))
+            waking = group.create_task(self._wake_early(played, dying[0]))
+            await asyncio.wait([*reading, writing, witness])
+            waking.cancel()
+        took = clock() - dying[0].reached_at.get(played.first.name, clock())
+        return seen, witness.result(), writing.result(), took
 
-    async def _client(self, script: Script, order: list[House]) -> Seen:
+    async def _end(self, played: Round, house: House) -> int:
+        """The exit code of a process that was told to end."""
+        if played.first.act != "end" or not house.reached[played.first.name].is_set():
+            return 0
+        await house.gone()
+        return house.code or 0
+
+    async def _client(self, seen: Seen, order: list[House]) -> None:
         """Starts its run, and reads it to its end, from one house after the other."""
-        seen = Seen(script)
+        script = seen.script
         asked = body(user(script.said, message_id="m"), thread=script.said, run=script.said)
         while not seen.over():
             for house in order:
@@ -137,7 +147,31 @@ class Lane:
                 if seen.over():
                     break
         self._at[script.said] = "done"
-        return seen
+
+    async def _cancel(self, seen: Seen, after: int, order: list[House], reading: asyncio.Task[None]) -> None:
+        """Ask for the end of a run until that is acknowledged, unless it is over before."""
+        house = order[0]
+        for_what = (seen.has(after),) if after else (house.ended.wait(), house.stuck.wait())
+        waits = [asyncio.create_task(one) for one in for_what]
+        try:
+            await asyncio.wait([*waits, reading], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        while not (reading.done() or seen.cancelled):
+            for house in order:
+                if seen.run_id and not (house.ended.is_set() or house.stuck.is_set()):
+                    with suppress(httpx2.TransportError, MovedError):
+                        seen.cancelled = await unless_stuck(house, self._ask_for_the_end(house, seen.run_id))
+                    if seen.cancelled:
+                        return
+            await asyncio.sleep(0.01)
+
+    async def _ask_for_the_end(self, house: House, run_id: str) -> bool:
+        bearer = {"authorization": f"Bearer {self.tenant.token}"}
+        answer = await house.client.post(f"{house.url}/runs/{run_id}/cancel", headers=bearer)
+        assert answer.status_code in (200, 202, 503), answer.text
+        return answer.status_code == 202
 
     async def _read(self, house: House, seen: Seen, asked: dict[str, Any]) -> None:
         token = self.tenant.token
@@ -150,6 +184,7 @@ class Lane:
                 seen.run_id = response.headers.get("innkeeper-run-id", seen.run_id)
                 async for data in response.aiter_raw():
                     stream.feed(data)
+                    seen.hear(stream)
             finally:
                 seen.take(stream)
 
@@ -202,15 +237,30 @@ class Lane:
         )
         return answer.status_code == 200 and not answer.json()["result"].get("isError")
 
+    async def _wake_early(self, played: Round, house: House) -> None:
+        """Let one that stood still go on while another one has just begun to go on with its runs."""
+        if not (played.first.act == "stop" and played.wakes_early):
+            return
+        await house.stuck.wait()
+        names = [script.said for script in played.scripts]
+        taken = "SELECT FROM runs WHERE external_id = ANY ($1) AND lease_epoch > 1 LIMIT 1"
+        while not await self.fetch(taken, names):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        await self._go_on(house)
+
     async def _wake(self, played: Round, house: House, seen: list[Seen]) -> list[bytes]:
         """Let one that stood still go on, and read the runs there that it believed to have."""
-        if not (played.pauses and house.stuck.is_set()):
+        if not (played.first.act == "stop" and house.stuck.is_set()):
             return []
-        await house.stopped()
-        house.signal(signal.SIGCONT)
-        self._at["woken"] = str(house.number)
+        await self._go_on(house)
         logs = [await followed(house, self.tenant.token, one.run_id) for one in seen]
-        return [b"\n\n".join(part for part in log.raw.split(b"\n\n") if part.startswith(b"id: ")) for log in logs]
+        return [b"\n\n".join(frames(log)) for log in logs]
+
+    async def _go_on(self, house: House) -> None:
+        if str(house.number) not in self._at:
+            await house.stopped()
+            house.signal(signal.SIGCONT)
+            self._at[str(house.number)] = "woken"
 
     async def _children_end(self) -> None:
         while await self._left():  # noqa: ASYNC110  any process may be the one that ends it
@@ -227,69 +277,25 @@ class Lane:
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _at: dict[str, str] = field(default_factory=dict)
     """What each client is about."""
+    _scripts: dict[str, Script] = field(default_factory=dict)
+    _early: list[str] = field(default_factory=list)
+    """What a model was asked too early."""
 
-    async def _faults(self, seen: list[Seen], witness: Seen, paused: list[bytes]) -> list[str]:
-        faults: list[str] = []
-        for number, one in enumerate(seen):
-            logs = [b"\n\n".join(one.frames)]
-            logs += [b"\n\n".join(witness.frames)] if number == 0 else []
-            logs += paused[number : number + 1]
-            for heir in self.heirs:
-                again = Seen(one.script)
-                again.take(await followed(heir, self.tenant.token, one.run_id))
-                logs.append(b"\n\n".join(again.frames))
-            if len(set(logs)) != 1:
-                faults.append(f"{one.script.said}: {len(set(logs))} different logs were read")
-            faults += [f"{one.script.said}: {fault}" for fault in told_wrong(one)]
-            faults += [f"{one.script.said}: {fault}" for fault in await self._stored_wrong(one)]
-            for effect in one.script.effects:
-                count = await self._done(effect)
-                if count != 1:
-                    results = [event["content"] for event in events(one.frames) if event["type"] == "TOOL_CALL_RESULT"]
-                    faults.append(f"{effect.kind} '{effect.name}' was done {count} times; the results are {results}")
-        return faults
-
-    async def _stored_wrong(self, seen: Seen) -> list[str]:
-        run_id = UUID(seen.run_id)
-        faults = []
-        rows = await self.fetch("SELECT id, status, last_seq FROM runs WHERE external_id = $1", seen.script.said)
-        if [(row["id"], row["status"], row["last_seq"]) for row in rows] != [(run_id, "succeeded", len(seen.frames))]:
-            faults.append(f"its rows are {[tuple(row) for row in rows]}")
-        stored = await self.fetch("SELECT seq, event FROM run_events WHERE run_id = $1 ORDER BY seq", run_id)
-        if [b"id: %d\ndata: %b" % (row["seq"], row["event"]) for row in stored] != seen.frames:
-            faults.append("the table has another log than was read")
-        steps = await self.fetch("SELECT name FROM run_steps WHERE run_id = $1", run_id)
-        journal = Counter(row["name"].rpartition(":")[0] or row["name"] for row in steps)
-        should = Counter({f"tool:{step}": len(calls) for step, (_words, calls) in enumerate(seen.script.answers, 1)})
-        if +journal != +should + Counter({"model": len(seen.script.answers)}):
-            faults.append(f"its journal has {dict(journal)}, and should have {dict(should)}")
-        messages = await self.fetch(
-            "SELECT m.role FROM messages m JOIN runs r ON r.project_id = m.project_id AND r.id = m.run_id"
-            " WHERE r.id = $1 ORDER BY m.position",
-            run_id,
+    async def watch(self, request: dict[str, Any]) -> None:
+        """What a model is asked for when it is asked must be in the journal: the answers before, and what came of
+        their calls."""
+        said, step = asked_for(request)
+        script = self._scripts.get(said)
+        if script is None or not step:
+            return
+        rows = await self.fetch(
+            "SELECT s.name FROM run_steps s JOIN runs r ON r.project_id = s.project_id AND r.id = s.run_id"
+            " WHERE r.external_id = $1",
+            said,
         )
-        if len(messages) != 2 * len(seen.script.answers):
-            faults.append(f"its thread has the messages {[row['role'] for row in messages]}")
-        return faults
-
-    async def _done(self, effect: Effect) -> int:
-        queries = {
-            "project": "SELECT count(*) FROM projects WHERE name = $1",
-            "mail": "SELECT count(*) FROM emails WHERE subject = $1",
-            "file": "SELECT count(*) FROM files WHERE path = $1 || '.txt'",
-            "run": "SELECT count(*) FROM runs WHERE input -> 'messages' -> 0 ->> 'content' = $1",
-        }
-        [row] = await self.fetch(queries[effect.kind], effect.name)
-        return int(row["count"])
-
-    async def _unwritten(self, names: list[str]) -> list[str]:
-        rows = await self.fetch("SELECT name, count(*) FROM projects WHERE name = ANY ($1) GROUP BY name", names)
-        counted = {row["name"]: row["count"] for row in rows}
-        return [
-            f"'{name}' was acknowledged and is there {counted.get(name, 0)} times"
-            for name in names
-            if counted.get(name) != 1
-        ]
+        missing = expected(script, step) - Counter(row["name"].rpartition(":")[0] or row["name"] for row in rows)
+        if missing:
+            self._early.append(f"{said}: the model was asked for answer {step + 1} before {dict(missing)} was recorded")
 
     async def undelivered(self, rounds: Sequence[Round]) -> list[str]:
         """What is wrong with the mails of these rounds, once a worker that nobody kills has had its time."""
@@ -307,35 +313,17 @@ class Lane:
         finally:
             await worker.close()
         effects = [effect for one in rounds for script in one.scripts for effect in script.effects]
-        wanted = [effect.name for effect in effects if effect.kind == "mail"]
+        rows = await self.fetch("SELECT subject FROM emails")
+        wanted = {row["subject"] for row in rows} | {effect.name for effect in effects if effect.kind == "mail"}
+        wanted -= {effect.name for one in rounds if one.cancelled for effect in one.cancelled.effects} - {
+            row["subject"] for row in rows
+        }
         arrived = Counter(mail["subject"] for mail in self.post.mails)
         keys = {(one.body["subject"], one.key) for one in self.post.requests}
-        faults = [f"mail '{name}' arrived {arrived[name]} times" for name in wanted if arrived[name] != 1]
+        faults = [f"mail '{name}' arrived {arrived[name]} times" for name in sorted(wanted) if arrived[name] != 1]
         if len(keys) != len(arrived):
             faults.append(f"{len(arrived)} mails came under {len(keys)} keys")
         return faults
-
-
-def told_wrong(seen: Seen) -> list[str]:
-    """What of its events a client could not make sense of."""
-    told = events(seen.frames)
-    faults = []
-    if [int(frame[4 : frame.index(b"\n")]) for frame in seen.frames] != list(range(1, len(seen.frames) + 1)):
-        faults.append("its events are not numbered one by one")
-    if [event["type"] for event in told if event["type"] in ENDS] != ["RUN_FINISHED"]:
-        faults.append(f"its ends are {[event for event in told if event['type'] in ENDS]}")
-    dropped = {one for event in told if event["type"] == "CUSTOM" for ids in event["value"].values() for one in ids}
-    texts = [event for event in told if event["type"] == "TEXT_MESSAGE_CONTENT"]
-    said = "".join(event["delta"] for event in texts if event["messageId"] not in dropped)
-    if said != seen.script.text:
-        faults.append(f"it said {said!r}, and should have said {seen.script.text!r}")
-    calls = Counter(event["toolCallId"] for event in told if event["type"] == "TOOL_CALL_START")
-    results = Counter(event["toolCallId"] for event in told if event["type"] == "TOOL_CALL_RESULT")
-    if results != Counter(one for one in calls.elements() if one not in dropped):
-        faults.append(f"its calls are {dict(calls)}, its results {dict(results)}, dropped {dropped}")
-    if len(results) != len(seen.script.effects):
-        faults.append(f"it has {len(results)} results of {len(seen.script.effects)} effects")
-    return faults
 
 
 async def unless_stuck(house: House, work: Awaitable[T]) -> T:
@@ -360,12 +348,10 @@ async def lane(
     await owner.execute("UPDATE projects SET approval_policy = 'never'")
     async with scripted_model() as model, resend() as post:
         opened = Lane(houses, urls, tenant, owner, model, post, files, defects)
+        model.watch = opened.watch
         try:
             opened.heirs = [await opened.open(), await opened.open()]
             yield opened
         finally:
             for house in opened.heirs:
                 await house.close()
-
-
-__all__ = ["Lane", "Turn", "lane"]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from agents.engine import RunEngine
 from agents.journal import MODEL, TOOL, Journal
@@ -44,6 +44,11 @@ ENDING: Final = "a run's end is about to be written"
 ENDED: Final = "a run's end is written, which nobody knows"
 ENDING_COMMITTING: Final = "a run's end is being committed"
 TAKING_OVER: Final = "a run is claimed, and not yet taken over"
+STEP_WAITS: Final = "a step waits for its commit, and all else goes on"
+EVENTS_WAIT: Final = "events wait for their commit, and all else goes on"
+ENDING_WAITS: Final = "a run's end waits for its commit, and all else goes on"
+BEGINNING_WAITS: Final = "a run's beginning waits for its commit, and all else goes on"
+WRITE_WAITS: Final = "a write waits for its commit, and all else goes on"
 MAIL_BEGINS: Final = "a mail is about to be handed over"
 MAIL_LEAVES: Final = "a mail is noted as leaving"
 MAIL_CARRIED: Final = "a mail is handed over, which is not recorded"
@@ -53,21 +58,29 @@ EVERY: Final = (
     *(TOOL_BEGINS, EFFECT_WRITTEN, EFFECT_COMMITTING, TOOL_DONE, TOOL_RECORDED),
     *(STEP_WRITING, STEP_COMMITTING, STEP_WRITTEN, EVENTS_WRITING, EVENTS_WRITTEN),
     *(BEGINNING, BEGUN, ENDING, ENDING_COMMITTING, ENDED, TAKING_OVER),
+    *(STEP_WAITS, EVENTS_WAIT, ENDING_WAITS, BEGINNING_WAITS, WRITE_WAITS),
     *(MAIL_BEGINS, MAIL_LEAVES, MAIL_CARRIED),
 )
 COMMITTING: Final = {EFFECT_COMMITTING, STEP_COMMITTING, ENDING_COMMITTING}
 """Points at which the message with the commit has left, and its answer never comes."""
+WINDOWS: Final = {STEP_WAITS, EVENTS_WAIT, ENDING_WAITS, BEGINNING_WAITS, WRITE_WAITS}
+"""Points that are held open: whatever does not wait for the commit, though it should, happens before it."""
+WINDOW_SECONDS: Final = 0.3
+HELD: Final = (MODEL_BEGINS, MODEL_DONE, MODEL_RECORDED, TOOL_BEGINS, TOOL_DONE, TOOL_RECORDED)
+"""Points at which a run can be stuck for ever while its process goes on."""
+
+Act = Literal["die", "hold", "stop", "end"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """What happens when ``name`` is passed for the ``on``-th time: death, a wait for SIGUSR1 (``hold``), or the process
-    stands still (``stop``), with all its runs and readers, until SIGCONT."""
+    """What happens when ``name`` is passed for the ``on``-th time: the process dies, waits here for SIGUSR1 (``hold``),
+    stands still, with all its runs and readers, until SIGCONT (``stop``), or is told to ``end`` by SIGTERM while it
+    waits here."""
 
     name: str
     on: int = 1
-    hold: bool = False
-    stop: bool = False
+    act: Act = "die"
 
 
 def lay(where: Any, name: str, what: Any) -> None:
@@ -85,36 +98,47 @@ class Points:
         self.released = asyncio.Event()
         self._points = {point.name: point for point in points}
         self._passed: Counter[str] = Counter()
+        self._writing: dict[Any, str] = {}
         self._told = told
 
-    def wanted(self, name: str) -> bool:
-        return name in self._points
-
-    def pass_by(self, name: str) -> bool:
-        """Die here if that is what is to happen; True when it is to wait."""
-        point = self._points.get(name)
+    def pass_by(self, name: str) -> None:
+        """Die or stand still here, if that is what is to happen."""
+        point = self._due(name)
         if point is None:
-            return False
-        self._passed[name] += 1
-        if self._passed[name] != point.on:
-            return False
-        if point.hold:
-            return True
-        act = self._stop if point.stop else die
+            return
+        act = self._stop if point.act == "stop" else die
         if name in COMMITTING:
             asyncio.get_running_loop().call_soon(act)
         else:
             act()
-        return False
+
+    async def at(self, name: str) -> None:
+        """The same where the process can also wait."""
+        point = self._due(name)
+        if point is None:
+            return
+        if name in WINDOWS:
+            await asyncio.sleep(WINDOW_SECONDS)
+        if point.act in ("hold", "end"):
+            self._told(reached=name)
+            if point.act == "end":
+                os.kill(os.getpid(), signal.SIGTERM)
+            await self.released.wait()
+        elif point.act == "stop":
+            self._stop()
+        else:
+            die()
+
+    def _due(self, name: str) -> Point | None:
+        point = self._points.get(name)
+        if point is None:
+            return None
+        self._passed[name] += 1
+        return point if self._passed[name] == point.on else None
 
     def _stop(self) -> None:
         self._told(stuck=True)
         os.kill(os.getpid(), signal.SIGSTOP)
-
-    async def at(self, name: str) -> None:
-        if self.pass_by(name):
-            self._told(reached=name)
-            await self.released.wait()
 
     def lay(self) -> None:
         """Into the steps of runs, the writer, the transactions of tools, and the carriers of mail."""
@@ -155,10 +179,14 @@ class Points:
 
         async def save_and_pass(connection: Any, principal: Any, *more: Any) -> None:
             await save(connection, principal, *more)
+            points._writing[connection] = WRITE_WAITS
             if principal.run_id is not None:
                 await points.at(EFFECT_WRITTEN)
 
         async def leave_and_pass(transaction: Transaction, kind: Any, error: Any, traceback: Any) -> None:
+            writing = points._writing.pop(transaction._connection, None)
+            if kind is None and writing is not None:
+                await points.at(writing)
             if kind is None and transaction._commit != "COMMIT":
                 points.pass_by(EFFECT_COMMITTING)
             await leave(transaction, kind, error, traceback)
@@ -171,6 +199,8 @@ class Points:
 
         async def append_and_pass(connection: Any, owner: Any, batches: Any, **more: Any) -> Any:
             with_steps = any(batch.steps for batch in batches)
+            if batches:
+                await points.at(STEP_WAITS if with_steps else EVENTS_WAIT)
             points.pass_by(STEP_WRITING if with_steps else EVENTS_WRITING)
             if with_steps:
                 points.pass_by(STEP_COMMITTING)
@@ -186,13 +216,15 @@ class Points:
 
         async def finish_and_pass(*arguments: Any) -> Any:
             await points.at(ENDING)
+            await points.at(ENDING_WAITS)
             points.pass_by(ENDING_COMMITTING)
             answer = await finish(*arguments)
             await points.at(ENDED)
             return answer
 
-        async def begin_and_pass(one: RunEngine, *arguments: Any) -> Any:
-            beginning = await begin(one, *arguments)
+        async def begin_and_pass(one: RunEngine, kit: Any, connection: Any, *arguments: Any) -> Any:
+            beginning = await begin(one, kit, connection, *arguments)
+            points._writing[connection] = BEGINNING_WAITS
             await points.at(BEGINNING)
             return beginning
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from tests.fakes.script import ToolCall, Turn
 from tests.killing import points
-from tests.killing.points import Point
+from tests.killing.points import Act, Point
 
 RUNS: Final = 3
 RETELLINGS: Final = 8
@@ -29,6 +29,8 @@ MOST: Final = {
     **dict.fromkeys((points.EVENTS_WRITING, points.EVENTS_WRITTEN), 2),
     **dict.fromkeys((points.BEGINNING, points.BEGUN), RUNS),
     **dict.fromkeys((points.ENDING, points.ENDING_COMMITTING, points.ENDED), RUNS),
+    **dict.fromkeys((points.STEP_WAITS, points.EVENTS_WAIT), 2),
+    **dict.fromkeys((points.ENDING_WAITS, points.BEGINNING_WAITS, points.WRITE_WAITS), RUNS),
     **dict.fromkeys((points.MAIL_BEGINS, points.MAIL_LEAVES, points.MAIL_CARRIED), 2),
     points.TAKING_OVER: 1,
 }
@@ -88,14 +90,21 @@ class Script:
 
 @dataclass(frozen=True)
 class Round:
-    """``first``: where the process dies that all runs begin in; ``second``: where one of those that take over does.
-    ``pauses``: it does not die there but stands still, until the others are through."""
+    """``first``: what happens where to the process that all runs begin in; ``second``: where one of those dies that
+    take over. ``wakes_early``: if it stands still, it goes on as soon as one of its runs is taken over, else when the
+    others are through. ``cancels``: how many events of its run the last client sees before it asks for its end; 0:
+    it does so when the process is dead."""
 
     seed: int
     scripts: tuple[Script, ...]
     first: Point
     second: Point | None
-    pauses: bool
+    wakes_early: bool = False
+    cancels: int | None = None
+
+    @property
+    def cancelled(self) -> Script | None:
+        return None if self.cancels is None else self.scripts[-1]
 
     @classmethod
     def of(cls, seed: int) -> Round:
@@ -107,8 +116,13 @@ class Round:
         second = Point(points.TAKING_OVER if wanted == points.TAKING_OVER else random.choice(AGAIN)) if again else None
         if wanted == points.TAKING_OVER:
             wanted = random.choice((points.MODEL_SPEAKS, points.TOOL_DONE, points.STEP_WRITTEN))
-        pauses = random.random() < 0.15
-        return cls(seed, scripts, Point(wanted, random.randint(1, MOST[wanted]), stop=pauses), second, pauses)
+        act: Act = "stop" if random.random() < 0.2 else "die"
+        if wanted in points.HELD and random.random() < 0.25:
+            act = "end"
+        first = Point(wanted, random.randint(1, MOST[wanted]), act)
+        early = random.random() < 0.5
+        cancels = random.choice((0, 0, 1, 3, 6)) if random.random() < (0.5 if act == "stop" else 0.15) else None
+        return cls(seed, scripts, first, second, early, cancels)
 
 
 def _script(random: Random, said: str) -> Script:

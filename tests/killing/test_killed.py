@@ -78,11 +78,11 @@ def frames(stream: Stream) -> bytes:
 
 DEATHS: Final = {
     "in the model's stream": None,
-    TOOL_BEGINS: Point(TOOL_BEGINS, hold=True),
-    EFFECT_WRITTEN: Point(EFFECT_WRITTEN, hold=True),
-    TOOL_DONE: Point(TOOL_DONE, hold=True),
-    "one of two tools is recorded": Point(TOOL_RECORDED, hold=True),
-    "both tools are recorded": Point(MODEL_BEGINS, on=2, hold=True),
+    TOOL_BEGINS: Point(TOOL_BEGINS, act="hold"),
+    EFFECT_WRITTEN: Point(EFFECT_WRITTEN, act="hold"),
+    TOOL_DONE: Point(TOOL_DONE, act="hold"),
+    "one of two tools is recorded": Point(TOOL_RECORDED, act="hold"),
+    "both tools are recorded": Point(MODEL_BEGINS, on=2, act="hold"),
 }
 
 
@@ -231,7 +231,7 @@ async def everything(owner: Owner) -> list[Any]:
 async def test_a_process_that_stood_still_carries_out_no_tool_of_a_run_that_ended_meanwhile(
     open_house: Open, tenant: Tenant, model: ScriptedModel, owner: Owner, where: str
 ) -> None:
-    paused, heir = await open_house(Point(where, hold=True), lease=1.0), await open_house(lease=1.0)
+    paused, heir = await open_house(Point(where, act="hold"), lease=1.0), await open_house(lease=1.0)
     model.script(Turn(ToolCall("create_project", {"name": "Stale"})), Turn("Never said."))
     async with running(paused, tenant.token, body(user("Make it"), run="r")) as (before, response):
         reading = asyncio.create_task(read_on(before, response.aiter_raw()))
@@ -255,7 +255,7 @@ async def test_a_process_that_stood_still_carries_out_no_tool_of_a_run_that_ende
 async def test_a_process_that_stands_still_in_a_tools_transaction_holds_up_nobody_for_long(
     open_house: Open, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
-    paused, heir = await open_house(Point(EFFECT_WRITTEN, hold=True)), await open_house()
+    paused, heir = await open_house(Point(EFFECT_WRITTEN, act="hold")), await open_house()
     model.script(Turn(ToolCall("create_project", {"name": "North"})), Turn("Done."))
     async with running(paused, tenant.token, body(user("Make it"), run="r")) as (before, response):
         reading = asyncio.create_task(read_on(before, response.aiter_raw()))

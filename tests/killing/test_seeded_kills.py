@@ -1,8 +1,12 @@
-"""Rounds of killing, chosen by seeds: nothing is done twice, nothing acknowledged is lost, and every run ends."""
+"""Rounds of killing, chosen by seeds: nothing is done twice, nothing acknowledged is lost, and every run ends.
+
+``--log-cli-level=INFO`` tells of each round. ``INNKEEPER_KILL_SEEDS=17,1250-1499`` plays these.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -16,12 +20,15 @@ import pytest
 from db.credentials import Authenticator
 from db.embedded.cluster import EmbeddedPostgres
 from tests.conftest import House, fresh_database, opened
+from tests.killing.defects import DEFECTS, UNFENCED, build_into
 from tests.killing.houses import Houses
 from tests.killing.lane import Lane, lane
 from tests.killing.points import EVERY
 from tests.killing.rounds import Round
 
 pytestmark = pytest.mark.promise("RUN-25")
+log = logging.getLogger("tests.killing")
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 LANES = 3
 SHORT = range(50)
@@ -40,13 +47,18 @@ async def open_lane(houses: Houses, cluster: EmbeddedPostgres, *defects: str) ->
         await authenticator.start()
         tenant = await House(owner, authenticator).tenant()
         files = Path(stack.enter_context(TemporaryDirectory()))
-        yield await stack.enter_async_context(lane(houses, urls, tenant, owner, files, *defects))
+        for defect in UNFENCED.keys() & defects:
+            await build_into(owner, defect)
+        yield await stack.enter_async_context(lane(houses, urls, tenant, owner, files, *(DEFECTS.keys() & defects)))
 
 
 async def faults_of(lane: Lane, seeds: Sequence[int]) -> dict[int, list[str]]:
     """What did not hold, by the seed of its round; the mails of all under -1."""
     rounds = [Round.of(seed) for seed in seeds]
-    faults = {played.seed: await lane.play(played) for played in rounds}
+    faults = {}
+    for number, played in enumerate(rounds, 1):
+        faults[played.seed] = found = await lane.play(played)
+        log.info("%d of %d, seed %d: %s", number, len(rounds), played.seed, "; ".join(found) or "holds")
     faults[-1] = await lane.undelivered(rounds)
     return {seed: found for seed, found in faults.items() if found}
 
@@ -67,7 +79,10 @@ async def kill(houses: Houses, cluster: EmbeddedPostgres, seeds: Sequence[int]) 
 def seeds_of(usual: Sequence[int]) -> Sequence[int]:
     """Those that INNKEEPER_KILL_SEEDS names, if it does."""
     named = os.environ.get("INNKEEPER_KILL_SEEDS", "")
-    return [int(seed) for seed in named.split(",")] if named else usual
+    if not named:
+        return usual
+    pairs = [part.partition("-") for part in named.split(",")]
+    return [seed for first, _, last in pairs for seed in range(int(first), int(last or first) + 1)]
 
 
 @pytest.mark.timeout(900)
