@@ -80,12 +80,14 @@ class Lane:
         for script in played.scripts:
             self.model.play(script.said, *script.turns(project))
         self._at.clear()
+        verdict = Verdict(self.fetch, self.heirs, self.tenant)
         dying = [await self.open(played.first, work=True)]
         if played.second is not None:
             dying.append(await self.open(played.second, work=True, look=0.05))
         try:
             async with asyncio.timeout(ROUND_SECONDS):
                 seen, witness, written, took = await self._carry_out(played, dying)
+                done = await verdict.done(seen)
                 paused = await self._wake(played, dying[0], seen)
                 await self._children_end()
                 code = await self._end(played, dying[0])
@@ -103,7 +105,7 @@ class Lane:
             faults.append(f"a process that was told to end did so with {code}")
         if took > HANDED_OVER_SECONDS:
             faults.append(f"runs were over {took:.1f} s after their process was told to end")
-        verdict = Verdict(self.fetch, self.heirs, self.tenant)
+        faults += await verdict.done_since(seen, done)
         return [*faults, *await verdict.faults(seen, witness, paused), *await verdict.unwritten(written)]
 
     async def _carry_out(self, played: Round, dying: list[House]) -> tuple[list[Seen], Seen, list[str], float]:
@@ -238,13 +240,18 @@ class Lane:
         return answer.status_code == 200 and not answer.json()["result"].get("isError")
 
     async def _wake_early(self, played: Round, house: House) -> None:
-        """Let one that stood still go on while another one has just begun to go on with its runs."""
+        """Let one that stood still go on while another one has just taken one of its runs, or has just told something
+        of it."""
         if not (played.first.act == "stop" and played.wakes_early):
             return
         await house.stuck.wait()
+        runs = "SELECT id, last_seq FROM runs WHERE external_id = ANY ($1) AND lease_epoch"
         names = [script.said for script in played.scripts]
-        taken = "SELECT FROM runs WHERE external_id = ANY ($1) AND lease_epoch > 1 LIMIT 1"
-        while not await self.fetch(taken, names):  # noqa: ASYNC110
+        stood = {row["id"]: row["last_seq"] for row in await self.fetch(f"{runs} = 1", names)}
+        told = 1 if played.seed % 2 else 0
+        while all(  # noqa: ASYNC110
+            row["last_seq"] < stood.get(row["id"], 0) + told for row in await self.fetch(f"{runs} > 1", names)
+        ):
             await asyncio.sleep(0.005)
         await self._go_on(house)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -95,6 +95,19 @@ class Verdict:
             found += await self._wrong(one)
             faults += [f"{one.script.said}: {fault}" for fault in found]
         return faults
+
+    async def done(self, seen: Sequence[Seen]) -> dict[Effect, int]:
+        """How often each effect of these runs was carried out."""
+        return {effect: len(await self._done(effect)) for one in seen for effect in one.script.effects}
+
+    async def done_since(self, seen: Sequence[Seen], before: Mapping[Effect, int]) -> list[str]:
+        """What was done of these runs after they had ended."""
+        now = await self.done(seen)
+        return [
+            f"{effect.kind} '{effect.name}' was done when its run was over"
+            for effect, times in now.items()
+            if times != before[effect]
+        ]
 
     async def _log(self, house: House, run_id: str) -> bytes:
         return b"\n\n".join(frames(await followed(house, self.tenant.token, run_id)))
