@@ -73,7 +73,8 @@ def options(site: Site, fast_unsafe: bool) -> list[str]:
         "jit": "off",
     }
     if fast_unsafe:
-        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        # Tests open many houses at once on one server.
+        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 

@@ -21,10 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from agents import kit as _kit  # noqa: F401  what a run needs, once for all houses
-from agents import leases
-from agents import openai_models as _openai  # noqa: F401  loaded before the forks
+from agents import kit, leases
 from agents.engine import RunEngine
+from agents.models import ModelFactory
 from server import services
 from server.data_directory import DatabaseUrls
 from server.jobs import worker as _worker  # noqa: F401  loaded before the forks
@@ -137,7 +136,21 @@ class Street:
             os.kill(pid, signal.SIGKILL)
 
 
+async def rehearse() -> None:
+    """Do once what every house would have to do once: import what runs need, and let a first one go through it."""
+
+    async def no_files(_url: str, _most: int) -> bytes:
+        raise FileNotFoundError
+
+    factory = ModelFactory(default=scripted("http://127.0.0.1:1/v1").default)
+    nothing: Any = None
+    await factory.warm()
+    await asyncio.to_thread(kit.load, factory, nothing, no_files, nothing, nothing, nothing)
+    await factory.aclose()
+
+
 def main() -> None:
+    asyncio.run(rehearse())
     gc.freeze()
     street = Street()
     dead, told = socket.socketpair()

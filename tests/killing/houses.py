@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -72,8 +73,14 @@ class House:
 
     async def stopped(self) -> None:
         """Return once it stands still: it says so right before it does."""
-        while " T " not in Path(f"/proc/{self.pid}/stat").read_text():  # noqa: ASYNC110  it tells nobody
+        while not self.ended.is_set() and " T " not in self._stat():  # noqa: ASYNC110  it tells nobody
             await asyncio.sleep(0.001)
+        assert not self.ended.is_set(), f"a process that stood still ended with {self.code}"
+
+    def _stat(self) -> str:
+        with suppress(FileNotFoundError):
+            return Path(f"/proc/{self.pid}/stat").read_text()
+        return ""
 
     async def gone(self, seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):

@@ -118,8 +118,9 @@ class Lane:
             reading = [group.create_task(self._client(one, order)) for one in seen]
             writing = group.create_task(self._write(f"written {played.scripts[0].said}", order))
             witness = group.create_task(self._witness(played.scripts[0]))
-            if played.cancels is not None:
-                group.create_task(self._cancel(seen[-1], played.cancels, order, reading[-1]))
+            for one, client in zip(seen, reading, strict=True):
+                if one.script in played.cancelled:
+                    group.create_task(self._cancel(one, played.cancels or 0, order, client))
             waking = group.create_task(self._wake_early(played, dying[0]))
             await asyncio.wait([*reading, writing, witness])
             waking.cancel()
@@ -322,9 +323,8 @@ class Lane:
         effects = [effect for one in rounds for script in one.scripts for effect in script.effects]
         rows = await self.fetch("SELECT subject FROM emails")
         wanted = {row["subject"] for row in rows} | {effect.name for effect in effects if effect.kind == "mail"}
-        wanted -= {effect.name for one in rounds if one.cancelled for effect in one.cancelled.effects} - {
-            row["subject"] for row in rows
-        }
+        given_up = {effect.name for one in rounds for script in one.cancelled for effect in script.effects}
+        wanted -= given_up - {row["subject"] for row in rows}
         arrived = Counter(mail["subject"] for mail in self.post.mails)
         keys = {(one.body["subject"], one.key) for one in self.post.requests}
         faults = [f"mail '{name}' arrived {arrived[name]} times" for name in sorted(wanted) if arrived[name] != 1]

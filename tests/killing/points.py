@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ class Points:
 
     def _due(self, name: str) -> Point | None:
         point = self._points.get(name)
-        if point is None:
+        # The rehearsal of a process, which has a thread and a loop of its own, is no run.
+        if point is None or threading.current_thread() is not threading.main_thread():
             return None
         self._passed[name] += 1
         return point if self._passed[name] == point.on else None

@@ -92,8 +92,8 @@ class Script:
 class Round:
     """``first``: what happens where to the process that all runs begin in; ``second``: where one of those dies that
     take over. ``wakes_early``: if it stands still, it goes on as soon as one of its runs is taken over, else when the
-    others are through. ``cancels``: how many events of its run the last client sees before it asks for its end; 0:
-    it does so when the process is dead."""
+    others are through. ``cancels``: how many events of its run a client sees before it asks for its end; 0: it does so
+    when the process is dead, or stands still. ``cancelled``: whose client does."""
 
     seed: int
     scripts: tuple[Script, ...]
@@ -103,8 +103,10 @@ class Round:
     cancels: int | None = None
 
     @property
-    def cancelled(self) -> Script | None:
-        return None if self.cancels is None else self.scripts[-1]
+    def cancelled(self) -> tuple[Script, ...]:
+        if self.cancels is None:
+            return ()
+        return self.scripts if self.first.act == "stop" else self.scripts[-1:]
 
     @classmethod
     def of(cls, seed: int) -> Round:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.promise("RUN-25")
 log = logging.getLogger("tests.killing")
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
-LANES = 3
+LANES = 5
 SHORT = range(50)
 LONG = range(1000, 1000 + int(os.environ.get("INNKEEPER_KILLS", "1000")))
 
