@@ -139,8 +139,8 @@ class Street:
 async def rehearse() -> None:
     """Do once what every house would have to do once: import what runs need, and let a first one go through it."""
 
-    async def no_files(_url: str, _most: int) -> bytes:
-        raise FileNotFoundError
+    async def no_files(url: str, most: int) -> bytes:
+        raise FileNotFoundError(url, most)
 
     factory = ModelFactory(default=scripted("http://127.0.0.1:1/v1").default)
     nothing: Any = None

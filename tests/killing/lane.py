@@ -31,6 +31,10 @@ LONG_LEASE: Final = 30.0
 HANDED_OVER_SECONDS: Final = 15.0
 ROUND_SECONDS: Final = 120
 WRITES: Final = 4
+KILLED: Final = "was killed"
+STOOD_STILL: Final = "stood still"
+ENDED: Final = "ended"
+LIVES: Final = "never came there"
 T = TypeVar("T")
 
 
@@ -49,7 +53,8 @@ class Lane:
     files: Path
     defects: tuple[str, ...] = ()
     heirs: list[House] = field(default_factory=list)
-    killed: Counter[str] = field(default_factory=Counter)
+    fates: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """What became of the processes, by the point at which it was to."""
 
     async def open(self, *points: Point, work: bool = False, look: float | None = None) -> House:
         ends = any(point.act == "end" for point in points)
@@ -81,9 +86,10 @@ class Lane:
             self.model.play(script.said, *script.turns(project))
         self._at.clear()
         verdict = Verdict(self.fetch, self.heirs, self.tenant)
-        dying = [await self.open(played.first, work=True)]
-        if played.second is not None:
-            dying.append(await self.open(played.second, work=True, look=0.05))
+        dying = [
+            await self.open(point, work=True, look=0.05 if number else None)
+            for number, point in enumerate(played.points)
+        ]
         try:
             async with asyncio.timeout(ROUND_SECONDS):
                 seen, witness, written, took = await self._carry_out(played, dying)
@@ -96,9 +102,8 @@ class Lane:
         except ExceptionGroup as group:
             return [f"a client broke off: {error!r}" for error in group.exceptions]
         finally:
-            for house, point in zip(dying, (played.first, played.second), strict=False):
-                there = house.ended.is_set() or house.stuck.is_set()
-                self.killed[point.name if point and there else "afterwards"] += 1
+            for house, point in zip(dying, played.points, strict=True):
+                self.fates[point.name, fate(house)] += 1
                 await house.close()
         faults = list(self._early)
         if code:
@@ -183,7 +188,7 @@ class Lane:
             try:
                 if response.status_code == 503:
                     return
-                assert response.status_code == 200, stream.problem
+                assert response.status_code == 200, (response.status_code, stream.problem, seen.frames[-1:])
                 seen.run_id = response.headers.get("innkeeper-run-id", seen.run_id)
                 async for data in response.aiter_raw():
                     stream.feed(data)
@@ -331,6 +336,15 @@ class Lane:
         if len(keys) != len(arrived):
             faults.append(f"{len(arrived)} mails came under {len(keys)} keys")
         return faults
+
+
+def fate(house: House) -> str:
+    """What became of it by now."""
+    if house.stuck.is_set():
+        return STOOD_STILL
+    if house.code == -signal.SIGKILL:
+        return KILLED
+    return ENDED if house.ended.is_set() else LIVES
 
 
 async def unless_stuck(house: House, work: Awaitable[T]) -> T:

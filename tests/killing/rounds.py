@@ -103,6 +103,10 @@ class Round:
     cancels: int | None = None
 
     @property
+    def points(self) -> tuple[Point, ...]:
+        return (self.first,) if self.second is None else (self.first, self.second)
+
+    @property
     def cancelled(self) -> tuple[Script, ...]:
         if self.cancels is None:
             return ()
@@ -114,8 +118,8 @@ class Round:
         name = f"{seed}-{uuid4().hex[:6]}"
         scripts = tuple(_script(random, f"round {name} run {number}") for number in range(RUNS))
         wanted = points.EVERY[seed % len(points.EVERY)]
-        again = random.random() < 0.25 or wanted == points.TAKING_OVER
-        second = Point(points.TAKING_OVER if wanted == points.TAKING_OVER else random.choice(AGAIN)) if again else None
+        again = points.TAKING_OVER if wanted == points.TAKING_OVER else random.choice(AGAIN)
+        second = Point(again) if random.random() < 0.8 or wanted == again else None
         if wanted == points.TAKING_OVER:
             wanted = random.choice((points.MODEL_SPEAKS, points.TOOL_DONE, points.STEP_WRITTEN))
         act: Act = "stop" if random.random() < 0.2 else "die"

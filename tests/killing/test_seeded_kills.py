@@ -9,8 +9,11 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +25,7 @@ from db.embedded.cluster import EmbeddedPostgres
 from tests.conftest import House, fresh_database, opened
 from tests.killing.defects import DEFECTS, UNFENCED, build_into
 from tests.killing.houses import Houses
-from tests.killing.lane import Lane, lane
+from tests.killing.lane import KILLED, LIVES, Lane, lane
 from tests.killing.points import EVERY
 from tests.killing.rounds import Round
 
@@ -30,9 +33,8 @@ pytestmark = pytest.mark.promise("RUN-25")
 log = logging.getLogger("tests.killing")
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
-LANES = 5
-SHORT = range(50)
-LONG = range(1000, 1000 + int(os.environ.get("INNKEEPER_KILLS", "1000")))
+LANES = 4
+MANY_LANES = 6
 
 
 @asynccontextmanager
@@ -52,61 +54,77 @@ async def open_lane(houses: Houses, cluster: EmbeddedPostgres, *defects: str) ->
         yield await stack.enter_async_context(lane(houses, urls, tenant, owner, files, *(DEFECTS.keys() & defects)))
 
 
-async def faults_of(lane: Lane, seeds: Sequence[int]) -> dict[int, list[str]]:
-    """What did not hold, by the seed of its round; the mails of all under -1."""
-    rounds = [Round.of(seed) for seed in seeds]
-    faults = {}
-    for number, played in enumerate(rounds, 1):
-        faults[played.seed] = found = await lane.play(played)
-        log.info("%d of %d, seed %d: %s", number, len(rounds), played.seed, "; ".join(found) or "holds")
-    faults[-1] = await lane.undelivered(rounds)
-    return {seed: found for seed, found in faults.items() if found}
+@dataclass
+class Killing:
+    """Rounds of these seeds, one after the other or several at a time, until so many processes were killed."""
+
+    seeds: Iterator[int]
+    kills: float = inf
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    fates: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def killed(self) -> int:
+        """How many processes died in the middle of what they did."""
+        return sum(times for (_point, fate), times in self.fates.items() if fate == KILLED)
+
+    @property
+    def reached(self) -> set[str]:
+        return {point for point, fate in self.fates if fate != LIVES}
+
+    async def in_lane(self, lane: Lane) -> None:
+        lane.fates = self.fates
+        rounds = []
+        while self.killed < self.kills and (seed := next(self.seeds, None)) is not None:
+            rounds.append(Round.of(seed))
+            self.note(f"seed {seed}", await lane.play(rounds[-1]))
+        self.note("mails", await lane.undelivered(rounds))
+
+    def note(self, what: str, found: list[str]) -> None:
+        log.info("%d killed, %s: %s", self.killed, what, "; ".join(found) or "holds")
+        if found:
+            self.faults[what] = [*self.faults.get(what, ()), *found]
 
 
-async def kill(houses: Houses, cluster: EmbeddedPostgres, seeds: Sequence[int]) -> Counter[str]:
-    """Play them all, some at a time; how many died at each point."""
-
-    async def some(number: int) -> tuple[dict[int, list[str]], Counter[str]]:
-        async with open_lane(houses, cluster) as opened_lane:
-            return await faults_of(opened_lane, seeds[number::LANES]), opened_lane.killed
-
-    played = await asyncio.gather(*(some(number) for number in range(min(LANES, len(seeds)))))
-    faults = {seed: found for found_by_seed, _killed in played for seed, found in found_by_seed.items()}
-    assert not faults, "\n".join(f"seed {seed}: {one}" for seed, found in faults.items() for one in found)
-    return sum((killed for _faults, killed in played), Counter())
-
-
-def seeds_of(usual: Sequence[int]) -> Sequence[int]:
-    """Those that INNKEEPER_KILL_SEEDS names, if it does."""
+async def kill(houses: Houses, cluster: EmbeddedPostgres, seeds: Iterator[int], kills: int, lanes: int) -> Killing:
+    """Kill so many, or in all the rounds that INNKEEPER_KILL_SEEDS names, several at a time."""
     named = os.environ.get("INNKEEPER_KILL_SEEDS", "")
-    if not named:
-        return usual
-    pairs = [part.partition("-") for part in named.split(",")]
-    return [seed for first, _, last in pairs for seed in range(int(first), int(last or first) + 1)]
+    killing = Killing(seeds_of(named)) if named else Killing(seeds, kills)
+
+    async def some() -> None:
+        async with open_lane(houses, cluster) as opened_lane:
+            await killing.in_lane(opened_lane)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(lanes):
+            group.create_task(some())
+    log.info("%d killed; %s", killing.killed, dict(killing.fates))
+    assert not killing.faults, "\n".join(f"{what}: {one}" for what, found in killing.faults.items() for one in found)
+    assert named or killing.killed >= kills
+    # Nearly: how often a point is passed is a matter of time, too.
+    assert named or len(set(EVERY) - killing.reached) <= 3
+    return killing
+
+
+def seeds_of(named: str) -> Iterator[int]:
+    for part in named.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 @pytest.mark.timeout(900)
 async def test_after_50_seeded_kills_nothing_was_done_twice_or_lost_and_every_run_has_ended(
     houses: Houses, cluster: EmbeddedPostgres
 ) -> None:
-    seeds = seeds_of(SHORT)
-    killed = await kill(houses, cluster, seeds)
-    assert killed.total() >= len(seeds)
-    if seeds == SHORT:
-        # Nearly: how often a point is passed is a matter of time, too.
-        assert len(set(EVERY) - killed.keys()) <= 3
-        assert killed["afterwards"] < killed.total() / 3
+    await kill(houses, cluster, count(), 50, LANES)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 async def test_after_1000_seeded_kills_nothing_was_done_twice_or_lost_and_every_run_has_ended(
     houses: Houses, cluster: EmbeddedPostgres
 ) -> None:
-    seeds = seeds_of(LONG)
-    killed = await kill(houses, cluster, seeds)
-    assert killed.total() >= len(seeds)
-    assert killed["afterwards"] < killed.total() / 3
+    await kill(houses, cluster, count(1000), int(os.environ.get("INNKEEPER_KILLS", "1000")), MANY_LANES)
 
 
 @pytest.mark.long
@@ -135,5 +153,7 @@ async def test_after_1000_seeded_kills_nothing_was_done_twice_or_lost_and_every_
 async def test_a_defect_that_is_built_into_the_houses_is_found(
     houses: Houses, cluster: EmbeddedPostgres, defect: str, seeds: list[int]
 ) -> None:
+    killing = Killing(iter(seeds))
     async with open_lane(houses, cluster, defect) as opened_lane:
-        assert await faults_of(opened_lane, seeds)
+        await killing.in_lane(opened_lane)
+    assert killing.faults
