@@ -148,10 +148,9 @@ class Lane:
                 if house.ended.is_set() or house.stuck.is_set():
                     continue
                 self._at[script.said] = f"reads {house.number} after {len(seen.frames)}"
-                try:
+                # It may have told everything before it broke off.
+                with suppress(httpx2.TransportError, MovedError):
                     await unless_stuck(house, self._read(house, seen, asked))
-                except (httpx2.TransportError, MovedError):
-                    continue
                 if seen.over():
                     break
         self._at[script.said] = "done"
