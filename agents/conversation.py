@@ -48,8 +48,9 @@ class Plan:
     """Everything a run is decided by before it begins, or goes on. ``run_id`` is our id, ``asked`` holds the client's.
 
     ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, ``told``: how many results of
-    each call its log has, and ``showing``: the components that it has not said the end of, by their calls. ``shared``:
-    it has started runs before, which its limits are for too. ``opening``: what it tells first.
+    each call its log has, ``showing``: the components that it has not said the end of, by their calls, and ``broken``:
+    how long each answer was that a process left in the middle of. ``shared``: it has started runs before, which its
+    limits are for too. ``opening``: what it tells first.
     """
 
     run_id: UUID
@@ -66,6 +67,7 @@ class Plan:
     showing: Mapping[str, str] = field(default_factory=dict)
     shared: bool = False
     opening: Opening = NOTHING
+    broken: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Conversation:
         self._log = log
         self._narrator = Narrator(log, plan.told, plan.showing)
         self._journal = Journal(log, plan.steps)
-        self._meter = Meter(_metered(plan, log.epoch), kit.ledger)
+        self._meter = Meter(_metered(plan, log.epoch), kit.ledger, plan.broken)
         self._messages: Sequence[ModelMessage] = ()
         self._model: str | None = None
         self._asked: dict[str, str] = {}

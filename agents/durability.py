@@ -104,7 +104,8 @@ async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDep
     await deps.meter.before_request(context, deps.model_spec)
     answer: dict[str, Any] = await body()
     known = answer.get("metadata") or {}
-    answer["metadata"] = {**known, OURS: {"model": deps.model_spec.model, **known.get(OURS, {}), **deps.narrator.ids()}}
+    ours = {"model": deps.model_spec.model, **known.get(OURS, {}), **deps.narrator.ids(), **deps.meter.before()}
+    answer["metadata"] = {**known, OURS: ours}
     return answer
 
 

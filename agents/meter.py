@@ -25,6 +25,8 @@ from db.transcript import OURS
 if TYPE_CHECKING:
     from pydantic_ai import RunContext
 
+BROKEN: Final = "broken"
+"""In what we note about an answer: tokens in and out, and US$, of those that broke off before it, by estimate."""
 USUAL_ANSWER: Final = 1000
 """Tokens that are reserved for an answer whose length nobody bounds."""
 
@@ -55,9 +57,10 @@ class Metered:
 
 
 class Meter:
-    """Of one run in the process that holds it."""
+    """Of one run in the process that holds it. ``broken``: how many characters each answer was long that a process left
+    in the middle of when it died. The request that is made again counts for those, too."""
 
-    def __init__(self, run: Metered, ledger: Ledger) -> None:
+    def __init__(self, run: Metered, ledger: Ledger, broken: Sequence[int] = ()) -> None:
         self._run = run
         self._ledger = ledger
         self._shared = run.shared
@@ -65,6 +68,8 @@ class Meter:
         self._tool_calls = 0
         self._asking: Sequence[ModelMessage] = ()
         self._spec = ModelSpec()
+        self._broken = broken
+        self._counted: list[ModelResponse] = []
 
     @property
     def answers(self) -> list[ModelResponse]:
@@ -107,6 +112,9 @@ class Meter:
         """Let the run ask its model once more. Raises AppError ``run_limit_reached`` or ``budget_exceeded``."""
         self._tool_calls = context.usage.tool_calls
         self._asking, self._spec = context.messages, spec
+        self._counted = [self._guess(length) for length in self._broken]
+        self._broken = ()
+        self._answers += [(spec.model, answer) for answer in self._counted]
         used, limits = self.used, self._run.limits
         if limits.tokens is not None and used.input_tokens + used.output_tokens >= limits.tokens:
             raise limit_reached("tokens", limits.tokens)
@@ -119,8 +127,18 @@ class Meter:
         """The answer of a model has come, now or, in a run that was taken over, before. ``asked``: the run's model, of
         which it is unless it says otherwise."""
         ours = (answer.metadata or {}).get(OURS, {})
-        self._answers.append((ours.get("model") or asked, answer))
+        model = ours.get("model") or asked
+        if not self._asking:
+            self._answers += [(model, _estimated(*one)) for one in ours.get(BROKEN, ())]
+        self._answers.append((model, answer))
         self._asking = ()
+
+    def before(self) -> dict[str, object]:
+        """What whoever finds the answer that has just come in the journal must know of those that broke off before."""
+        if not self._counted:
+            return {}
+        usages = [answer.usage for answer in self._counted]
+        return {BROKEN: [[one.input_tokens, one.output_tokens, str(one.cost or "")] for one in usages]}
 
     async def share(self) -> None:
         """Another run is about to be started: what this one has used so far counts for both from now on."""
@@ -131,12 +149,12 @@ class Meter:
         """The model was in the middle of an answer, which nobody will say the tokens of: it is counted by estimate."""
         if not self._asking or not said:
             return
-        answer = ModelResponse(parts=[])
-        answer.usage.input_tokens = self._size()
-        answer.usage.output_tokens = len(said) // CHARACTERS_PER_TOKEN + 1
-        price = self._run.prices.estimate(self._spec, answer.usage.input_tokens, answer.usage.output_tokens)
-        answer.usage.cost = price or None
-        self._answers.append((self._spec.model, answer))
+        self._answers.append((self._spec.model, self._guess(len(said))))
+
+    def _guess(self, length: int) -> ModelResponse:
+        """An answer of so many characters to what the model is asked now."""
+        taken, given = self._size(), length // CHARACTERS_PER_TOKEN + 1
+        return _estimated(taken, given, str(self._run.prices.estimate(self._spec, taken, given) or ""))
 
     async def _ask(self, used: Used, estimate: Decimal | None) -> None:
         run = self._run
@@ -157,3 +175,10 @@ class Meter:
 
     def _size(self) -> int:
         return len(ModelMessagesTypeAdapter.dump_json(list(self._asking))) // CHARACTERS_PER_TOKEN
+
+
+def _estimated(taken: int, given: int, usd: str) -> ModelResponse:
+    answer = ModelResponse(parts=[])
+    answer.usage.input_tokens, answer.usage.output_tokens = taken, given
+    answer.usage.cost = Decimal(usd) if usd else None
+    return answer

@@ -106,6 +106,7 @@ class Succession:
             broken.showing,
             kept.has_children,
             first,
+            broken.broken,
         )
         run = self._live.begin(kit, plan, log)
         if kept.cancel:

@@ -24,11 +24,13 @@ CLOSES: Final = {
 class Legacy:
     """``closing``: events that close what the broken step left open, and say which of its messages and calls count no
     more. ``told``: how many results of each call are in the log: models may use an id again. ``showing``: the
-    components whose end is not in the log and will be, by their calls."""
+    components whose end is not in the log and will be, by their calls. ``broken``: how many characters each answer was
+    long that a process left in the middle of the step that is made again."""
 
     closing: list[Event]
     told: Mapping[str, int]
     showing: Mapping[str, str]
+    broken: Sequence[int] = ()
 
 
 def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
@@ -39,8 +41,8 @@ def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
     lost: dict[str, None] = {}
     opened: dict[tuple[str, str], None] = {}
     dropped: dict[str, list[str]] = {"messageId": [], "toolCallId": []}
-    for number, frame in enumerate(frames, 1):
-        event = json.loads(frame)
+    events = [json.loads(frame) for frame in frames]
+    for number, event in enumerate(events, 1):
         kind = event["type"]
         if kind in OPENS:
             name = OPENS[kind]
@@ -64,7 +66,20 @@ def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
     closing += [component_stream.ended(component_id, "superseded") for component_id in lost]
     if any(dropped.values()):
         closing.append(agui.superseded(dropped["messageId"], dropped["toolCallId"]))
-    return Legacy(closing, told, showing)
+    return Legacy(closing, told, showing, _lengths(events[steps_until:]))
+
+
+def _lengths(events: Sequence[Event]) -> list[int]:
+    """Of the answers that these events break off: each ends where it is said to count no more."""
+    lengths = [0]
+    for event in events:
+        if event["type"] in agui.DELTA_ID:
+            lengths[-1] += len(event["delta"])
+        elif event["type"] == "ACTIVITY_DELTA":
+            lengths[-1] += len(json.dumps(event["patch"]))
+        elif event["type"] == "CUSTOM" and event["name"] == agui.SUPERSEDED:
+            lengths.append(0)
+    return [length for length in lengths if length]
 
 
 def _closed(kind: str, of: str) -> list[Event]:

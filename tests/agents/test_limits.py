@@ -13,7 +13,7 @@ import pytest
 
 from db.errors import AppError
 from db.ids import uuid7
-from tests.agents.inn import Inn, Stream, body, inn, orphan, rest, run, running, until, user
+from tests.agents.inn import Inn, Stream, body, inn, orphan, rest, run, running, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
@@ -252,22 +252,31 @@ async def test_an_end_user_has_a_budget_of_their_own_within_the_projects(
     assert await month(owner, tenant.project_id) == (3, Decimal(0))
 
 
-async def test_a_run_that_was_taken_over_pays_for_nothing_twice(
+async def test_a_run_that_was_taken_over_twice_pays_for_each_request_once_by_estimate_where_its_answer_broke_off(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
     await budget(owner, tenant, model_prices=PRICES, monthly_usd=Decimal(10))
-    model.script(Turn(ToolCall(*LOOK), usage=(100, 0)), Turn("Half", Hang()), Turn("Whole.", usage=(50, 0)))
+    half = Turn("Half", Hang())
+    again = Turn(ToolCall(*LOOK), usage=(100, 0))
+    model.script(half, again, half, Turn("Whole.", usage=(50, 0)))
     async with running(house_open, tenant.token, body(user("Look"))) as (stream, response):
         chunks = response.aiter_raw()
-        await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
-        await orphan(owner)
+        for halves in (1, 2):
+            while stream.types.count("TEXT_MESSAGE_CONTENT") < halves:
+                stream.feed(await anext(chunks))
+            await orphan(owner)
         await rest(stream, chunks)
     assert stream.last["type"] == "RUN_FINISHED"
     (row,) = await owner.fetch(
-        "SELECT requests, tool_calls, input_tokens, cost_usd, metered_usd, reserved_usd FROM runs"
+        "SELECT requests, tool_calls, input_tokens, output_tokens, cost_usd, metered_usd, reserved_usd FROM runs"
     )
-    assert tuple(row) == (2, 1, 150, Decimal("0.15"), Decimal("0.15"), None)
-    assert await month(owner, tenant.project_id) == (1, Decimal("0.15"))
+    requests, calls, taken, given, cost, metered, reserved = row
+    assert (requests, calls, reserved) == (4, 1, None)
+    # The second process knows what the first broke off, the third finds that in the journal.
+    assert taken > 150 + 2 * 50
+    assert given == 2 * 2
+    assert metered == cost > Decimal("0.25")
+    assert await month(owner, tenant.project_id) == (1, cost)
 
 
 def code(stream: Stream) -> str:

@@ -130,6 +130,9 @@ async def test_after_kill_9_another_process_goes_on_from_the_last_finished_step_
         asked = [one.body["messages"] for one in model.requests if case in str(one.body["messages"][1])]
         assert len(asked) == (2 if DEATHS[case] else 3)
         assert asked[-1] == asked[1]
+        [used] = await owner.fetch("SELECT requests, output_tokens FROM runs WHERE id = $1", UUID(run_id))
+        # An answer that its process left in the middle of was paid for as well: by estimate.
+        assert tuple(used) == ((2, 4) if DEATHS[case] else (3, 6))
         steps = await owner.fetch("SELECT name FROM run_steps WHERE run_id = $1 ORDER BY name", UUID(run_id))
         assert [row["name"] for row in steps] == ["model:1", "model:2", "tool:1:call-0", "tool:1:call-1"]
         keys = await owner.fetch("SELECT key FROM idempotency WHERE key LIKE $1 ORDER BY key", f"{run_id}:%")
