@@ -25,9 +25,9 @@ def no_record_of_tools() -> None:
     """What a tool returned is not in the journal."""
     step = EventLog.step
 
-    def forget(log: EventLog, name: str, value: bytes) -> asyncio.Event:
+    def forget(log: EventLog, name: str, value: bytes, **more: Any) -> asyncio.Event:
         if not name.startswith(TOOL):
-            return step(log, name, value)
+            return step(log, name, value, **more)
         done = asyncio.Event()
         done.set()
         return done
@@ -76,8 +76,8 @@ def steps_are_not_waited_for() -> None:
     """A run goes on before its step is in the journal."""
     step = EventLog.step
 
-    def hurry(log: EventLog, name: str, value: bytes) -> asyncio.Event:
-        step(log, name, value)
+    def hurry(log: EventLog, name: str, value: bytes, **more: Any) -> asyncio.Event:
+        step(log, name, value, **more)
         done = asyncio.Event()
         done.set()
         return done
@@ -89,8 +89,8 @@ def calls_are_not_waited_for() -> None:
     """The same for the calls of tools only."""
     step = EventLog.step
 
-    def hurry(log: EventLog, name: str, value: bytes) -> asyncio.Event:
-        kept = step(log, name, value)
+    def hurry(log: EventLog, name: str, value: bytes, **more: Any) -> asyncio.Event:
+        kept = step(log, name, value, **more)
         if name.startswith(TOOL):
             kept = asyncio.Event()
             kept.set()

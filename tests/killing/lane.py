@@ -26,10 +26,16 @@ from tests.killing.rounds import Round, Script
 from tests.killing.verdict import Seen, Verdict, expected, frames
 
 LEASE: Final = 1.5
-LONG_LEASE: Final = 30.0
-"""Of a process that is told to end: nobody gets its runs in time unless it hands them over."""
-HANDED_OVER_SECONDS: Final = 15.0
+LONG: Final = 20
+"""How many times as long the lease is of a process that nobody kills. One that is told to end must hand its runs over,
+or nobody gets them in time."""
+HANDED_OVER: Final = 10
+"""Within how many times a lease."""
+AT_ONCE: Final = 0.4
+"""Seconds in which a process is ready where nobody else wants the processor. Where it takes longer, leases are longer:
+who keeps one alive must come to do so."""
 ROUND_SECONDS: Final = 120
+BUSY: Final = (429, 503)
 WRITES: Final = 4
 KILLED: Final = "was killed"
 STOOD_STILL: Final = "stood still"
@@ -53,11 +59,13 @@ class Lane:
     files: Path
     defects: tuple[str, ...] = ()
     heirs: list[House] = field(default_factory=list)
+    lease: float = LEASE
     fates: Counter[tuple[str, str]] = field(default_factory=Counter)
     """What became of the processes, by the point at which it was to."""
 
     async def open(self, *points: Point, work: bool = False, look: float | None = None) -> House:
-        ends = any(point.act == "end" for point in points)
+        """One more process. Only those that are to die need a short lease."""
+        long = not points or any(point.act == "end" for point in points)
         settings = {
             "INNKEEPER_DRAIN_SECONDS": "3",
             "RESEND_API_KEY": KEY,
@@ -66,16 +74,20 @@ class Lane:
             "INNKEEPER_JOB_LEASE_SECONDS": "2",
             "INNKEEPER_DATABASE_POOL_MAX": "6",
         }
-        return await self.houses.open(
+        clock = asyncio.get_running_loop().time
+        since = clock()
+        house = await self.houses.open(
             *(self.urls, self.model.base_url),
             points=points,
-            lease=LONG_LEASE if ends else LEASE,
-            look=look,
+            lease=self.lease * LONG if long else self.lease,
+            look=look or LEASE / 6,
             work=work,
             files=self.files,
             settings=settings,
             defects=self.defects,
         )
+        self.lease = max(LEASE, LEASE * (clock() - since) / AT_ONCE, self.lease * 0.8)
+        return house
 
     async def play(self, played: Round) -> list[str]:
         """Everything that does not hold after this round, in words."""
@@ -86,19 +98,21 @@ class Lane:
             self.model.play(script.said, *script.turns(project))
         self._at.clear()
         verdict = Verdict(self.fetch, self.heirs, self.tenant)
+        lease = self.lease
         dying = [
             await self.open(point, work=True, look=0.05 if number else None)
             for number, point in enumerate(played.points)
         ]
+        seconds = ROUND_SECONDS * self.lease / LEASE
         try:
-            async with asyncio.timeout(ROUND_SECONDS):
+            async with asyncio.timeout(seconds):
                 seen, witness, written, took = await self._carry_out(played, dying)
                 done = await verdict.done(seen)
                 paused = await self._wake(played, dying[0], seen)
                 await self._children_end()
                 code = await self._end(played, dying[0])
         except (TimeoutError, httpx2.ReadTimeout):
-            return [f"after {ROUND_SECONDS} s it is not over: {await self._left()}, {self._at}"]
+            return [f"after {seconds:.0f} s it is not over: {await self._left()}, {self._at}"]
         except ExceptionGroup as group:
             return [f"a client broke off: {error!r}" for error in group.exceptions]
         finally:
@@ -108,7 +122,7 @@ class Lane:
         faults = list(self._early)
         if code:
             faults.append(f"a process that was told to end did so with {code}")
-        if took > HANDED_OVER_SECONDS:
+        if took > HANDED_OVER * lease:
             faults.append(f"runs were over {took:.1f} s after their process was told to end")
         faults += await verdict.done_since(seen, done)
         return [*faults, *await verdict.faults(seen, witness, paused), *await verdict.unwritten(written)]
@@ -177,7 +191,7 @@ class Lane:
     async def _ask_for_the_end(self, house: House, run_id: str) -> bool:
         bearer = {"authorization": f"Bearer {self.tenant.token}"}
         answer = await house.client.post(f"{house.url}/runs/{run_id}/cancel", headers=bearer)
-        assert answer.status_code in (200, 202, 503), answer.text
+        assert answer.status_code in (200, 202, *BUSY), answer.text
         return answer.status_code == 202
 
     async def _read(self, house: House, seen: Seen, asked: dict[str, Any]) -> None:
@@ -185,7 +199,7 @@ class Lane:
         opened = following(house, token, seen.run_id, len(seen.frames)) if seen.run_id else running(house, token, asked)
         async with opened as (stream, response):
             try:
-                if response.status_code == 503:
+                if response.status_code in BUSY:
                     return
                 assert response.status_code == 200, (response.status_code, stream.problem, seen.frames[-1:])
                 seen.run_id = response.headers.get("innkeeper-run-id", seen.run_id)
