@@ -30,7 +30,8 @@ from db.database import Database
 from db.errors import AppError, missing_scope
 from db.ids import uuid7
 from db.principal import Principal
-from db.runs import Begun, Claim, NewRun, StoredMessage
+from db.run_leases import Claim
+from db.runs import Begun, NewRun, StoredMessage
 from db.scopes import Scope
 
 if TYPE_CHECKING:

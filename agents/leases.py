@@ -16,10 +16,10 @@ from typing import Final
 from uuid import UUID
 
 from agents.live_runs import LiveRuns
-from db import runs
+from db import run_leases
 from db.database import Database
 from db.errors import AppError
-from db.runs import Claim
+from db.run_leases import Claim
 
 RENEW_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.5
@@ -70,7 +70,7 @@ class Leases:
         await self.stop()
         try:
             async with self._database.ops() as connection:
-                await runs.hand_over(connection, self._owner)
+                await run_leases.hand_over(connection, self._owner)
         except AppError as error:
             _log.warning("runs cannot be handed over, their leases will run out: %s", error.message)
 
@@ -109,7 +109,7 @@ class Leases:
         async with self._database.ops_statements() as connection:
             leases = {
                 lease.run_id: lease
-                for lease in await runs.renew_leases(connection, self._owner, list(held), self.lease)
+                for lease in await run_leases.renew_leases(connection, self._owner, list(held), self.lease)
             }
         for run_id, epoch in held.items():
             lease = leases.get(run_id)
@@ -120,7 +120,7 @@ class Leases:
 
     async def _claim(self) -> None:
         async with self._database.ops_statements() as connection:
-            claims = await runs.claim(connection, self._owner, self.lease, AT_ONCE)
+            claims = await run_leases.claim(connection, self._owner, self.lease, AT_ONCE)
         for claim in claims:
             self._take(claim)
         if len(claims) >= AT_ONCE:

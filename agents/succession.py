@@ -15,10 +15,11 @@ from agents.live_run import INTERRUPTED, error_event
 from agents.live_runs import LiveRuns
 from agents.opening import opening
 from agents.patience import PASSING
-from db import events, runs
+from db import events, run_leases, runs
 from db.database import Database
 from db.errors import AppError, unauthenticated
-from db.runs import Claim, Ending
+from db.run_leases import Claim
+from db.runs import Ending
 
 if TYPE_CHECKING:
     from agents.history import Turn
@@ -71,7 +72,7 @@ class Succession:
         from agents.conversation import Plan
 
         async with self._database.transaction(claim.caller, claim.project_id) as connection:
-            kept = await runs.keep(connection, claim)
+            kept = await run_leases.keep(connection, claim)
             if kept is None:
                 raise unauthenticated("The key that this run was started with has been revoked or has expired.")
             frames = await events.whole(connection, claim.project_id, claim.run_id)

@@ -14,7 +14,7 @@ from agents.event_writer import EventWriter
 from agents.journal import TOOL, Journal
 from agents.leases import Leases
 from agents.narrator import Narrator
-from db import runs
+from db import run_leases, runs
 from db.database import Transaction
 from server.mail.message import Message
 from tests.conftest import Owner
@@ -155,7 +155,7 @@ def no_handing_over() -> None:
 
 def cancels_are_forgotten() -> None:
     """Who takes a run over does not look whether it was to end."""
-    keep, renew = runs.keep, runs.renew_leases
+    keep, renew = run_leases.keep, run_leases.renew_leases
 
     async def keep_on(*arguments: Any) -> Any:
         kept = await keep(*arguments)
@@ -164,8 +164,8 @@ def cancels_are_forgotten() -> None:
     async def renew_only(*arguments: Any) -> Any:
         return [replace(lease, cancel=False) for lease in await renew(*arguments)]
 
-    lay(runs, "keep", keep_on)
-    lay(runs, "renew_leases", renew_only)
+    lay(run_leases, "keep", keep_on)
+    lay(run_leases, "renew_leases", renew_only)
 
 
 def mails_have_new_keys() -> None:
