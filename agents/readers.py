@@ -48,6 +48,12 @@ class Readers:
         self._wakeups = wakeups
         self._live = live
 
+    @property
+    def heard(self) -> int:
+        """How often this process has heard that a credential may have ended. Whoever was known before that may be
+        nobody any more."""
+        return self._wakeups.heard
+
     def tail(self, principal: Principal, project_id: UUID, run_id: UUID, after: int = 0) -> Tail:
         """A run's events with a number over ``after``."""
 

@@ -75,6 +75,7 @@ class Wakeups:
 
     def __init__(self) -> None:
         self.closed = False
+        self.heard = 0
         self.alone = asyncio.Event()
         self.alone.set()
         self._readers = 0
@@ -101,11 +102,13 @@ class Wakeups:
 
     def revoked(self, payload: str) -> None:
         """A notification of ``db.credentials.CHANNEL``: a key, a role or a membership may be lost."""
+        self.heard += 1
         for tail in list(self._tails):
             tail.doubt(payload)
 
     def any_revoked(self) -> None:
         """Any such notification may have been missed."""
+        self.heard += 1
         for tail in list(self._tails):
             tail.doubt()
 

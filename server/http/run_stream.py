@@ -85,6 +85,10 @@ class RunStream(Response):
                 gone.cancel()
                 self._return_places()
 
+    def doubt(self) -> None:
+        """Who reads may have ended since they were known."""
+        self._handle.tail.doubt()
+
     def _return_places(self) -> None:
         if self._lent:
             self._places.give_back()

@@ -69,14 +69,18 @@ class RunEdge:
 
     def answered(self, answer: Answering) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            heard = self._engine.readers.heard
             try:
                 principal = await self._callers.of(request, in_body=request.method in ("POST", "PATCH"))
                 narrowing = Narrowing.parse(request.query_params)
                 await self._limits.admit(principal)
-                return await answer(request, principal, narrowing)
+                response = await answer(request, principal, narrowing)
             except AppError as error:
                 extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
                 return problem_response(error, extra)
+            if isinstance(response, RunStream) and heard != self._engine.readers.heard:
+                response.doubt()
+            return response
 
         return endpoint
 

@@ -144,14 +144,20 @@ class McpEndpoint:
                 place.give_back()
             if not isinstance(answer, Answer):
                 async with self.limits.place(principal, long=True):
-                    with self.authenticator.watching(principal, partial(self._doubt, answer, principal)):
-                        await answer.send(receive, send)
+                    await self._send_long(answer, principal, receive, send)
                 return
         except AppError as error:
             answer = refused(error)
         if answer.status == 429:
             await self.limits.hold(principal)
         await send_answer(scope, send, answer)
+
+    async def _send_long(self, answer: LongAnswer, principal: Principal, receive: Receive, send: Send) -> None:
+        """For as long as the caller's credential lives. Raises ``AppError`` when it ended before it was watched."""
+        with self.authenticator.watching(principal, partial(self._doubt, answer, principal)):
+            if not await self.authenticator.still_valid(principal):
+                raise unauthenticated(ENDED)
+            await answer.send(receive, send)
 
     def _doubt(self, answer: LongAnswer, principal: Principal, certain: bool) -> None:
         """The credential that a stream is open on may have ended; ``certain``: it has, for this stream."""

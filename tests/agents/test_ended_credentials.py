@@ -12,12 +12,27 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from agents.readers import Readers
 from db import accounts, end_users, users
 from db.oauth import clients
 from db.oauth.clients import HOUSE_CLIENT_ID
 from db.tokens import token_hash
-from tests.agents.inn import Inn, Stream, body, ended, following, inn, rest, run, running, speaking, until, user
-from tests.conftest import DatabaseUrls, House, Owner, Tenant
+from tests.agents.inn import (
+    Inn,
+    Stream,
+    body,
+    ended,
+    followed,
+    following,
+    inn,
+    rest,
+    run,
+    running,
+    speaking,
+    until,
+    user,
+)
+from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually
 from tests.db.test_oauth_grants import granted
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Turn
@@ -109,6 +124,34 @@ async def test_whatever_ends_a_credential_ends_its_idle_streams_on_every_process
         for reader, chunks in (*staying, (boss, boss_chunks)):
             await rest(reader, chunks)
             assert (reader.text, reader.last["type"]) == ("Before. After.", "RUN_FINISHED")
+
+
+async def test_a_key_that_is_revoked_while_its_stream_is_being_opened_reads_nothing(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, readers = Gate(), house_open.engine.readers
+    model.script(Turn("Before. ", gate, "After."))
+    key_id, key = await accounts.create_key(owner, tenant.user_id)
+    look = Readers._at
+
+    async def looked_and_revoked(self: Readers, *given: Any) -> Any:
+        found = await look(self, *given)
+        before = readers.heard
+        await accounts.revoke_key(owner, str(key_id))
+        await eventually(lambda: heard_since(readers, before))
+        return found
+
+    async with speaking(house_open, tenant.token, body(user("Hello"))) as (boss, chunks):
+        monkeypatch.setattr(Readers, "_at", looked_and_revoked)
+        async with asyncio.timeout(SECONDS):
+            told = await followed(house_open, key, boss.headers["innkeeper-run-id"], project=tenant.project_id)
+        gate.open()
+        await rest(boss, chunks)
+    assert [event["type"] for event in told.events] == ["RUN_ERROR"]
+
+
+async def heard_since(readers: Readers, before: int) -> bool:
+    return readers.heard > before
 
 
 async def test_what_a_reader_without_rights_does_not_find_is_found_by_those_who_read_with_them(

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.types import Message
 
 from agents.house_mcp import HouseMCP
-from db.errors import invalid
+from db.errors import invalid, unauthenticated
 from db.principal import Principal
 from db.scopes import Scope
 from server.mcp import streaming
@@ -290,6 +290,42 @@ async def test_the_work_waits_for_a_slow_reader_and_never_for_one_that_left() ->
     for _ in range(100):
         await asyncio.sleep(0)
     assert said == 10 * MAX_WAITING
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_a_stream_that_is_ended_tells_the_error_instead_of_all_that_was_not_sent(goes_on: bool) -> None:
+    """What becomes of the work is as when its reader leaves."""
+    begun, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    sent: list[Message] = []
+
+    async def work(say: Say) -> Answer:
+        await say(b'"first"')
+        begun.set()
+        await go_on.wait()
+        await say(b'"a secret"')
+        ended.set()
+        return Answer(200, b'"a secret"')
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody leaves")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    stream = EventStream(work, refuse=partial(refusal_of, 1), goes_on=goes_on, notes={})
+    sending = asyncio.create_task(stream.send(receive, send))
+    await begun.wait()
+    stream.end(unauthenticated())
+    await sending
+    go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert ended.is_set() is goes_on
+    told = b"".join(message.get("body", b"") for message in sent)
+    assert b"unauthenticated" in told
+    assert b"a secret" not in told
+    assert [message.get("more_body") for message in sent][-1] in (False, None)
 
 
 async def test_the_end_of_the_process_waits_for_long_work_and_then_cancels_it(
