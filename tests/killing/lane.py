@@ -80,7 +80,7 @@ class Lane:
             *(self.urls, self.model.base_url),
             points=points,
             lease=self.lease * LONG if long else self.lease,
-            look=look or LEASE / 6,
+            look=look or LEASE / 2,
             work=work,
             files=self.files,
             settings=settings,
@@ -100,7 +100,7 @@ class Lane:
         verdict = Verdict(self.fetch, self.heirs, self.tenant)
         lease = self.lease
         dying = [
-            await self.open(point, work=True, look=0.05 if number else None)
+            await self.open(point, work=True, look=0.1 if number else None)
             for number, point in enumerate(played.points)
         ]
         seconds = ROUND_SECONDS * self.lease / LEASE
