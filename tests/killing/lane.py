@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from uuid import uuid4
+from typing import Any, Final
 
 import asyncpg
 import httpx2
 
-from tests.agents.inn import body, followed, following, running, user
+from tests.agents.inn import followed
 from tests.conftest import DatabaseUrls, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.resend_server import KEY, ResendServer, resend
 from tests.fakes.script import asked as asked_for
+from tests.killing.clients import Clients
 from tests.killing.houses import House, Houses
 from tests.killing.points import Point
 from tests.killing.rounds import Round, Script
@@ -35,17 +35,10 @@ AT_ONCE: Final = 0.4
 """Seconds in which a process is ready where nobody else wants the processor. Where it takes longer, leases are longer:
 who keeps one alive must come to do so."""
 ROUND_SECONDS: Final = 120
-BUSY: Final = (429, 503)
-WRITES: Final = 4
 KILLED: Final = "was killed"
 STOOD_STILL: Final = "stood still"
 ENDED: Final = "ended"
 LIVES: Final = "never came there"
-T = TypeVar("T")
-
-
-class MovedError(Exception):
-    """The house stands still: ask another one."""
 
 
 @dataclass
@@ -130,16 +123,16 @@ class Lane:
     async def _carry_out(self, played: Round, dying: list[House]) -> tuple[list[Seen], Seen, list[str], float]:
         """What the clients saw, the witness, what was written, and how long all that took once the process had been
         told to end."""
-        order = [*dying, *self.heirs]
+        clients = Clients(self.tenant, [*dying, *self.heirs], self.fetch, self._at)
         clock = asyncio.get_running_loop().time
         async with asyncio.TaskGroup() as group:
             seen = [Seen(script) for script in played.scripts]
-            reading = [group.create_task(self._client(one, order)) for one in seen]
-            writing = group.create_task(self._write(f"written {played.scripts[0].said}", order))
-            witness = group.create_task(self._witness(played.scripts[0]))
-            for one, client in zip(seen, reading, strict=True):
+            reading = [group.create_task(clients.read(one)) for one in seen]
+            writing = group.create_task(clients.write(f"written {played.scripts[0].said}"))
+            witness = group.create_task(clients.witness(played.scripts[0]))
+            for one, reader in zip(seen, reading, strict=True):
                 if one.script in played.cancelled:
-                    group.create_task(self._cancel(one, played.cancels or 0, order, client))
+                    group.create_task(clients.cancel(one, played.cancels or 0, reader))
             waking = group.create_task(self._wake_early(played, dying[0]))
             await asyncio.wait([*reading, writing, witness])
             waking.cancel()
@@ -152,111 +145,6 @@ class Lane:
             return 0
         await house.gone()
         return house.code or 0
-
-    async def _client(self, seen: Seen, order: list[House]) -> None:
-        """Starts its run, and reads it to its end, from one house after the other."""
-        script = seen.script
-        asked = body(user(script.said, message_id="m"), thread=script.said, run=script.said)
-        while not seen.over():
-            for house in order:
-                if house.ended.is_set() or house.stuck.is_set():
-                    continue
-                self._at[script.said] = f"reads {house.number} after {len(seen.frames)}"
-                # It may have told everything before it broke off.
-                with suppress(httpx2.TransportError, MovedError):
-                    await unless_stuck(house, self._read(house, seen, asked))
-                if seen.over():
-                    break
-        self._at[script.said] = "done"
-
-    async def _cancel(self, seen: Seen, after: int, order: list[House], reading: asyncio.Task[None]) -> None:
-        """Ask for the end of a run until that is acknowledged, unless it is over before."""
-        house = order[0]
-        for_what = (seen.has(after),) if after else (house.ended.wait(), house.stuck.wait())
-        waits = [asyncio.create_task(one) for one in for_what]
-        try:
-            await asyncio.wait([*waits, reading], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        while not (reading.done() or seen.cancelled):
-            for house in order:
-                if seen.run_id and not (house.ended.is_set() or house.stuck.is_set()):
-                    with suppress(httpx2.TransportError, MovedError):
-                        seen.cancelled = await unless_stuck(house, self._ask_for_the_end(house, seen.run_id))
-                    if seen.cancelled:
-                        return
-            await asyncio.sleep(0.01)
-
-    async def _ask_for_the_end(self, house: House, run_id: str) -> bool:
-        bearer = {"authorization": f"Bearer {self.tenant.token}"}
-        answer = await house.client.post(f"{house.url}/runs/{run_id}/cancel", headers=bearer)
-        assert answer.status_code in (200, 202, *BUSY), answer.text
-        return answer.status_code == 202
-
-    async def _read(self, house: House, seen: Seen, asked: dict[str, Any]) -> None:
-        token = self.tenant.token
-        opened = following(house, token, seen.run_id, len(seen.frames)) if seen.run_id else running(house, token, asked)
-        async with opened as (stream, response):
-            try:
-                if response.status_code in BUSY:
-                    return
-                assert response.status_code == 200, (response.status_code, stream.problem, seen.frames[-1:])
-                seen.run_id = response.headers.get("innkeeper-run-id", seen.run_id)
-                async for data in response.aiter_raw():
-                    stream.feed(data)
-                    seen.hear(stream)
-            finally:
-                seen.take(stream)
-
-    async def _witness(self, script: Script) -> Seen:
-        """Reads a run from its beginning in a house that goes on living."""
-        seen = Seen(script)
-        while not seen.run_id:
-            found = await self.fetch("SELECT id FROM runs WHERE external_id = $1", script.said)
-            seen.run_id = str(found[0]["id"]) if found else ""
-            await asyncio.sleep(0.02)
-        self._at["witness"] = f"reads {seen.run_id}"
-        while not seen.over():
-            async with following(self.heirs[1], self.tenant.token, seen.run_id, len(seen.frames)) as (stream, response):
-                async for data in response.aiter_raw():
-                    stream.feed(data)
-                seen.take(stream)
-        self._at["witness"] = "done"
-        return seen
-
-    async def _write(self, name: str, order: list[House]) -> list[str]:
-        """Writes of a client of its own, each repeated under its key until it is acknowledged; their names."""
-        written = []
-        for number in range(WRITES):
-            key, answered = str(uuid4()), False
-            while not answered:
-                for house in order:
-                    if house.ended.is_set() or house.stuck.is_set():
-                        continue
-                    self._at[name] = f"writes {number} to {house.number}"
-                    try:
-                        answered = await unless_stuck(house, self._create(house, f"{name} {number}", key))
-                    except (httpx2.TransportError, MovedError):
-                        continue
-                    if answered:
-                        break
-            written.append(f"{name} {number}")
-        self._at[name] = "done"
-        return written
-
-    async def _create(self, house: House, name: str, key: str) -> bool:
-        params = {"name": "create_project", "arguments": {"name": name}, "_meta": {"innkeeper/idempotency_key": key}}
-        answer = await house.client.post(
-            f"{house.url}/mcp",
-            json={"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params},
-            headers={
-                "authorization": f"Bearer {self.tenant.token}",
-                "accept": "application/json, text/event-stream",
-                "mcp-protocol-version": "2025-06-18",
-            },
-        )
-        return answer.status_code == 200 and not answer.json()["result"].get("isError")
 
     async def _wake_early(self, played: Round, house: House) -> None:
         """Let one that stood still go on while another one has just taken one of its runs, or has just told something
@@ -358,20 +246,6 @@ def fate(house: House) -> str:
     if house.code == -signal.SIGKILL:
         return KILLED
     return ENDED if house.ended.is_set() else LIVES
-
-
-async def unless_stuck(house: House, work: Awaitable[T]) -> T:
-    """What ``work`` gives; raises MovedError when the house comes to stand still meanwhile."""
-    working, stuck = asyncio.ensure_future(work), asyncio.ensure_future(house.stuck.wait())
-    try:
-        await asyncio.wait([working, stuck], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-    finally:
-        stuck.cancel()
-        working.cancel()
-        await asyncio.wait([working, stuck])
-    raise MovedError
 
 
 @asynccontextmanager
