@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from agents import kit, leases
+from agents import kit, leases, patience
 from agents.engine import RunEngine
 from agents.models import ModelFactory
 from server import services
@@ -37,6 +37,8 @@ from tests.killing.points import Point, Points, lay
 from tests.serving import ROOT_SECRET, scripted
 
 PR_SET_PDEATHSIG: Final = 1
+PATIENCE_SECONDS: Final = 90.0
+"""A slow machine keeps a run from its database for longer than a run usually puts up with."""
 PUBLIC_URL: Final = "https://inn.example.com"
 """The same for all, as behind one load balancer: mails have it in them."""
 
@@ -74,6 +76,8 @@ def live(order: Order) -> int:
     if order.lease is not None:
         lay(leases, "RENEW_SECONDS", order.lease / 3)
         lay(leases, "LOOK_SECONDS", order.look or order.lease / 6)
+        # Who waits that long is not what is looked for here.
+        lay(patience, "PATIENCE_SECONDS", PATIENCE_SECONDS)
         lay(services, "RunEngine", partial(RunEngine, lease=timedelta(seconds=order.lease)))
     bound = bind("127.0.0.1", 0)
     return run(lambda stop: serve(order, bound, stop))

@@ -133,7 +133,7 @@ class Verdict:
         if run["status"] == "cancelled" and run["cancel_requested_at"] is not None:
             return [*cut_short_wrong(seen), *await self._stored_wrong(seen), *await self._cut_short(seen, run)]
         if run["status"] != "succeeded":
-            return [f"it is {run['status']}"]
+            return [f"it is {run['status']}: {seen.frames[-1]!r}"]
         faults = [*told_wrong(seen), *await self._stored_wrong(seen), *await self._complete(seen)]
         if seen.cancelled and run["ended_at"] - run["cancel_requested_at"] > IN_TIME:
             faults.append(f"it was to end from {run['cancel_requested_at']} on, and went on until {run['ended_at']}")
