@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agents.engine import RunEngine
-from db import conversations
+from db import conversations, ledger
 from db.database import Database
 from db.errors import not_found
 from db.principal import Principal
@@ -74,6 +74,7 @@ class ThreadEdge:
         async with writing(self._database, principal, narrowing) as (connection, project_id):
             thread_id = await held(connection, project_id, request.path_params["thread_id"])
             await conversations.erase(connection, project_id, thread_id)
+            await ledger.audit(connection, principal, project_id, "delete_thread", str(thread_id))
         return Response(status_code=204, headers=NO_STORE)
 
     async def messages(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:

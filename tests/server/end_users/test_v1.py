@@ -98,6 +98,8 @@ async def test_an_end_user_sees_and_changes_their_own_threads_alone(product: Pro
             statuses = [answer.status_code for answer in await everything(http, own)]
             assert statuses == [200, 200, 404, 400, 404, 404, 200, 204], "the run does not name the one before"
             assert (await http.get("/v1/threads")).json() == {"threads": [], "hasMore": False}
+    logged = await product.house.owner.fetch("SELECT target FROM audit WHERE action = 'delete_thread'")
+    assert set(threads.values()) <= {row["target"] for row in logged}
 
 
 async def test_a_run_is_read_again_from_any_of_its_events_by_its_own_user_alone(product: Product) -> None:

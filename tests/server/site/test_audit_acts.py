@@ -54,7 +54,7 @@ QUIET_ROUTES: Final = {
     "/webhooks/storage": "signed by the bucket",
     "/oauth/introspect": "asks, and changes nothing",
     "/v1/threads": "threads, messages and runs are rows of their own, as those of /agui",
-    "/v1/threads/{thread_id:thread}": "names a thread or ends it, at the word of whoever has it",
+    "/v1/threads/{thread_id:thread}": "names a thread; the end of one is in the log as that of the tool delete_thread",
     "/v1/threads/runs": "as /agui",
     "/v1/threads/{thread_id:thread}/runs": "as /agui",
     "/v1/threads/{thread_id:thread}/runs/{run_id}": "as /runs/{run_id}/cancel",
