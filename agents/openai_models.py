@@ -120,7 +120,7 @@ class PlainCompletions(AsyncCompletions):
             head = self._heads[alike] = self._client._build_request(asked)  # noqa: SLF001  (as it sends them itself)
             del head.headers["content-length"]
         return httpx2.Request(
-            "POST", head.url, headers=head.headers, content=openapi_dumps(body), extensions=head.extensions
+            "POST", head.url, headers=head.headers, content=openapi_dumps(body), extensions=dict(head.extensions)
         )
 
     async def _stream_of(self, request: httpx2.Request) -> httpx2.Response:
