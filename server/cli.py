@@ -231,9 +231,10 @@ def _add_connections(add: _Add) -> None:
     connect.add_argument("--tools", type=_families, metavar="A,B", help="narrow it to these families of tools")
     connect.add_argument("--read-only", action="store_true", help="narrow it to what changes nothing")
     connect.add_argument(
-        "--stdio",
-        action="store_true",
-        help="let clients start 'innkeeper stdio', which is signed in, in place of a URL",
+        "--transport",
+        choices=("http", "stdio"),
+        help="http: an entry with the URL; stdio: one that starts 'innkeeper stdio' "
+        "(default: the one by which the client is signed in, http where it takes its token from a program)",
     )
     connect.add_argument("--yes", action="store_true", help="do not ask before the clients that were found")
     way = connect.add_mutually_exclusive_group()

@@ -10,18 +10,16 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from server.connect import links, signing_in, toml_tables, verifying
-from server.connect.clients import CLIENTS, Client, Computer
+from server.connect.clients import CLIENTS, Client, Computer, Transport
 from server.connect.ledger import Ledger, Record
 from server.connect.placing import CHANGED, KEPT, Placer, command, helper
 from server.connect.signing_in import TokenFile, Tokens
 from server.refusal import Refusal
 from server.terminal import note, put
-
-SIGNED_IN: Final = "It is signed in: it starts Innkeeper's command line in the place of a server."
 
 
 def run(arguments: Namespace) -> int:
@@ -36,7 +34,7 @@ async def _run(arguments: Namespace) -> int:
     mcp_url = narrowed(house, arguments, urlsplit(arguments.url or "").query)
     chosen = next((client for client in CLIENTS if client.id == arguments.client), None)
     if arguments.print or (arguments.client and chosen is None):
-        put(printed(mcp_url, arguments.name, chosen, stdio=arguments.stdio))
+        put(printed(mcp_url, arguments.name, chosen, arguments.transport))
         return 0
     clients = [chosen] if chosen else _agreed(_found(computer), arguments)
     if not clients:
@@ -55,7 +53,7 @@ async def _connect(
     fit = []
     for client in clients:
         with faults.told(client):
-            placer.look(client, _entry(client, house, mcp_url, stdio=arguments.stdio))
+            placer.look(client, _entry(client, house, mcp_url, arguments.transport))
             if client.found(computer) is None:
                 note(f"{client.title} is not to be seen on this computer: its file is written all the same.")
             fit.append(client)
@@ -66,10 +64,10 @@ async def _connect(
         note(f"{mcp_url} is {proof.server} (MCP {proof.protocol}): {proof.tools} tools{called}.")
     for client in fit:
         with faults.told(client), ledger.alone():
-            done = await placer.put(client, house, _entry(client, house, mcp_url, stdio=arguments.stdio))
+            done = await placer.put(client, house, _entry(client, house, mcp_url, arguments.transport))
             note(f"{client.title}: {done} in {client.file(computer)} as {arguments.name}.")
             if done != KEPT:
-                note(f"  {SIGNED_IN if arguments.stdio else client.signs_in}" + _restart(done))
+                note(f"  {client.signs_in(arguments.transport)}" + _restart(done))
     faults.over("could not be configured")
     note(f"Take it out again with: innkeeper connect --remove --name {arguments.name}")
     return 0
@@ -176,9 +174,10 @@ def narrowed(house: str, arguments: Namespace, given: str = "") -> str:
     return house + signing_in.ENDPOINT + (f"?{urlencode(query, safe=',')}" if query else "")
 
 
-def printed(mcp_url: str, name: str, client: Client | None, *, stdio: bool = False) -> str:
+def printed(mcp_url: str, name: str, client: Client | None, transport: Transport | None = None) -> str:
     """What to put into a client by hand; without a ``client``, into any."""
     if client is not None:
+        stdio = (transport or client.transport) == "stdio"
         entry = client.started(command("stdio", mcp_url)) if stdio else client.entry(mcp_url)
         if client.form == "toml":
             return toml_tables.add("", name, entry)[0].rstrip()
@@ -202,8 +201,8 @@ def printed(mcp_url: str, name: str, client: Client | None, *, stdio: bool = Fal
     return "\n".join(lines)
 
 
-def _entry(client: Client, house: str, mcp_url: str, *, stdio: bool) -> dict[str, Any]:
-    if stdio:
+def _entry(client: Client, house: str, mcp_url: str, transport: Transport | None) -> dict[str, Any]:
+    if (transport or client.transport) == "stdio":
         return client.started(command("stdio", mcp_url))
     entry = client.entry(mcp_url)
     return {**entry, client.helper: helper(house)} if client.helper else entry

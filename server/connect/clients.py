@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+Transport = Literal["http", "stdio"]
+
 
 @dataclass(frozen=True, slots=True)
 class Computer:
@@ -84,12 +86,15 @@ class Client:
         return {"type": "stdio", **program} if self.typed else program
 
     @property
-    def signs_in(self) -> str:
+    def transport(self) -> Transport:
+        """The one by which it is signed in: over HTTP if it takes its token from a program, else that is a program."""
+        return "http" if self.helper else "stdio"
+
+    def signs_in(self, transport: Transport | None) -> str:
+        if (transport or self.transport) == "stdio":
+            return "It is signed in: it starts Innkeeper's command line in the place of a server."
         if self.helper is None:
-            return (
-                "It asks you to sign in, in your browser, when it first starts the server; "
-                f"with 'innkeeper connect {self.id} --stdio' it does not have to."
-            )
+            return "It asks you to sign in, in your browser, when it first starts the server."
         return "It is signed in: it asks Innkeeper's command line for its token."
 
 

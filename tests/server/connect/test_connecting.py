@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN
 VSCODE = ".config/Code/User/mcp.json"
 CURSOR = ".cursor/mcp.json"
 CODEX = ".codex/config.toml"
+HTTP = ("--transport", "http")
 FILES = {
     CURSOR: b'{\n  // mine\n  "mcpServers": {\n    "a": { "url": "https://a.example" },\n  },\n}\n',
     VSCODE: b'{\r\n\t"servers": {},\r\n\t"inputs": [] // none\r\n}\r\n',
@@ -55,7 +56,7 @@ async def test_the_clients_of_a_computer_are_connected_again_and_taken_out_byte_
     assert "Found VS Code" in asking.err
     assert desk.everything() == untouched
 
-    done = await desk.let_in(person, "connect", "--url", f"{inn.url}/mcp", "--yes", "--read-only")
+    done = await desk.let_in(person, "connect", "--url", f"{inn.url}/mcp", "--yes", "--read-only", *HTTP)
     assert done.code == 0, done.err
     assert "list_projects answered" in done.err
     url = f"{inn.url}/mcp?read_only=1"
@@ -73,7 +74,7 @@ async def test_the_clients_of_a_computer_are_connected_again_and_taken_out_byte_
     assert token not in done.out + done.err
 
     after = desk.everything()
-    again = await desk.run("connect", "--url", inn.url, "--yes", "--read-only")
+    again = await desk.run("connect", "--url", inn.url, "--yes", "--read-only", *HTTP)
     assert again.code == 0, again.err
     assert again.err.count("already there") == 3
     assert again.out == ""
@@ -81,7 +82,7 @@ async def test_the_clients_of_a_computer_are_connected_again_and_taken_out_byte_
 
     mine = desk.read(CURSOR).replace(f'"{url}"'.encode(), f'"{url}",\n      "disabled": true'.encode())
     (desk.home / CURSOR).write_bytes(mine)
-    wider = await desk.run("connect", "cursor", "--url", inn.url)
+    wider = await desk.run("connect", "cursor", "--url", inn.url, *HTTP)
     assert wider.code == 0, wider.err
     assert "Cursor: changed" in wider.err
     assert f'"url": "{inn.url}/mcp",\n      "disabled": true\n'.encode() in desk.read(CURSOR)
@@ -121,15 +122,15 @@ async def test_a_sign_in_of_before_is_used_and_outlives_the_connection(inn: Inn,
     assert (await desk.run("connect", "--remove", "codex")).code == 0
     assert desk.read(CODEX) == FILES[CODEX]
 
-    assert (await desk.run("connect", "--yes", "--url", inn.url)).code == 0
-    done = await desk.run("connect", "--yes", "--url", inn.url, "--stdio", "--read-only")
+    assert (await desk.run("connect", "--yes", "--url", inn.url, *HTTP)).code == 0
+    done = await desk.run("connect", "--yes", "--url", inn.url, "--read-only")
     assert done.err.count(": changed in") == 3, done.err
     entries = [scan(desk.read(CURSOR).decode()).value["mcpServers"], scan(desk.read(VSCODE).decode()).value["servers"]]
     by_cursor, by_vscode, by_codex = (
         found["innkeeper"] for found in (*entries, tomllib.loads(desk.read(CODEX).decode())["mcp_servers"])
     )
     assert by_vscode == {"type": "stdio", **by_cursor}
-    assert by_codex == by_cursor
+    assert (by_codex["url"], "http_headers_helper" in by_codex) == (f"{inn.url}/mcp?read_only=1", True)
     async with Client(stdio_client(StdioServerParameters(**by_cursor, env=desk.environ(), cwd=desk.home))) as program:
         assert "create_project" not in {tool.name for tool in (await program.list_tools()).tools}
         assert (await program.call_tool("list_projects", {})).is_error is False
@@ -183,7 +184,7 @@ async def test_files_that_are_better_left_alone_are_and_the_others_are_connected
     assert [one.code for one in both] == [0, 0]
     assert all("get_project answered" in one.err and "is not to be seen" in one.err for one in both), both
     there = json.loads(desk.read(".config/Code - Insiders/User/mcp.json"))
-    assert there["servers"]["innkeeper"]["url"] == url
+    assert there["servers"]["innkeeper"]["args"][-1] == url
     gone = await desk.run("connect", "--remove")
     assert gone.err.count("innkeeper taken out of") == 2, "two runs at once remember both"
     assert sorted(desk.home.rglob("*")) == before
@@ -225,7 +226,9 @@ async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn
     assert f'"url": "{url}"' in shown.out
     codex = await desk.run("connect", "codex", "--url", inn.url, "--print")
     assert codex.out == f'[mcp_servers.innkeeper]\nurl = "{inn.url}/mcp"\n'
-    program = tomllib.loads((await desk.run("connect", "codex", "--url", inn.url, "--print", "--stdio")).out)
+    program = tomllib.loads(
+        (await desk.run("connect", "codex", "--url", inn.url, "--print", "--transport", "stdio")).out
+    )
     assert program["mcp_servers"]["innkeeper"]["args"][-2:] == ["stdio", f"{inn.url}/mcp"]
     assert desk.everything() == before
 

@@ -145,7 +145,7 @@ async def workbench() -> AsyncIterator[Workbench]:
 async def test_vs_code_finds_the_server_signs_in_by_device_flow_calls_and_stays_signed_in(
     inn: Inn, person: Person, installed: Installed, workbench: Workbench
 ) -> None:
-    done = await installed.desk.let_in(person, "connect", "--url", inn.url, "--yes")
+    done = await installed.desk.let_in(person, "connect", "--url", inn.url, "--yes", "--transport", "http")
     assert "VS Code: added" in done.err, done.err
     async with installed.running():
         await workbench.open(installed)
@@ -175,7 +175,7 @@ async def test_vs_code_finds_the_server_signs_in_by_device_flow_calls_and_stays_
 async def test_vs_code_starts_our_program_and_is_signed_in_by_the_device_flow_of_connect(
     inn: Inn, person: Person, installed: Installed, workbench: Workbench
 ) -> None:
-    done = await installed.desk.let_in(person, "connect", "vscode", "--url", inn.url, "--stdio", "--read-only")
+    done = await installed.desk.let_in(person, "connect", "vscode", "--url", inn.url, "--read-only")
     assert "VS Code: added" in done.err, done.err
     async with installed.running():
         await workbench.open(installed)
