@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import asyncpg
 
     from db.database import Connection
+
+DELETED: Final = "delete_thread"
+"""In the audit log, as by the tool of this name."""
 
 
 class ThreadEdge:
@@ -74,7 +77,7 @@ class ThreadEdge:
         async with writing(self._database, principal, narrowing) as (connection, project_id):
             thread_id = await held(connection, project_id, request.path_params["thread_id"])
             await conversations.erase(connection, project_id, thread_id)
-            await ledger.audit(connection, principal, project_id, "delete_thread", str(thread_id))
+            await ledger.audit(connection, principal, project_id, DELETED, str(thread_id))
         return Response(status_code=204, headers=NO_STORE)
 
     async def messages(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:

@@ -170,6 +170,7 @@ VARIABLE: Final = {
     "server/site/end_users.py": ("token_source:added", "token_source:deleted", "end_users:rules_changed"),
     "db/oauth/devices.py": ("device:allowed", "device:denied"),
     "tools/dispatch.py": (),  # the name of the tool
+    "server/v1/threads.py": (),  # the name of the tool that does the same
     "tools/decisions.py": (),  # allow: and deny: with the name of the tool
     "tools/consent.py": (),
     "tools/approval.py": (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -79,7 +80,14 @@ class World:
         return page if page.startswith("/") else f"/projects/{self.one}/{page}"
 
     async def innkeeper(self, *arguments: str) -> None:
-        assert await asyncio.to_thread(cli.main, arguments) == 0, arguments
+        """A command of the operator. It sets up logging for its process, which is put back."""
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        try:
+            assert await asyncio.to_thread(cli.main, arguments) == 0, arguments
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
 
     async def program(self) -> Program:
         return await self.inn.program(client_name=PROGRAM)
