@@ -156,7 +156,7 @@ class Lane:
         names = [script.said for script in played.scripts]
         stood = {row["id"]: row["last_seq"] for row in await self.fetch(f"{runs} = 1", names)}
         told = 1 if played.seed % 2 else 0
-        while all(  # noqa: ASYNC110
+        while all(  # noqa: ASYNC110  (a row of another process: nothing here could be waited for)
             row["last_seq"] < stood.get(row["id"], 0) + told for row in await self.fetch(f"{runs} > 1", names)
         ):
             await asyncio.sleep(0.005)
