@@ -22,7 +22,7 @@ from agents.journal import Journal, held
 from agents.meter import Meter, Metered
 from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
-from agents.open_calls import INTERRUPTS
+from agents.open_calls import CUT_OFF, INTERRUPTS, cut_off
 from agents.opening import NOTHING, Opening
 from agents.patience import PASSING, patiently
 from agents.prices import Prices
@@ -144,7 +144,10 @@ class Conversation:
         """What is stored of this run, with the part of an answer that had come when it broke off."""
         new = self._new_messages()
         if self._asked:
-            _remember(new, self._asked)
+            _remember(new, INTERRUPTS, dict(self._asked))
+        lost = None if status == "succeeded" else cut_off(new, {tool.name for tool in self._plan.asked.tools})
+        if lost is not None:
+            _remember(new, CUT_OFF, lost)
         self._meter.broken_off(self._narrator.broken_off())
         scripted = self._plan.agent == DEMO
         used = Used() if scripted else self._meter.used
@@ -297,11 +300,11 @@ def _decided(decisions: Mapping[str, str | None]) -> DeferredToolResults | None:
     )
 
 
-def _remember(new: Sequence[ModelMessage], asked: Mapping[str, str]) -> None:
-    """Note in the last answer which of its calls wait for which record."""
+def _remember(new: Sequence[ModelMessage], name: str, value: object) -> None:
+    """Note in the last answer what becomes of its calls."""
     for message in reversed(new):
         if isinstance(message, ModelResponse):
-            ours = {**(message.metadata or {}).get(OURS, {}), INTERRUPTS: dict(asked)}
+            ours = {**(message.metadata or {}).get(OURS, {}), name: value}
             message.metadata = {**(message.metadata or {}), OURS: ours}
             return
 

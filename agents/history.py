@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -78,10 +78,11 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     """Raises AppError when there is nothing to answer, or what is open is not answered as it must be."""
     history = ModelMessagesTypeAdapter.validate_json(stored)
     with_states(history)
-    fresh = _fresh(asked.messages, _known_ids(history))
+    calls = open_calls.left_open(history)
+    fresh = _fresh(asked.messages, _known_ids(history), calls.owed.keys() - calls.answered)
     results = [message for message in fresh if isinstance(message, ToolMessage)]
     users = [message for message in fresh if isinstance(message, UserMessage)]
-    found = open_calls.answers(open_calls.left_open(history), results, asked.resume, speaks=bool(users))
+    found = open_calls.answers(calls, results, asked.resume, speaks=bool(users))
     parts, ids = found.parts, found.ids
     for message in users:
         parts.append(UserPromptPart(user_content(message, asked if message is users[-1] else None)))
@@ -156,12 +157,15 @@ def _cleaned(value: Any) -> Any:
     return [_cleaned(held) for held in value] if isinstance(value, list) else value
 
 
-def _fresh(messages: Sequence[Message], known: set[str]) -> list[Message]:
+def _fresh(messages: Sequence[Message], known: set[str], unanswered: Set[str]) -> list[Message]:
+    """``unanswered``: calls whose first result is new under whatever id it comes."""
     fresh: list[Message] = []
     for message in reversed(messages):
         if message.role in ("system", "developer"):
             continue
-        if message.role not in ("user", "tool") or message.id in known:
+        if message.role not in ("user", "tool"):
+            break
+        if message.id in known and not (message.role == "tool" and message.tool_call_id in unanswered):
             break
         fresh.append(message)
     return fresh[::-1]

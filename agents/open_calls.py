@@ -1,7 +1,8 @@
 """The calls that a thread's last answer left open: results its client owes, and calls that wait for a person.
 
 Which call waits for which record is part of the stored answer (``metadata.innkeeper.interrupts``), so that no client
-can give the result of a call that nobody allowed.
+can give the result of a call that nobody allowed. So is which of the house's own calls its run was cut off in
+(``metadata.innkeeper.cut_off``): nobody gives results of those.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from db.errors import AppError, invalid
 from db.transcript import OURS
 
 INTERRUPTS = "interrupts"
+CUT_OFF = "cut_off"
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCalls:
     """``owed``: calls of the client's tools, by id. ``asked``: calls that wait for a person, with their records.
-    ``answered``: the ids of all calls of the thread that have a result."""
+    ``answered``: the ids of all calls of the thread that have a result, or that nobody will give one. ``due``: the run
+    paused for what is owed; one that was cut off takes what there is of it."""
 
     owed: Mapping[str, ToolCallPart]
     asked: Mapping[str, tuple[ToolCallPart, UUID]]
     answered: Set[str]
+    due: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,12 @@ class Answers:
 def left_open(history: Sequence[ModelMessage]) -> OpenCalls:
     """Calls of the last answer that nothing has answered yet, and the ids of all that were."""
     waiting: dict[str, ToolCallPart] = {}
-    records: Mapping[str, str] = {}
+    ours: Mapping[str, Any] = {}
     answered: set[str] = set()
     for message in history:
         if isinstance(message, ModelResponse):
             waiting = {call.tool_call_id: call for call in message.tool_calls}
-            records = (message.metadata or {}).get(OURS, {}).get(INTERRUPTS, {})
+            ours = (message.metadata or {}).get(OURS, {})
             continue
         if any(isinstance(part, UserPromptPart) for part in message.parts):
             waiting.clear()
@@ -66,21 +70,30 @@ def left_open(history: Sequence[ModelMessage]) -> OpenCalls:
             if isinstance(part, ToolReturnPart):
                 waiting.pop(part.tool_call_id, None)
                 answered.add(part.tool_call_id)
+    records, lost = ours.get(INTERRUPTS, {}), ours.get(CUT_OFF, ())
     asked = {call_id: (call, UUID(records[call_id])) for call_id, call in waiting.items() if call_id in records}
-    owed = {call_id: call for call_id, call in waiting.items() if call_id not in records}
-    return OpenCalls(owed, asked, answered)
+    owed = {call_id: call for call_id, call in waiting.items() if call_id not in records and call_id not in lost}
+    return OpenCalls(owed, asked, answered.union(lost), CUT_OFF not in ours)
+
+
+def cut_off(said: Sequence[ModelMessage], theirs: Set[str]) -> list[str] | None:
+    """Of the calls that a run leaves without a result when it is cut off, the ids of those that are not of its client's
+    tools, whose names are ``theirs``; ``None`` when it leaves none."""
+    left = left_open(said).owed
+    return [call_id for call_id, call in left.items() if call.tool_name not in theirs] if left else None
 
 
 def answers(calls: OpenCalls, results: Sequence[ToolMessage], resume: Sequence[Resume], *, speaks: bool) -> Answers:
     """``speaks``: the client says something new. Raises AppError unless all that is open is answered, or passed over by
     a new message."""
     found = Answers()
-    _take_results(calls, results, found)
+    given = _take_results(calls, results, found)
     if resume:
         _decide(calls, resume, found)
-        missing = calls.owed.keys() - {part.tool_call_id for part in found.parts if isinstance(part, ToolReturnPart)}
-        if missing:
-            raise _missing(missing)
+    missing = calls.owed.keys() - given if calls.due else set()
+    if missing and (given or resume or not (speaks or calls.asked)):
+        raise _missing(missing)
+    if resume:
         if speaks:
             raise invalid(
                 "There is a new user message beside 'resume'.",
@@ -99,8 +112,8 @@ def answers(calls: OpenCalls, results: Sequence[ToolMessage], resume: Sequence[R
     return found
 
 
-def _take_results(calls: OpenCalls, results: Sequence[ToolMessage], found: Answers) -> None:
-    """What the client's tools returned, for exactly the calls that wait for that."""
+def _take_results(calls: OpenCalls, results: Sequence[ToolMessage], found: Answers) -> Set[str]:
+    """What the client's tools returned, and the ids of its calls, which all waited for that."""
     given: set[str] = set()
     for message in results:
         call_id = message.tool_call_id
@@ -116,15 +129,13 @@ def _take_results(calls: OpenCalls, results: Sequence[ToolMessage], found: Answe
                 "Send results of the calls in 'pendingToolCallIds' of the last RUN_FINISHED only.",
                 "tool_result_unexpected",
             )
-    missing = calls.owed.keys() - given
-    if given and missing:
-        raise _missing(missing)
+    return given
 
 
 def _missing(calls: Set[str]) -> AppError:
     return invalid(
         f"Tool calls of the last answer are still open: {', '.join(sorted(calls))}.",
-        "Send a tool message for each of them, or only a user message to go on without any.",
+        "Send a tool message with an id of its own for each of them, or only a user message to go on without any.",
         "tool_results_missing",
     )
 

@@ -70,17 +70,39 @@ async def test_results_are_taken_for_exactly_the_calls_that_wait(
     for messages, code in (
         ([both[0]], "tool_results_missing"),
         ([both[0], user("And so on")], "tool_results_missing"),
+        ([], "tool_results_missing"),
         ([*both, result(calls[0].id, 1)], "tool_result_duplicate"),
         ([*both, result("no such call")], "tool_result_unexpected"),
     ):
         refused = await run(house_open, tenant.token, body(question, *messages, thread="t", tools=[FRONT]))
         assert refused.problem["type"] == f"urn:innkeeper:error:{code}"
     assert await owner.fetchval("SELECT count(*) FROM runs") == 1
+    both[0]["id"] = question["id"]  # it is the call that says which result it is
     racing = [body(question, echo, *both, thread="t", tools=[FRONT]) for _ in range(2)]
     streams = await asyncio.gather(*(run(house_open, tenant.token, asked) for asked in racing))
     assert sorted(stream.status for stream in streams) in ([200, 400], [200, 409])
     late = await run(house_open, tenant.token, body(result(calls[0].id, 2), thread="t", tools=[FRONT]))
     assert late.problem["type"] == "urn:innkeeper:error:no_new_message"
+
+
+async def test_of_a_run_that_was_cut_off_a_client_gives_the_results_of_its_own_tools_only(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    await owner.execute("UPDATE agents SET limits = '{\"tool_calls\": 0}'")
+    mine, ours = ToolCall("pick_colour", {}), ToolCall("list_projects", {})
+    model.script(Turn(mine, ours), Turn("Red it is."))
+    question = user("Paint it")
+    first = await run(house_open, tenant.token, body(question, thread="t", tools=[FRONT]))
+    assert first.last["code"] == "run_limit_reached"
+    results = [
+        {"id": of.id, "role": "tool", "toolCallId": of.id, "content": content}
+        for of, content in ((mine, "red"), (ours, "You own everything."))
+    ]
+    second = await run(house_open, tenant.token, body(question, *results, thread="t", tools=[FRONT]))
+    assert second.text == "Red it is."
+    told = {m["tool_call_id"]: m["content"] for m in model.requests[-1].body["messages"] if m["role"] == "tool"}
+    assert told.pop(mine.id) == "red"
+    assert "interrupted" in told.pop(ours.id)
 
 
 async def test_a_clients_tool_may_not_take_the_name_of_one_of_ours(house_open: Inn, tenant: Tenant) -> None:
