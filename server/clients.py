@@ -7,8 +7,9 @@ import shlex
 from pathlib import Path
 
 
-def welcome(*, url: str, api_key: str, key_file: Path, literal: bool, agent_url: str) -> str:
-    """The text for a terminal. The key itself appears only when ``literal``; else the shell reads it from its file."""
+def welcome(*, url: str, api_key: str, key_file: Path, literal: bool, program: str, data: Path | None) -> str:
+    """The text for a terminal. The key itself appears only when ``literal``; else the shell reads it from its file.
+    ``program``: this program as the person types it; ``data``: the directory that its other commands must be told."""
     mcp_url = f"{url}/mcp"
     shown = api_key if literal else f"$(cat {shlex.quote(str(key_file))})"
     entry: dict[str, object] = {"url": mcp_url, "headers": {"Authorization": f"Bearer {shown}"}}
@@ -17,13 +18,14 @@ def welcome(*, url: str, api_key: str, key_file: Path, literal: bool, agent_url:
     body = {
         "threadId": "hello",
         "runId": "hello-1",
-        "messages": [{"id": "1", "role": "user", "content": "Create a project called Hello"}],
+        "messages": [{"id": "1", "role": "user", "content": "Show me what you can do"}],
         "tools": [],
         "context": [],
         "state": {},
         "forwardedProps": {},
     }
-    curl = f'curl -N "{agent_url}" -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" '
+    there = "" if data is None else f" --data {shlex.quote(str(data))}"
+    curl = f'curl -N "{url}/agui/demo" -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" '
     curl += f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     return "\n".join(
         (
@@ -31,8 +33,11 @@ def welcome(*, url: str, api_key: str, key_file: Path, literal: bool, agent_url:
             f"  MCP endpoint  {mcp_url}",
             f"  secret key    {api_key if literal else key_file}",
             "",
+            "Its pages in your browser, by a link that signs you in:",
+            f"  {program} open{there}",
+            "",
             "Every client of this computer, signed in by your browser:",
-            f"  innkeeper connect --url {url}",
+            f"  {program} connect --url {url}",
             "",
             "Claude Code:",
             f'  claude mcp add --transport http innkeeper {mcp_url} --header "Authorization: Bearer {shown}"',

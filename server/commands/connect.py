@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from server.connect import links, signing_in, toml_tables, verifying
-from server.connect.clients import CLIENTS, Client, Computer, Transport
+from server.connect.clients import CLIENTS, Client, Computer, Transport, client_named
 from server.connect.ledger import Ledger, Record
 from server.connect.placing import CHANGED, KEPT, Placer, command, helper
 from server.connect.signing_in import TokenFile, Tokens
@@ -28,11 +28,13 @@ def run(arguments: Namespace) -> int:
 
 async def _run(arguments: Namespace) -> int:
     computer = Computer.here()
+    chosen = client_named(arguments.client)
     if arguments.remove:
-        return await _remove(arguments, computer)
+        return await _remove(arguments, computer, chosen)
     house = signing_in.address(arguments.url or _running(arguments, computer))
     mcp_url = narrowed(house, arguments, urlsplit(arguments.url or "").query)
-    chosen = next((client for client in CLIENTS if client.id == arguments.client), None)
+    if arguments.client and chosen is None:
+        note(f"'{arguments.client}' is not known here: this is for clients of any kind.")
     if arguments.print or (arguments.client and chosen is None):
         put(printed(mcp_url, arguments.name, chosen, arguments.transport))
         return 0
@@ -123,10 +125,10 @@ async def _accepted(http: signing_in.Http, mcp_url: str, tokens: Tokens) -> bool
         raise Refusal(f"{mcp_url} does not answer ({type(error).__name__}).") from None
 
 
-async def _remove(arguments: Namespace, computer: Computer) -> int:
+async def _remove(arguments: Namespace, computer: Computer, chosen: Client | None) -> int:
     ledger = Ledger.open(computer.own)
     by_id = {client.id: client for client in CLIENTS}
-    meant = [record for record in ledger.records if _is_meant(record, arguments)]
+    meant = [record for record in ledger.records if _is_meant(record, arguments, chosen)]
     if not meant:
         note("Nothing that 'innkeeper connect' has put in is there.")
     faults = _Faults(len(meant))
@@ -155,9 +157,9 @@ async def _sign_out(ledger: Ledger, file: TokenFile, house: str) -> None:
         ledger.save()
 
 
-def _is_meant(record: Record, arguments: Namespace) -> bool:
+def _is_meant(record: Record, arguments: Namespace, chosen: Client | None) -> bool:
     return (
-        arguments.client in (None, record.client)
+        (arguments.client is None or (chosen is not None and chosen.id == record.client))
         and arguments.name == record.name
         and (arguments.url is None or signing_in.address(arguments.url) == record.house)
     )

@@ -17,6 +17,7 @@ from uuid import UUID
 from server import process
 from server.clients import welcome
 from server.commands.reading import read_settings
+from server.connect.placing import typed
 from server.data_directory import DatabaseUrls, DataDirectory, data_directory
 from server.databases import open_for_up
 from server.first_account import ensure_first_account
@@ -106,7 +107,8 @@ class _Start:
                 api_key=self.api_key,
                 key_file=self.data.api_key,
                 literal=sys.stdout.isatty(),
-                agent_url=f"{self.url}/agui/demo",
+                program=typed(),
+                data=self.arguments.data,
             )
         )
 

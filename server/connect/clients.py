@@ -98,6 +98,11 @@ class Client:
         return "It is signed in: it asks Innkeeper's command line for its token."
 
 
+def client_named(name: str | None) -> Client | None:
+    """The client of that id, or with a program of that name: ``claude``, ``code``."""
+    return next((client for client in CLIENTS if name in (client.id, *client.programs)), None)
+
+
 def leads_to(entry: Mapping[str, Any]) -> Any:
     """The address of an entry, whichever way it goes there."""
     return entry.get("url") or next(reversed(entry.get("args") or []), None)

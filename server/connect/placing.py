@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -112,6 +113,16 @@ def command(*arguments: str) -> list[str]:
     script = Path(sys.executable).with_name("innkeeper.exe" if sys.platform == "win32" else "innkeeper")
     program = [str(script)] if script.exists() else [sys.executable, "-P", "-m", "server.cli"]
     return [*program, *arguments]
+
+
+def typed() -> str:
+    """This program as somebody types it in the folder they are in: by its name alone only where that finds it."""
+    path, *rest = command()
+    named = shutil.which("innkeeper")
+    if not rest and named and Path(named).samefile(path):
+        return "innkeeper"
+    here = Path.cwd()
+    return shlex.join([str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path, *rest])
 
 
 def helper(house: str) -> str:

@@ -100,9 +100,9 @@ async def sign_in(http: httpx2.AsyncClient, url: str, scope: str = "") -> Tokens
     status, device = await _post(http, house["device_authorization_endpoint"], form)
     if status != httpx2.codes.OK:
         raise Refusal(str(device.get("error_description", "The server refused.")))
-    note("If the page asks you to sign in and no mail can be sent: 'innkeeper open', where the server runs.")
     note(f"Open this in a browser, and check that it shows the code {device['user_code']}:")
     put(device["verification_uri_complete"])
+    note("If the page asks you to sign in and no mail can be sent: 'innkeeper open', where the server runs.")
     form = {"client_id": HOUSE_CLIENT, "grant_type": DEVICE_CODE, "device_code": device["device_code"]}
     return await _wait(http, house["token_endpoint"], form, float(device["interval"]), float(device["expires_in"]))
 

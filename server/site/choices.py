@@ -92,9 +92,15 @@ def together(before: Consent | None, now: Consent) -> Consent:
 def _projects(offer: Offer, form: Form) -> tuple[UUID, ...] | None:
     if offer.before is not None:
         return offer.before.project_ids
-    if form.get("projects") == "all":
-        return None
     ticked = frozenset(form.several("project"))
+    if form.get("projects") == "all":
+        if ticked:
+            raise invalid(
+                "Single projects are ticked, but all of them are chosen.",
+                "Choose only the ticked ones, or take the ticks away.",
+                "choice_unclear",
+            )
+        return None
     found = tuple(row["id"] for row in offer.projects if str(row["id"]) in ticked)
     if not found:
         raise invalid("No project is chosen.", "Choose at least one, or all of them.", "nothing_chosen")

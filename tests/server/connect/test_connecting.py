@@ -221,11 +221,13 @@ async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn
     shown = await desk.run("connect", "zed", "--url", inn.url, "--project", project, "--tools", "projects,runs")
     url = f"{inn.url}/mcp?project={project}&tools=projects,runs"
     assert shown.code == 0
+    assert "'zed' is not known here" in shown.err
     assert f"URL     {url}" in shown.out
     assert "Authorization: Bearer" in shown.out
     assert f'"url": "{url}"' in shown.out
     codex = await desk.run("connect", "codex", "--url", inn.url, "--print")
     assert codex.out == f'[mcp_servers.innkeeper]\nurl = "{inn.url}/mcp"\n'
+    assert '"type": "stdio"' in (await desk.run("connect", "code", "--url", inn.url, "--print")).out, "as it is typed"
     program = tomllib.loads(
         (await desk.run("connect", "codex", "--url", inn.url, "--print", "--transport", "stdio")).out
     )

@@ -65,6 +65,10 @@ async def test_a_person_chooses_projects_and_the_token_reaches_no_other(
     assert sent.status_code == 400
     assert "Choose at least one" in sent.text
 
+    unclear = await person.press(foreign, "allow", project=str(person.projects["One"]))
+    assert unclear.status_code == 400
+    assert "Single projects are ticked, but all of them are chosen" in unclear.text, "never more than was meant"
+
 
 @pytest.mark.promise("IDN-12")
 async def test_read_only_beats_the_scopes_that_were_ticked(inn: Inn, person: Person) -> None:
