@@ -50,6 +50,11 @@ def check_depth(caller: Principal) -> None:
         )
 
 
+def busy(thread: str, hint: str, details: Details | None = None) -> AppError:
+    """For a run that would not wait for the one that its thread has."""
+    return AppError("thread_busy", 409, f"Thread '{thread}' has a run that is not done yet.", hint, True, 1, details)
+
+
 def refuse(begun: Begun, new: NewRun) -> None:
     """Raise what keeps the run from being started, put in line, or attached to."""
     if begun.outcome == "too_many":
@@ -62,14 +67,10 @@ def refuse(begun: Begun, new: NewRun) -> None:
             5,
         )
     if begun.outcome == "busy":
-        raise AppError(
-            "thread_busy",
-            409,
-            f"Thread '{new.thread}' has a run that is not done yet.",
+        raise busy(
+            new.thread,
             "Wait for its terminal event, use another thread, or send forwardedProps.innkeeper.onBusy: 'enqueue' or"
             " 'interrupt'.",
-            True,
-            1,
         )
     if begun.outcome == "queue_full":
         raise AppError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolDenied, UsageLimits, capture_run_messages
+from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolReturnPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
@@ -19,7 +20,7 @@ from agents.event_log import EventLog
 from agents.history import Turn
 from agents.interrupts import Question
 from agents.journal import Journal, held
-from agents.meter import Meter, Metered
+from agents.meter import Meter, Metered, counted_out
 from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
 from agents.open_calls import CUT_OFF, INTERRUPTS, cut_off
@@ -123,16 +124,19 @@ class Conversation:
         held.set(self._journal)
         with capture_run_messages() as messages:
             self._messages = messages
-            result = await self._kit.assistant.run(
-                message_history=said,
-                deferred_tool_results=_decided(plan.turn.decisions),
-                model=spec.model,
-                deps=deps,
-                toolsets=self._toolsets(deps, theirs),
-                usage_limits=_usage_limits(plan.settings.limits),
-                run_id=str(plan.run_id),
-                conversation_id=str(plan.thread_id),
-            )
+            try:
+                result = await self._kit.assistant.run(
+                    message_history=said,
+                    deferred_tool_results=_decided(plan.turn.decisions),
+                    model=spec.model,
+                    deps=deps,
+                    toolsets=self._toolsets(deps, theirs),
+                    usage_limits=_usage_limits(plan.settings.limits),
+                    run_id=str(plan.run_id),
+                    conversation_id=str(plan.thread_id),
+                )
+            except UsageLimitExceeded as error:
+                raise counted_out(error, plan.settings.limits) from error
         output = result.output
         return await self._paused(output) if isinstance(output, DeferredToolRequests) else Pause()
 

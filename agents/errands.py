@@ -13,7 +13,7 @@ from uuid import UUID
 from agents import admission, agui
 from agents.tails import Tail
 from db import runs
-from db.errors import invalid
+from db.errors import Details, invalid
 from db.ids import uuid7
 from db.principal import Principal
 from db.runs import NewRun
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 
 TELL_SECONDS: Final = 0.5
 _NO_LEASE: Final = timedelta(0)
+_MAY_WAIT: Final[Details] = {
+    "next_tool": "list_threads",
+    "arguments": [{"do": "give", "at": "on_busy", "schema": {"enum": ["enqueue", "interrupt"]}}],
+}
 
 Progress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
 
 
 class Errand(Protocol):
-    """A run as a tool asks for it. ``message``: what the user says; ``thread``: the client's own name of the thread."""
+    """A run as a tool asks for it. ``message``: what the user says; ``thread``: the client's own name of the thread,
+    which gets the id ``new_thread_id`` if there is none yet."""
 
     @property
     def agent(self) -> str: ...
@@ -38,6 +43,9 @@ class Errand(Protocol):
 
     @property
     def thread(self) -> str: ...
+
+    @property
+    def new_thread_id(self) -> UUID: ...
 
     @property
     def on_busy(self) -> Literal["reject", "enqueue", "interrupt"]: ...
@@ -54,7 +62,7 @@ async def begin(connection: Connection, principal: Principal, project_id: UUID, 
     new = NewRun(
         caller=principal,
         project_id=project_id,
-        thread_id=uuid7(),
+        thread_id=errand.new_thread_id,
         thread=errand.thread,
         id=run_id,
         external_id=str(run_id),
@@ -68,6 +76,13 @@ async def begin(connection: Connection, principal: Principal, project_id: UUID, 
         started_event=agui.encode(agui.run_started(errand.thread, str(run_id))),
     )
     begun = await runs.begin(connection, new)
+    if begun.outcome == "busy":
+        raise admission.busy(
+            str(begun.thread_id),
+            "Wait for its end with get_run (list_threads shows its id), leave thread_id out, or give on_busy: 'enqueue'"
+            " or 'interrupt'.",
+            _MAY_WAIT,
+        )
     admission.refuse(begun, new)
     return run_id, begun.thread_id
 

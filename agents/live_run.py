@@ -134,6 +134,7 @@ def _too_long(seconds: float) -> AppError:
     return AppError(
         "run_deadline_exceeded",
         504,
-        f"The run did not end within {seconds:g} seconds.",
-        "Ask for less at once, or use a faster model.",
+        f"The run did not end within {seconds:g} s.",
+        "Ask for less at once, use a faster model, or have an administrator raise the agent's limit 'seconds' with"
+        " update_agent (connect with ?tools=agents). A run that a run starts ends with that one.",
     )

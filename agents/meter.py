@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
+from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
 from agents.context_window import CHARACTERS_PER_TOKEN
@@ -19,6 +20,7 @@ from agents.journal import LeaseLostError
 from agents.model_spec import ModelSpec
 from agents.prices import Prices
 from db.agents import Limits
+from db.errors import AppError
 from db.spending import Used, Verdict, budget_exceeded, limit_reached
 from db.transcript import OURS
 
@@ -175,6 +177,12 @@ class Meter:
 
     def _size(self) -> int:
         return len(ModelMessagesTypeAdapter.dump_json(list(self._asking))) // CHARACTERS_PER_TOKEN
+
+
+def counted_out(error: UsageLimitExceeded, limits: Limits) -> AppError:
+    """The limit that pydantic-ai keeps for us, which says it in words only."""
+    which = "steps" if "request_limit" in str(error) else "tool_calls"
+    return limit_reached(which, getattr(limits, which))
 
 
 def _estimated(taken: int, given: int, usd: str) -> ModelResponse:

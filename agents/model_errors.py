@@ -184,15 +184,6 @@ def _answers() -> tuple[tuple[tuple[type[BaseException], ...], _Answer], ...]:
                 "Raise max_tokens in the model parameters, or ask for a shorter answer.",
             ),
         ),
-        (
-            (x.UsageLimitExceeded,),
-            _Answer(
-                "run_limit_reached",
-                422,
-                "The run reached one of its limits.",
-                "Raise the project's token or tool-call limit.",
-            ),
-        ),
         ((x.UnexpectedModelBehavior, x.ModelAPIError), _BAD_RESPONSE),
     )
 

@@ -36,6 +36,7 @@ _LIMITS: Final[dict[str, str]] = {
     "tokens": "{most} tokens",
     "cost_usd": "US$ {most}",
 }
+_PROJECTS: Final = " and the project's tool_call_limit with update_project"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ def limit_reached(which: str, most: Decimal | float) -> AppError:
         "run_limit_reached",
         422,
         f"The run reached its limit of {_LIMITS[which].format(most=_plain(most))}, together with the runs it started.",
-        "Ask for less at once, or have an administrator raise the limits of the agent with update_agent.",
+        "Ask for less at once, or have an administrator raise the agent's limits with update_agent (connect with"
+        f" ?tools=agents){_PROJECTS if which == 'tool_calls' else ''}.",
     )
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Errand(Protocol):
-    """A run as a tool asks for it. ``message``: what the user says; ``thread``: the client's own name of the thread."""
+    """A run as a tool asks for it. ``message``: what the user says; ``thread``: the client's own name of the thread,
+    which gets the id ``new_thread_id`` if there is none yet."""
 
     @property
     def agent(self) -> str: ...
@@ -30,6 +31,9 @@ class Errand(Protocol):
 
     @property
     def thread(self) -> str: ...
+
+    @property
+    def new_thread_id(self) -> UUID: ...
 
     @property
     def on_busy(self) -> Literal["reject", "enqueue", "interrupt"]: ...

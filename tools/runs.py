@@ -75,6 +75,7 @@ class Errand:
     agent: str
     message: str
     thread: str
+    new_thread_id: UUID
     on_busy: OnBusy
 
 
@@ -89,14 +90,15 @@ async def start_run(
 ) -> StartedRun:
     """Have an agent answer a message. It works by itself; follow it with get_run."""
     async with call.transaction() as connection:
-        name = str(uuid7())
+        new = uuid7()
+        name = str(new)
         if thread_id is not None:
             row = await threads.fetch(connection, project_id, thread_id)
             if row is None:
                 await readable(connection, project_id)
                 raise not_found("thread")
             name = row["external_id"]
-        errand = Errand(agent, message, name, on_busy)
+        errand = Errand(agent, message, name, new, on_busy)
         run_id, thread_id = await call.services.runs.begin(connection, call.principal, project_id, errand)
     return StartedRun(id=run_id, thread_id=thread_id)
 

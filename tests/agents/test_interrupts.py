@@ -328,7 +328,7 @@ async def test_a_message_through_mcp_denies_what_is_open_as_well(
     call = sending(tenant)
     await interrupted(house_open, tenant, model, call)
     thread_id = await owner.fetchval("SELECT id FROM threads")
-    errand = Errand("default", "Never mind", "t", "reject")
+    errand = Errand("default", "Never mind", "t", uuid4(), "reject")
     async with house_open.database.transaction(tenant.principal, tenant.project_id) as connection:
         run_id, thread = await house_open.engine.begin(connection, tenant.principal, tenant.project_id, errand)
     assert thread == thread_id

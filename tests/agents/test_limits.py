@@ -20,6 +20,12 @@ from tests.fakes.script import Gate, Hang, ToolCall, Turn
 
 pytestmark = pytest.mark.promise("RUN-09")
 LOOK = ("list_projects", {"limit": 1})
+OVER = {
+    "steps": "2 steps",
+    "tokens": "300 tokens",
+    "cost_usd": "US$ 0.5",
+    "tool_calls": "1 calls of tools, together with the runs it started",
+}
 PRICES = json.dumps({"scripted": {"input": 1000, "output": 2000}})
 
 
@@ -93,6 +99,7 @@ async def test_a_run_ends_before_the_request_that_is_over_its_steps_tokens_or_co
         model.script(*varied[:made], Turn("Too far."))
         stream = await run(house_open, tenant.token, body(user("Look")))
         assert (given, stream.last.get("code"), len(model.requests)) == (given, "run_limit_reached", made)
+        assert OVER[next(iter(given))] in stream.last["message"]
     cost = await owner.fetchval("SELECT cost_usd FROM runs WHERE requests = 3")
     assert cost == Decimal("0.6")
 

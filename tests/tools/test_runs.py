@@ -59,8 +59,8 @@ async def test_a_run_is_started_waited_for_and_read(
     await do(dispatch, tenant, "get_run", run_id=again["id"], wait_seconds=20)
     assert "How many projects?" in str(model.requests[-1].body["messages"])
     listed = await do(dispatch, tenant, "list_threads")
-    assert [(row["id"], row["run_id"], row["run_status"]) for row in listed["threads"]] == [
-        (started["thread_id"], again["id"], "succeeded")
+    assert [(row["id"], row["client_id"], row["run_id"], row["run_status"]) for row in listed["threads"]] == [
+        (started["thread_id"], started["thread_id"], again["id"], "succeeded")
     ]
 
 
@@ -132,7 +132,9 @@ async def test_a_busy_thread_refuses_a_run_unless_it_may_wait(
     first = await do(dispatch, tenant, "start_run", message="First")
     await model.requested()
     again = {"message": "Second", "thread_id": first["thread_id"]}
-    assert (await refused(dispatch, tenant, "start_run", **again)).code == "thread_busy"
+    busy = await refused(dispatch, tenant, "start_run", **again)
+    assert (busy.code, first["thread_id"] in busy.message) == ("thread_busy", True)
+    assert "on_busy: 'enqueue'" in str(busy.hint)
     second = await do(dispatch, tenant, "start_run", **again, on_busy="enqueue")
     assert (await do(dispatch, tenant, "get_run", run_id=second["id"]))["status"] == "queued"
     gate.open()
