@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from db import agents, runs, threads
+from db import agents, events, runs, threads
 from db.errors import needs_member, not_found
 from db.ids import uuid7
 from db.scopes import Scope
@@ -54,6 +55,7 @@ class Run(BaseModel):
     text: Untrusted[str] = Field(description="What the agent has said.")
     outcome: Untrusted[dict[str, Any]] | None = Field(description="How it ended: also the calls and questions it left.")
     error_code: Trusted[str] | None
+    error: Untrusted[str] | None = Field(description="Why it failed; absent when its log is gone.")
     requests: int
     tool_calls: int
     input_tokens: int
@@ -120,7 +122,10 @@ async def get_run(
         row = await _found(connection, project_id, run_id)
         if row["ended_at"] is not None or text is None:
             text = await threads.said(connection, project_id, run_id)
-    return _shown(row, text)
+        error = await _why(connection, project_id, row) if row["status"] == "failed" else None
+    return Run(
+        text=text, error=error, **{name: row[name] for name in Run.model_fields if name not in ("text", "error")}
+    )
 
 
 @tool(Scope.runs_write, read_only=False, destructive=False, idempotent=True, open_world=False)
@@ -157,5 +162,7 @@ async def _found(connection: Connection, project_id: UUID, run_id: UUID) -> asyn
     return row
 
 
-def _shown(row: asyncpg.Record, text: str) -> Run:
-    return Run(text=text, **{name: row[name] for name in Run.model_fields if name != "text"})
+async def _why(connection: Connection, project_id: UUID, row: asyncpg.Record) -> str | None:
+    """What the last event of a failed run says. Its code is in the row, the words are in the log alone."""
+    last = await events.read(connection, project_id, row["id"], row["last_seq"] - 1)
+    return json.loads(last[-1][1])["message"] if last else None

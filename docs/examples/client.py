@@ -10,7 +10,7 @@ from mcp.client.streamable_http import streamable_http_client as connect
 
 async def main(url: str, key: str) -> None:
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx2.AsyncClient(headers=headers) as http, Client(connect(url, http_client=http)) as inn:
+    async with httpx2.AsyncClient(headers=headers, timeout=300) as http, Client(connect(url, http_client=http)) as inn:
         project = await inn.call_tool("create_project", {"name": "From twelve lines"})
         print(project.structured_content)
 

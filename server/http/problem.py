@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,7 +22,8 @@ from db.errors import AppError
 from server import logs
 
 TYPE_PREFIX = "urn:innkeeper:error:"
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE: Final = "application/problem+json"
+WHERE_MCP_IS: Final = "MCP is served at /mcp."
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -112,13 +114,13 @@ def _methods(request: Request) -> set[str]:
 
 def _routing_error(status: int, request: Request) -> AppError:
     if status == 404:
-        return AppError("route_not_found", 404, "There is nothing at this path.", "MCP is served at /mcp.")
+        return AppError("route_not_found", 404, "There is nothing at this path.", WHERE_MCP_IS)
     if status == 405:
         return AppError(
             "method_not_allowed",
             405,
             f"This path does not answer {request.method}.",
-            "The Allow header names the methods it answers.",
+            "The Allow header names the methods it answers." + (f" {WHERE_MCP_IS}" if request.url.path == "/" else ""),
         )
     return AppError("http_error", status, f"{_title(status)}.", "Check the address, the method and the headers.")
 

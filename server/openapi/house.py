@@ -51,6 +51,7 @@ def operations(offered: Offered) -> list[Operation]:
 def _house() -> list[Operation]:
     tag = "house"
     return [
+        Operation("get", "/", tag, "The bare address", {303: Answer("On to the pages for people.")}),
         Operation("get", "/healthz", tag, "Whether the process lives", {200: Answer("It does.", {JSON: STATUS})}),
         Operation("get", "/readyz", tag, "Whether it can work", {200: Answer("It can.", {JSON: STATUS})}),
         Operation(

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from db import projects
 from db.errors import AppError
@@ -22,6 +22,9 @@ RULES: Final = {"name": "Give it a name of 1 to 80 characters."}
 
 
 def routes(site: Site) -> list[BaseRoute]:
+    async def begin(_request: Request) -> Response:
+        return see(PATH)
+
     async def show(request: Request, person: Principal) -> Response:
         before = from_cursor(request.query_params.get("before"))
         async with site.services.database.transaction(person, read_only=True) as connection:
@@ -47,6 +50,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return see(f"{PATH}/{made.structured['id']}")
 
     return [
+        Route("/", begin),
         site.signed_in(PATH, show),
         site.signed_in(NEW, ask),
         site.signed_in(NEW, create, "POST"),

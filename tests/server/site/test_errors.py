@@ -62,6 +62,14 @@ async def test_errors_are_pages_to_browsers_and_documents_to_programs(inn: Inn, 
     assert (asked.status_code, asked.headers["content-type"]) == (404, "application/problem+json")
 
 
+async def test_the_bare_address_leads_people_to_the_pages_and_clients_of_mcp_to_its_path(inn: Inn) -> None:
+    async with inn.browser() as somebody:
+        begun = await somebody.get("/", headers=BROWSER)
+        assert (begun.status_code, begun.headers["location"]) == (303, "/projects")
+        typed = await somebody.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        assert (typed.status_code, "MCP is served at /mcp" in typed.json()["hint"]) == (405, True)
+
+
 async def test_too_many_requests_say_when_to_come_back(inn: Inn, person: Person) -> None:
     typed = {"csrf": sheet(await person.browser.get("/device"), "/device")["csrf"], "user_code": "WRNG-CODE"}
     answers = []
