@@ -93,7 +93,8 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     if not found.decisions and (not messages or not isinstance(messages[-1], ModelRequest)):
         raise invalid(
             "There is no new message to answer.",
-            "End 'messages' with a user message whose id this thread has not seen before.",
+            "End 'messages' with a user message whose id this thread has not seen before, or with the results of calls"
+            " that wait for some.",
             "no_new_message",
         )
     new = {message.id for message in fresh}

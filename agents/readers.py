@@ -123,10 +123,14 @@ class Readers:
         raise AppError(
             "events_gone",
             410,
-            "The log of this run has no such place (any more).",
+            f"There is nothing to read there: the log of this run {_whereabouts(run)}.",
             "Go on from 'snapshot': how the run ended, and the messages of its thread.",
             details={"snapshot": snapshot},
         )
+
+
+def _whereabouts(run: asyncpg.Record) -> str:
+    return f"ends at event {run['last_seq']}" if run["compacted_at"] is None else "was kept for 24 hours after its end"
 
 
 async def _found(connection: Connection, project_id: UUID, run_id: UUID) -> asyncpg.Record:

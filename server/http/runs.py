@@ -85,8 +85,7 @@ class RunEdge:
         return endpoint
 
     async def start(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
-        if narrowing.read_only:
-            raise invalid("A run cannot be started with read_only=1.", "Leave it out, or use a key with fewer scopes.")
+        _check_writes(narrowing)
         after = last_event_id(request)
         body = await request.body()
         async with RunPlaces(self._limits, principal) as places:
@@ -119,13 +118,19 @@ class RunEdge:
 
     async def cancel(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """202: it was asked to end. 200: it had ended already."""
-        if narrowing.read_only or not principal.may(Scope.runs_write):
+        _check_writes(narrowing)
+        if not principal.may(Scope.runs_write):
             raise missing_scope(Scope.runs_write)
         run_id = _run_id(request)
         project_id = await self._engine.readers.project_of(principal, run_id, narrowing.project_id)
         asked = await self._engine.cancel(principal, project_id, run_id)
         run = await self._engine.readers.snapshot(principal, project_id, run_id)
         return JSONResponse(run, status_code=202 if asked else 200, headers=NO_STORE)
+
+
+def _check_writes(narrowing: Narrowing) -> None:
+    if narrowing.read_only:
+        raise invalid("With read_only=1 in the address a run is only read.", "Leave it out to start or cancel one.")
 
 
 def _run_id(request: Request) -> UUID:

@@ -101,6 +101,7 @@ async def test_a_place_that_the_log_does_not_have_is_410_with_a_snapshot(
     run_id = whole.headers["innkeeper-run-id"]
     beyond = await followed(house_open, tenant.token, run_id, len(whole.ids) + 1)
     assert (beyond.status, beyond.problem["type"]) == (410, "urn:innkeeper:error:events_gone")
+    assert f"ends at event {len(whole.ids)}" in beyond.problem["detail"]
     snapshot = beyond.problem["snapshot"]
     assert (snapshot["run"]["runId"], snapshot["run"]["status"]) == ("r", "succeeded")
     assert snapshot["run"]["lastEventId"] == len(whole.ids)
@@ -122,6 +123,7 @@ async def test_a_place_that_the_log_does_not_have_is_410_with_a_snapshot(
     gone = [await followed(house_open, tenant.token, run_id, after) for after in (None, 2)]
     gone.append(await run(house_open, tenant.token, asked))
     assert [stream.status for stream in gone] == [410, 410, 410]
+    assert all("24 hours" in stream.problem["detail"] for stream in gone)
     assert all(stream.problem["snapshot"]["messages"] == snapshot["messages"] for stream in gone)
     onward = await run(house_open, tenant.token, body(user("And now?"), thread="t"))
     assert onward.last["outcome"] == {"type": "success"}
@@ -167,9 +169,9 @@ async def test_a_run_is_cancelled_over_http(
 ) -> None:
     model.script(Turn("Hm", Hang()))
 
-    async def cancel(token: str) -> int:
+    async def cancel(token: str, query: str = "") -> int:
         answer = await house_open.client.post(
-            f"{house_open.url}/runs/{run_id}/cancel", headers={"authorization": f"Bearer {token}"}
+            f"{house_open.url}/runs/{run_id}/cancel{query}", headers={"authorization": f"Bearer {token}"}
         )
         return answer.status_code
 
@@ -177,6 +179,7 @@ async def test_a_run_is_cancelled_over_http(
         run_id = stream.headers["innkeeper-run-id"]
         assert await cancel(stranger.token) == 404
         assert await cancel(await house.key(tenant.user_id, scopes=["runs:read"])) == 403
+        assert await cancel(tenant.token, "?read_only=1") == 400
         assert await cancel(tenant.token) == 202
         await rest(stream, chunks)
         assert await cancel(tenant.token) == 200
