@@ -6,7 +6,6 @@ tools (an ``ExternalToolset``), and tools that record their own steps, are given
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import trace
@@ -16,7 +15,7 @@ from agents import demo, loops
 from agents.deps import RunDeps
 from agents.durability import Durability
 from agents.house_tools import HouseTools
-from agents.model_errors import UNREADABLE, bad_response, content_filtered
+from agents.model_errors import bad_response, content_filtered
 from agents.models import ModelFactory
 from agents.wished_settings import wished
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from pydantic_ai.models import ModelRequestContext
 
 Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
-_log = logging.getLogger("innkeeper.agents")
 _tracer = trace.get_tracer("innkeeper.agents")
 
 
@@ -46,11 +44,7 @@ class Answers(Durability):
         self, ctx: RunContext[RunDeps], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
     ) -> ModelResponse:
         with _tracer.start_as_current_span("agent.model", attributes={"model": ctx.deps.model_spec.model}):
-            try:
-                answer = await super().wrap_model_request(ctx, request_context=request_context, handler=handler)
-            except UNREADABLE as error:
-                _log.warning("an answer of a model cannot be read", exc_info=True)
-                raise bad_response() from error
+            answer = await super().wrap_model_request(ctx, request_context=request_context, handler=handler)
         ctx.deps.meter.took(answer, ctx.deps.model_spec.model)
         if answer.state == "incomplete":
             raise bad_response()

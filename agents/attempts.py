@@ -19,7 +19,7 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from agents.model_errors import UNREADABLE, bad_response, map_model_error
+from agents.model_errors import map_model_error, of_an_answer
 from db.transcript import OURS
 
 FIRST_WAIT: Final = 0.25
@@ -66,7 +66,7 @@ class Attempts(WrapperModel):
                         )
                     )
                 except Exception as error:
-                    fault = _fault(error)
+                    fault = of_an_answer(error)
                     wait = _wait(fault, tried)
                     if tried == self._tries or wait is None:
                         raise fault from error
@@ -88,7 +88,3 @@ def _wait(fault: Exception, tried: int) -> float | None:
         return float(asked) if asked <= LONGEST_WAIT else None
     backoff: float = FIRST_WAIT * 2 ** (tried - 1) * random.uniform(1, 1.5)  # noqa: S311  nobody guesses at it
     return backoff
-
-
-def _fault(error: Exception) -> Exception:
-    return bad_response() if isinstance(error, UNREADABLE) else error

@@ -7,6 +7,7 @@ narrator as well, which knows what the log has. Outside a run that has a journal
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
@@ -24,9 +25,12 @@ from pydantic_ai.durable_exec._codec import JSON_CODEC
 from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent, PartDeltaEvent, PartEndEvent, PartStartEvent
 
 from agents import journal
+from agents.answer_usage import bound_usage
 from agents.deps import RunDeps
+from agents.model_errors import of_an_answer
 from db.transcript import OURS
 
+_log = logging.getLogger("innkeeper.agents")
 _TOLD_LIVE = (PartStartEvent, PartDeltaEvent, PartEndEvent, FinalResultEvent)
 
 
@@ -102,7 +106,15 @@ async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDep
     """An answer of the model, if the run may still ask for one, with its model and the ids under which it was told."""
     deps = context.deps
     await deps.meter.before_request(context, deps.model_spec)
-    answer: dict[str, Any] = await body()
+    try:
+        answer: dict[str, Any] = await body()
+    except Exception as error:
+        # Here, and not around the whole request: who reads the stream meanwhile would hear of the fault itself.
+        fault = of_an_answer(error)
+        if fault is not error:
+            _log.warning("an answer of a model cannot be read", exc_info=True)
+        raise fault from error
+    bound_usage(answer)
     known = answer.get("metadata") or {}
     ours = {"model": deps.model_spec.model, **known.get(OURS, {}), **deps.narrator.ids(), **deps.meter.before()}
     answer["metadata"] = {**known, OURS: ours}

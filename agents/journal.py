@@ -7,6 +7,7 @@ have had consequences, and carries out no other one twice without its idempotenc
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from agents.event_log import EventLog
 
 MODEL: Final = "model"
 TOOL: Final = "tool"
+LONGEST_NAME: Final = 200
 
 
 class LeaseLostError(Exception):
@@ -55,9 +57,18 @@ class Journal:
         return value
 
     def _name(self, base: str) -> str:
+        base = _storable(base)
         self._begun[base] += 1
         count = self._begun[base]
         return base if count == 1 else f"{base}#{count}"
+
+
+def _storable(name: str) -> str:
+    """The name of a step as it may stand in an index: ids of calls come from models, which put anything into them."""
+    if len(name) <= LONGEST_NAME and name.isprintable() and "#" not in name:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{name.partition(':')[0]}:sha256:{digest}"
 
 
 def _has_consequences(answer: Any) -> bool:

@@ -78,6 +78,6 @@ def _call(part: ToolCallPart) -> Call:
     arguments = part.args or {}
     try:
         value = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:
+    except (ValueError, RecursionError):
         value = arguments
     return part.tool_name, json.dumps(value, sort_keys=True, default=str)

@@ -12,14 +12,17 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from agents.provider_words import reason
 from db.errors import AppError
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
 
-UNREADABLE: Final = (ValueError, TypeError, AttributeError, LookupError)
-"""What reading an answer raises that is no text, no JSON, or not what it should be: the other side's fault, whoever
-stumbled over it."""
+UNREADABLE: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What reading an answer raises that is no text, no JSON, nested without end, or not what it should be: the other
+side's fault, whoever stumbled over it."""
+BUSY: Final = frozenset({408, 409, 425})
+"""Refusals that say nothing against the request: it came at the wrong moment."""
 LONGEST_WAIT = 3600  # seconds; a provider that asks for more is not worth waiting for
 
 
@@ -35,6 +38,15 @@ def map_model_error(error: BaseException) -> AppError:
     if isinstance(cause, AppError):
         return cause
     return AppError("internal_error", 500, "The run failed inside Innkeeper.", "Try again; see the log.", True)
+
+
+def of_an_answer(error: Exception) -> Exception:
+    """What reading a model's answer raised, in terms of models: what cannot be read, and what the guarded client of
+    tenants' endpoints (:mod:`server.integrations.guarded_answer`) does not let through."""
+    if isinstance(error, UNREADABLE):
+        return bad_response()
+    guarded = _GUARDED.get(error.code) if isinstance(error, AppError) else None
+    return guarded.error() if guarded is not None else error
 
 
 def bad_response() -> AppError:
@@ -63,8 +75,9 @@ def _map(error: BaseException) -> AppError | None:
     if isinstance(error, BaseExceptionGroup):
         # All models of an agent failed: what the last of them said, for it was the last hope.
         return map_model_error(error.exceptions[-1])
-    if _says_context_overflow(error):
-        return _CONTEXT_OVERFLOW.error()
+    refused = _refused(error)
+    if refused is not None:
+        return refused.error(_seconds(getattr(error, "retry_after", None)))
     for classes, answer in _answers():
         if isinstance(error, classes):
             return answer.error(_seconds(getattr(error, "retry_after", None)))
@@ -90,14 +103,32 @@ _CONTEXT_OVERFLOW = _Answer(
     "The conversation is longer than the model's context window.",
     "Start a new thread, send less, or use a model with a larger window.",
 )
-
-
 _BAD_RESPONSE = _Answer(
     "model_bad_response",
     502,
     "The model's provider sent an answer that cannot be understood.",
     "Try again; if it stays, check that the base URL is an OpenAI-compatible endpoint.",
     1,
+)
+_AUTH_FAILED = _Answer(
+    "model_auth_failed",
+    502,
+    "The model's provider refused the API key, or the key may not use this model.",
+    "Check the model's API key in the project or the settings.",
+)
+_REJECTED = _Answer(
+    "model_request_rejected",
+    502,
+    "The model's provider refused the request as it is.",
+    "Check the model parameters, and that the model takes what was sent (tools, images, files).",
+)
+_TIMEOUT = _Answer("model_timeout", 504, "The model did not answer in time.", "Try again, or use a faster model.", 5)
+_UNAVAILABLE = _Answer(
+    "model_unavailable",
+    503,
+    "The model's provider cannot be reached, or failed to answer.",
+    "Try again shortly; if it stays, check the base URL and the provider's status.",
+    5,
 )
 _FILTERED = _Answer(
     "model_content_filtered",
@@ -107,21 +138,22 @@ _FILTERED = _Answer(
 )
 
 
+_GUARDED: Final = {
+    "remote_bad_answer": _BAD_RESPONSE,
+    "remote_wrong_type": _BAD_RESPONSE,
+    "remote_timeout": _TIMEOUT,
+    "remote_unreachable": _UNAVAILABLE,
+}
+
+
 @cache
 def _answers() -> tuple[tuple[tuple[type[BaseException], ...], _Answer], ...]:
     """Classes of pydantic-ai's errors and what we say, the more special ones first."""
+    import httpx2
     from pydantic_ai import exceptions as x
 
     return (
-        (
-            (x.ModelAuthenticationError,),
-            _Answer(
-                "model_auth_failed",
-                502,
-                "The model's provider refused the API key, or the key may not use this model.",
-                "Check the model's API key in the project or the settings.",
-            ),
-        ),
+        ((x.ModelAuthenticationError,), _AUTH_FAILED),
         (
             (x.ModelRateLimitError,),
             _Answer(
@@ -151,29 +183,10 @@ def _answers() -> tuple[tuple[tuple[type[BaseException], ...], _Answer], ...]:
                 "Check the model's name and base URL in the project.",
             ),
         ),
-        (
-            (x.ModelTimeoutError, x.ModelRequestTimeout),
-            _Answer("model_timeout", 504, "The model did not answer in time.", "Try again, or use a faster model.", 5),
-        ),
-        (
-            (x.ModelConnectionError, x.ModelUnavailableError, x.ModelServerError),
-            _Answer(
-                "model_unavailable",
-                503,
-                "The model's provider cannot be reached, or failed to answer.",
-                "Try again shortly; if it stays, check the base URL and the provider's status.",
-                5,
-            ),
-        ),
-        (
-            (x.ModelRequestRejectedError,),
-            _Answer(
-                "model_request_rejected",
-                502,
-                "The model's provider refused the request as it is.",
-                "Check the model parameters, and that the model takes what was sent (tools, images, files).",
-            ),
-        ),
+        # Those of httpx2: the SDK lets them pass where it reads what a refusal says.
+        ((x.ModelTimeoutError, x.ModelRequestTimeout, httpx2.TimeoutException), _TIMEOUT),
+        ((x.ModelConnectionError, x.ModelUnavailableError, x.ModelServerError, httpx2.TransportError), _UNAVAILABLE),
+        ((x.ModelRequestRejectedError,), _REJECTED),
         ((x.ContentFilterError,), _FILTERED),
         (
             (x.OutputTokenLimitExceeded,),
@@ -188,9 +201,26 @@ def _answers() -> tuple[tuple[tuple[type[BaseException], ...], _Answer], ...]:
     )
 
 
-def _says_context_overflow(error: BaseException) -> bool:
-    # llama.cpp's server has a type of its own, which pydantic-ai files under "rejected".
-    return getattr(error, "provider_error_type", None) == "exceed_context_size_error"
+def _refused(error: BaseException) -> _Answer | None:
+    """What the status or the words of a refusal say that pydantic-ai does not see in them."""
+    from pydantic_ai import exceptions as x
+
+    if not isinstance(error, x.ModelHTTPError) or isinstance(
+        error, x.ModelQuotaExceededError | x.ModelRateLimitError | x.ModelAuthenticationError | x.ModelNotFoundError
+    ):
+        return None
+    match reason(error.body):
+        case "overflow":
+            return _CONTEXT_OVERFLOW
+        case "filtered":
+            return _FILTERED
+        case "key":
+            return _AUTH_FAILED
+    if error.status_code == 413:
+        return _CONTEXT_OVERFLOW
+    if error.status_code in BUSY:
+        return _UNAVAILABLE
+    return _REJECTED if 400 <= error.status_code < 500 else None
 
 
 def _seconds(value: object) -> int | None:

@@ -27,6 +27,7 @@ from agents import agui, component_stream
 from agents.component_offers import PREFIX, Component
 from agents.component_stream import ComponentStream
 from agents.event_log import EventLog
+from agents.model_errors import bad_response
 from db import transcript
 from db.ids import uuid7
 
@@ -148,6 +149,8 @@ class Narrator:
                 for told in agui.reasoning_start(self._reasoning):
                     self._log.emit(told)
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)
+        elif isinstance(part, ToolCallPart) and not _storable(part.tool_call_id):
+            raise bad_response()
         elif isinstance(part, ToolCallPart) and part.tool_name in self.components:
             self._show(part)
         elif isinstance(part, ToolCallPart):
@@ -214,6 +217,11 @@ class Narrator:
         if self._half is not None:
             half, self._half = self._half, None
             self._log.delta(*half)
+
+
+def _storable(call_id: str) -> bool:
+    """Whether an id can be kept and given back: everything that is said of a call later names it."""
+    return "\x00" not in call_id and not any("\ud800" <= character <= "\udfff" for character in call_id)
 
 
 def _arguments(args: str | Mapping[str, object] | None) -> str:
