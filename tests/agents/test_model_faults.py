@@ -163,6 +163,7 @@ async def test_an_empty_answer_is_asked_for_once_more_and_then_is_none(
 
 
 async def test_a_line_of_100_mb_is_not_kept(house_open: Inn, urls: DatabaseUrls, tenant: Tenant, owner: Owner) -> None:
+    await house_open.engine.warm()
     async with endpoint(endless_line) as server:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         stream = await asked(owner, house_open, tenant, server)

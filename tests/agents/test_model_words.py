@@ -37,7 +37,7 @@ def uses(tokens: Any) -> Wire:
     return sends(said("Hello"), said(finish="stop"), f"data: {counted}\n\n".encode())
 
 
-OVERFLOWS = (
+OVERFLOWS: tuple[tuple[int, Any], ...] = (
     (400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096."),  # vLLM
     (400, {"object": "error", "message": "The input (5000 tokens) is longer than the model's context length (4096)."}),
     (400, "the request exceeds the available context size"),  # llama.cpp
