@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -121,7 +121,7 @@ async def preview(connection: Connection, spec: ToolSpec, call: Call, values: Ma
 async def put(services: Services, asking: Question, shown: Preview) -> AppError:
     """Put the question, or find how it was answered: the error that tells the caller."""
     async with services.database.transaction(_asking(asking.call.principal), asking.call.project_id) as connection:
-        row = await approvals.ask(connection, asking.act, dict(asking.values), asdict(shown))
+        row = await approvals.ask(connection, asking.act, dict(asking.values), shown.kept())
     url = services.pages.approval(row["id"])
     if row["state"] == "denied":
         return AppError(

@@ -103,8 +103,8 @@ class Catalog:
             return self.default_families
         unknown = families - self.families
         if unknown or not families:
-            named = ", ".join(sorted(unknown)) or "nothing"
-            raise invalid(f"?tools= names {named[:80]}.", f"Families are {', '.join(sorted(self.families))}.")
+            named = f"no family of tools: {', '.join(sorted(unknown))[:80]}" if unknown else "nothing"
+            raise invalid(f"?tools= names {named}.", f"Families are {', '.join(sorted(self.families))}.")
         return families
 
     def visible_resources(self, principal: Principal) -> tuple[ResourceSpec, ...]:

@@ -18,6 +18,7 @@ from db.principal import Principal
 from tools.catalog import Catalog
 from tools.decisions import obstacle
 from tools.ports import Services
+from tools.preview import Preview
 
 if TYPE_CHECKING:
     import asyncpg
@@ -104,9 +105,9 @@ class Consent:
         await ledger.audit(connection, principal, row["project_id"], action, str(row["id"]))
 
     def _question(self, row: asyncpg.Record) -> Question:
-        shown = row["preview"]
+        shown = Preview.of(row["preview"])
         url = self._services.pages.approval(row["id"])
-        return Question(row["tool"], shown["effect"], shown["facts"], url, row["expires_at"])
+        return Question(row["tool"], shown.effect, shown.facts, url, row["expires_at"])
 
 
 def _unsettled(state: str, url: str) -> AppError:

@@ -21,6 +21,7 @@ from tools import approval
 from tools.catalog import Catalog
 from tools.contract import Call
 from tools.ports import Services
+from tools.preview import Preview
 
 if TYPE_CHECKING:
     import asyncpg
@@ -98,13 +99,13 @@ class Decisions:
             return await obstacle(connection, self._services, self._catalog, person, row)
 
     def _shown(self, row: asyncpg.Record) -> Shown:
-        spec = self._catalog.tool(row["tool"])
+        spec, preview = self._catalog.tool(row["tool"]), Preview.of(row["preview"])
         return Shown(
             id=row["id"],
             tool=row["tool"],
             title=spec.title if spec else row["tool"],
-            effect=row["preview"]["effect"],
-            facts=row["preview"]["facts"],
+            effect=preview.effect,
+            facts=preview.facts,
             arguments=row["arguments"],
             state=row["state"],
             through_run=row["through_run"],

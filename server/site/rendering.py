@@ -81,7 +81,7 @@ def notice(error: AppError, *, csrf: str | None = None) -> Response:
 
 def error_body(message: str, hint: str) -> bytes:
     """The same of an error that came before anybody knew who asks."""
-    values = {"message": message, "hint": hint, "signed_in": False}
+    values = {"message": message, "hint": hint, "signed_in": None}
     return _environment().get_template("notice.html").render(**values).encode()
 
 

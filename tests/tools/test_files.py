@@ -164,7 +164,7 @@ async def test_deleting_waits_for_a_person_who_sees_the_path_while_models_see_id
 
     assert error.code == "approval_required"
     assert "secret name" not in f"{error.message} {error.hint}"
-    assert json.loads(await owner.fetchval("SELECT preview FROM approvals"))["facts"] == {"File": "secret name.txt"}
+    assert json.loads(await owner.fetchval("SELECT preview FROM approvals"))["facts"] == [["File", "secret name.txt"]]
 
 
 @pytest.mark.usefixtures("unasked")

@@ -16,6 +16,7 @@ from tests.tools.office import LETTER, Office, ready_file
 from tools.approval import ApprovalRequiredError
 from tools.completion import complete_template
 from tools.emails import EMAIL_TEMPLATE
+from tools.preview import Preview
 from tools.resources import Document
 
 pytestmark = [pytest.mark.promise("EML-01"), pytest.mark.usefixtures("unasked")]
@@ -119,6 +120,8 @@ async def test_a_person_is_shown_from_whom_to_whom_and_with_what_words(office: O
 
     with pytest.raises(ApprovalRequiredError) as caught:
         await office.call("send_email", **arguments)
+    kept = await office.owner.fetchval("SELECT preview FROM approvals")
+    assert list(Preview.of(json.loads(kept)).facts) == ["From", "To", "Cc", "Bcc", "Subject", "Message", "Attached"]
     assert caught.value.asked.preview.effect == "This sends an email to 3 recipients, at once."
     assert caught.value.asked.preview.facts == {
         "From": "Innkeeper <innkeeper@localhost>",
