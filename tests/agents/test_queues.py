@@ -182,3 +182,34 @@ async def test_what_was_said_before_a_cancel_stays_and_the_next_run_takes_the_hi
     assert roles == ["user", "assistant", "tool", "assistant", "user"]
     assert "There is" in str(model.requests[-1].body["messages"])
     assert not await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
+
+
+async def stands(owner: Owner, *statuses: str) -> bool:
+    """Whether the run "root" and those below it, in turn, are in these states."""
+    rows = await owner.fetch("SELECT status FROM runs WHERE external_id = 'root' OR root_id IS NOT NULL ORDER BY depth")
+    return tuple(row["status"] for row in rows) == statuses
+
+
+@pytest.mark.promise("RUN-04")
+async def test_a_run_that_is_cancelled_takes_the_runs_with_it_that_it_has_started_and_no_others(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    def starts(message: str) -> Turn:
+        return Turn(ToolCall("start_run", {"project_id": str(tenant.project_id), "message": message}))
+
+    model.play("Delegate", starts("Pass it on"), Turn("And now", Hang()))
+    model.play("Pass it on", starts("Work"), Turn("I did."))
+    for said in ("Work", "Something else"):
+        model.play(said, Turn("On and on", Hang()))
+    async with (
+        speaking(house_open, tenant.token, body(user("Something else"), run="other")) as (other, _chunks),
+        speaking(house_open, tenant.token, body(user("Delegate"), run="root")) as (stream, chunks),
+    ):
+        await eventually(lambda: stands(owner, "running", "succeeded", "running"))
+        run_id = UUID(stream.headers["innkeeper-run-id"])
+        assert await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
+        await rest(stream, chunks)
+        await eventually(lambda: stands(owner, "cancelled", "succeeded", "cancelled"))
+        assert other.types[-1] == "TEXT_MESSAGE_CONTENT"
+    rows = await owner.fetch("SELECT external_id, status FROM runs WHERE status = 'running'")
+    assert [row["external_id"] for row in rows] == ["other"]
