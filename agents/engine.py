@@ -196,8 +196,12 @@ class RunEngine:
         for run in self._live:
             if run.plan.project_id == project_id and run.plan.run_id != principal.run_id:
                 run.stop("asked")
-        async with self._database.ops() as connection:
-            await runs.cancel_project(connection, project_id)
+        if principal.run_id is None:
+            async with self._database.ops() as connection:
+                await runs.cancel_project(connection, project_id)
+        else:
+            async with self._database.transaction(principal, project_id) as connection:
+                await runs.cancel_others(connection, project_id, principal.run_id)
 
     async def change_state(
         self, principal: Principal, project_id: UUID | None, thread: str, component_id: UUID, body: bytes

@@ -248,6 +248,17 @@ async def request_cancel(connection: Connection, project_id: UUID, run_id: UUID)
 
 
 @traced
+async def cancel_others(connection: Connection, project_id: UUID, run_id: UUID) -> None:
+    """As ``request_cancel``, for every live run of the project but the one that asks."""
+    await connection.execute(
+        "SELECT request_cancel(project_id, id) FROM runs"
+        " WHERE project_id = $1 AND id <> $2 AND status IN ('queued', 'running')",
+        project_id,
+        run_id,
+    )
+
+
+@traced
 async def cancel_project(connection: Connection, project_id: UUID) -> int:
     """Ops. Ask every process to end the project's live runs; returns how many there are."""
     return int(await connection.fetchval("SELECT cancel_project_runs($1)", project_id))
