@@ -19,7 +19,8 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from agents.model_errors import map_model_error, of_an_answer
+from agents.model_errors import bad_response, map_model_error, of_an_answer
+from db.errors import AppError
 from db.transcript import OURS
 
 FIRST_WAIT: Final = 0.25
@@ -65,6 +66,10 @@ class Attempts(WrapperModel):
                             self.wrapped, None, messages, model_settings, model_request_parameters, run_context
                         )
                     )
+                    if answer.state == "suspended":
+                        # Of the Responses API: a stream that does not begin as one is taken for a job in the
+                        # background, which nobody here asks for, and is asked after until the end of the run.
+                        raise bad_response()
                 except Exception as error:
                     fault = of_an_answer(error)
                     wait = _wait(fault, tried)
@@ -83,7 +88,8 @@ def _wait(fault: Exception, tried: int) -> float | None:
     if not mapped.retryable or mapped.code == "model_timeout":
         # Who has waited that long once does not do it again.
         return None
-    asked = getattr(fault, "retry_after", None)
+    # What an error of our own says is for clients.
+    asked = None if isinstance(fault, AppError) else getattr(fault, "retry_after", None)
     if isinstance(asked, int | float):
         return float(asked) if asked <= LONGEST_WAIT else None
     backoff: float = FIRST_WAIT * 2 ** (tried - 1) * random.uniform(1, 1.5)  # noqa: S311  nobody guesses at it

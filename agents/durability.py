@@ -27,7 +27,7 @@ from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent, PartDeltaEv
 from agents import journal
 from agents.answer_usage import bound_usage
 from agents.deps import RunDeps
-from agents.model_errors import of_an_answer
+from agents.model_errors import bad_response, of_an_answer
 from db.transcript import OURS
 
 _log = logging.getLogger("innkeeper.agents")
@@ -114,11 +114,20 @@ async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDep
         if fault is not error:
             _log.warning("an answer of a model cannot be read", exc_info=True)
         raise fault from error
+    if _cut_off(answer):
+        raise bad_response()
     bound_usage(answer)
     known = answer.get("metadata") or {}
     ours = {"model": deps.model_spec.model, **known.get(OURS, {}), **deps.narrator.ids(), **deps.meter.before()}
     answer["metadata"] = {**known, OURS: ours}
     return answer
+
+
+def _cut_off(answer: dict[str, Any]) -> bool:
+    """Whether the Responses API ended its stream without saying why, which pydantic-ai takes for the end of an answer.
+    In chat completions the models' profile sees to that."""
+    said = answer.get("finish_reason") or (answer.get("provider_details") or {}).get("finish_reason")
+    return answer.get("provider_name") == "openai" and said is None
 
 
 async def _narrate(ctx: RunContext[RunDeps], events: AsyncIterable[AgentStreamEvent]) -> None:

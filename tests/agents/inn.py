@@ -83,6 +83,7 @@ async def inn(
     *,
     model_url: str | None = None,
     default: str = "openai-chat:scripted",
+    model_key: str | None = None,
     tenants: TenantEndpoints | None = None,
     keyring: Keyring = KEYRING,
     catalog: Catalog = CATALOG,
@@ -92,7 +93,7 @@ async def inn(
     async with opened(urls) as database, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
         authenticator = Authenticator(database)
         await authenticator.start()
-        spec = ModelSpec(default, base_url=model_url) if model_url else None
+        spec = ModelSpec(default, base_url=model_url, api_key=model_key) if model_url else None
         keys = ProjectKeys(database, Vault(keyring))
         models = ModelFactory(default=spec, tenants=tenants or reaching_loopback(), keys=keys)
         engine = RunEngine(database, models)

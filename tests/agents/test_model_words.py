@@ -101,3 +101,45 @@ async def test_whatever_a_model_says_the_run_ends_and_its_thread_goes_on(
             assert (await run(house, tenant.token, body(user("And now?"), thread=str(number)))).text == "Hello"
     rows = await owner.fetch("SELECT error_code, input_tokens FROM runs WHERE status = 'running'")
     assert rows == []
+
+
+def responds(*events: dict[str, Any]) -> Wire:
+    """A stream of the Responses API."""
+    numbered = [{**event, "sequence_number": number} for number, event in enumerate(events)]
+    return sends(*(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in numbered))
+
+
+def response(kind: str, status: str = "in_progress") -> dict[str, Any]:
+    about = {"id": "r", "object": "response", "created_at": 0, "model": "m", "output": [], "tools": []}
+    settings = {"parallel_tool_calls": True, "tool_choice": "auto", "status": status}
+    return {"type": f"response.{kind}", "response": about | settings}
+
+
+SPOKEN: tuple[dict[str, Any], ...] = (
+    {"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "message", "content": []}},
+    {"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "Hello"},
+)
+
+
+async def test_a_stream_of_the_responses_api_has_to_begin_and_to_end(urls: DatabaseUrls, tenant: Tenant) -> None:
+    whole = responds(response("created"), *SPOKEN, response("completed", "completed"))
+    cases = (
+        (responds(response("created"), *SPOKEN), "model_bad_response", "Hello", 1),
+        (responds(response("created")), "model_bad_response", "", 1),
+        (responds({"type": "response.of_tomorrow"}, response("created"), *SPOKEN), "model_bad_response", "", 3),
+        (whole, "RUN_FINISHED", "Hello", 1),
+    )
+
+    async def handler(_asked: Asked, send: Send) -> None:
+        await current(send)
+
+    async with (
+        raw_server(handler) as server,
+        inn(urls, model_url=server.url("/v1"), default="openai:m", model_key="k") as house,
+    ):
+        for wire, code, text, requests in cases:
+            current = wire
+            server.asked.clear()
+            stream = await run(house, tenant.token, body(user("Hello"), thread="t"))
+            assert (stream.last.get("code", stream.last["type"]), stream.text) == (code, text)
+            assert len(server.asked) == requests
