@@ -105,7 +105,7 @@ class Succession:
             kept.steps,
             broken.told,
             broken.showing,
-            kept.has_children,
+            kept.shares,
             first,
             broken.broken,
         )

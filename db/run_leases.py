@@ -42,8 +42,8 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """All there is of a run that another process began. ``steps``: what was finished; ``steps_until``: the number of
-    the last event when its model last finished an answer; ``seconds``: how long it may still take; ``has_children``: it
-    has started runs."""
+    the last event when its model last finished an answer; ``seconds``: how long it may still take; ``shares``: what it
+    uses is counted in the database, as it is once a run has started others."""
 
     caller: Principal
     thread_id: UUID
@@ -57,7 +57,7 @@ class Kept:
     steps_until: int
     seconds: float
     cancel: bool
-    has_children: bool
+    shares: bool
 
 
 @traced
@@ -68,8 +68,7 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
         " r.external_id, r.agent, r.cancel_requested_at, r.input::text AS asked, t.external_id AS thread,"
         " to_jsonb(p)::text AS project, to_jsonb(a)::text AS agent_row,"
         " extract(epoch FROM r.deadline_at - clock_timestamp())::float8 AS seconds_left,"
-        " EXISTS (SELECT FROM runs c WHERE c.project_id = r.project_id AND c.root_id = coalesce(r.root_id, r.id)"
-        "  AND c.parent_id = r.id) AS has_children,"
+        " r.limits <> '{}' AS shares,"
         " (SELECT coalesce(jsonb_agg(m.content ORDER BY m.position), '[]')::text FROM messages m"
         "  WHERE m.project_id = r.project_id AND m.thread_id = r.thread_id) AS history"
         " FROM runs r JOIN threads t ON t.project_id = r.project_id AND t.id = r.thread_id"
@@ -97,7 +96,7 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
         max((step["seq"] for step in steps if step["name"].startswith("model:")), default=0),
         max(row["seconds_left"], 0.0),
         row["cancel_requested_at"] is not None,
-        row["has_children"],
+        row["shares"],
     )
 
 

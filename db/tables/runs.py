@@ -91,7 +91,7 @@ class Run(SQLModel, table=True):
         Index("runs_ended_idx", "ended_at", postgresql_where=text("compacted_at IS NULL")),
         Index("runs_id_idx", "id"),
         Index("runs_live_idx", "credential_id", postgresql_where=text("status IN ('queued', 'running')")),
-        Index("runs_tree_idx", "project_id", "root_id", postgresql_where=text("root_id IS NOT NULL")),
+        Index("runs_tree_idx", "root_id", postgresql_where=text("root_id IS NOT NULL")),
         Index("runs_reserved_idx", "project_id", postgresql_where=text("reserved_usd IS NOT NULL")),
     )
 

@@ -31,7 +31,7 @@ from server.metrics import Metrics
 from server.project_keys import ProjectKeys
 from server.v1 import routes as v1
 from server.vault import Vault
-from tests.conftest import DatabaseUrls, Owner, opened
+from tests.conftest import DatabaseUrls, Owner, Tenant, opened
 from tests.fakes.outside import reaching_loopback
 from tests.fakes.sockets import on_socket
 from tools.catalog import CATALOG, Catalog
@@ -245,6 +245,13 @@ async def rest(stream: Stream, chunks: AsyncIterator[bytes]) -> Stream:
     async for data in chunks:
         stream.feed(data)
     return stream
+
+
+async def another_project(owner: Owner, tenant: Tenant) -> UUID:
+    """A second one of the tenant's."""
+    made = uuid4()
+    await owner.execute("INSERT INTO projects (id, name, created_by) VALUES ($1, 'Other', $2)", made, tenant.user_id)
+    return made
 
 
 async def orphan(owner: Owner) -> None:

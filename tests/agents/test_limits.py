@@ -13,7 +13,7 @@ import pytest
 
 from db.errors import AppError
 from db.ids import uuid7
-from tests.agents.inn import Inn, Stream, body, inn, orphan, rest, run, running, user
+from tests.agents.inn import Inn, Stream, another_project, body, inn, orphan, rest, run, running, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
@@ -105,9 +105,10 @@ async def test_a_run_ends_before_the_request_that_is_over_its_steps_tokens_or_co
 
 
 @pytest.mark.parametrize(("given", "steps"), [({"steps": 4}, 4), ({"tokens": 400}, 5), ({"cost_usd": 0.39}, 5)])
-async def test_runs_that_runs_start_use_up_the_same_limits(
+async def test_runs_that_runs_start_in_whatever_project_use_up_the_same_limits(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, given: dict[str, Any], steps: int
 ) -> None:
+    project = tenant.project_id if "cost_usd" in given else await another_project(owner, tenant)
     await limits(owner, **given)
     await budget(owner, tenant, model_prices=PRICES)
     gate, looked = Gate(), iter(range(1, 9))
@@ -118,7 +119,7 @@ async def test_runs_that_runs_start_use_up_the_same_limits(
             return Turn(ToolCall("list_projects", {"limit": next(looked)}), usage=(100, 0))
         if "start_run" in said:
             return Turn(gate, "Mine.", usage=(100, 0))
-        return Turn(ToolCall("start_run", {"project_id": str(tenant.project_id), "message": "Help"}), usage=(100, 0))
+        return Turn(ToolCall("start_run", {"project_id": str(project), "message": "Help"}), usage=(100, 0))
 
     async def child_ended() -> bool:
         return bool(await owner.fetchval("SELECT true FROM runs WHERE parent_id IS NOT NULL AND ended_at IS NOT NULL"))

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from db.runs import MOST_WAITING
-from tests.agents.inn import Inn, Stream, body, ended, inn, rest, run, running, speaking, until, user
+from tests.agents.inn import Inn, Stream, another_project, body, ended, inn, rest, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
@@ -194,11 +194,12 @@ async def stands(owner: Owner, *statuses: str) -> bool:
 async def test_a_run_that_is_cancelled_takes_the_runs_with_it_that_it_has_started_and_no_others(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
-    def starts(message: str) -> Turn:
-        return Turn(ToolCall("start_run", {"project_id": str(tenant.project_id), "message": message}))
+    def starts(message: str, project: UUID = tenant.project_id) -> Turn:
+        return Turn(ToolCall("start_run", {"project_id": str(project), "message": message}))
 
+    await owner.execute("UPDATE agents SET limits = '{\"seconds\": 60}'")
     model.play("Delegate", starts("Pass it on"), Turn("And now", Hang()))
-    model.play("Pass it on", starts("Work"), Turn("I did."))
+    model.play("Pass it on", starts("Work", await another_project(owner, tenant)), Turn("I did."))
     for said in ("Work", "Something else"):
         model.play(said, Turn("On and on", Hang()))
     async with (
@@ -206,6 +207,7 @@ async def test_a_run_that_is_cancelled_takes_the_runs_with_it_that_it_has_starte
         speaking(house_open, tenant.token, body(user("Delegate"), run="root")) as (stream, chunks),
     ):
         await eventually(lambda: stands(owner, "running", "succeeded", "running"))
+        assert await owner.fetchval("SELECT count(DISTINCT deadline_at) FROM runs WHERE external_id <> 'other'") == 1
         run_id = UUID(stream.headers["innkeeper-run-id"])
         assert await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
         await rest(stream, chunks)

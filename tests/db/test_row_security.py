@@ -90,6 +90,7 @@ SECURITY_DEFINERS = {
     "search_components",
     "stamp_audit",
     "start_device",
+    "stop_started",
     "suppressed_among",
     "tell_revoked",
     "transfer_project",
