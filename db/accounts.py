@@ -87,7 +87,7 @@ async def find_user(owner: Owner, email: str | None) -> UUID:
         email.lower() if email else None,
     )
     if found is None:
-        raise not_found("user", "Start 'innkeeper up' once, or name the e-mail of an existing user.")
+        raise not_found("user", "Make one with 'innkeeper users add EMAIL', and name its e-mail or id.")
     return UUID(str(found))
 
 

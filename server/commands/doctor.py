@@ -87,7 +87,13 @@ async def _findings(arguments: Namespace) -> AsyncIterator[Finding]:
     own = default if settings.database.url is None or arguments.data is not None else None
     async for finding in store_findings(settings, own, fix=arguments.fix):
         yield finding
-    choice = await choose_model(settings.models, detect=settings.database.url is None, data=directory, progress=note)
+    served = settings.house.environment == "production"
+    choice = await choose_model(
+        settings.models,
+        detect=settings.database.url is None,
+        data=None if served else directory,
+        progress=note,
+    )
     yield Finding("model", "ok" if choice.default else "note", choice.said)
 
 

@@ -134,7 +134,7 @@ class HostGuard:
             "origin_not_allowed",
             403,
             "Web pages of this Origin may not call this server.",
-            "Add the origin to the allowed origins of the server when the page is really yours.",
+            "If the page is yours, list its origin in a publishable key, or in the server's INNKEEPER_ALLOWED_ORIGINS.",
         )
 
     def allows_host(self, host: str) -> bool:
