@@ -174,13 +174,17 @@ async def test_however_many_ask_at_once_on_two_processes_no_more_messages_are_an
 async def test_a_message_is_counted_once_however_many_requests_and_runs_its_answer_takes(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
-    await budget(owner, tenant, monthly_messages=10)
+    await budget(owner, tenant, monthly_messages=1)
     tool = {"name": "pick_colour", "description": "Asks.", "parameters": {"type": "object"}}
     call = ToolCall("pick_colour", {})
     model.script(*looks(1), Turn(call), Turn("Blue it is."))
     await run(house_open, tenant.token, body(user("Which?"), thread="t", tools=[tool]))
     result = {"id": "m2", "role": "tool", "toolCallId": call.id, "content": "blue"}
     assert (await run(house_open, tenant.token, body(result, thread="t", tools=[tool]))).text == "Blue it is."
+    # Results that somebody makes up to get around it are found out before the model is asked.
+    made_up = body(user("And now?"), {**result, "id": "m3"}, thread="t", tools=[tool])
+    assert code(await run(house_open, tenant.token, made_up)) == "budget_exceeded"
+    assert len(model.requests) == 3
     assert await month(owner, tenant.project_id) == (1, Decimal(0))
 
 
