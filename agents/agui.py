@@ -7,6 +7,7 @@ holds each event against ``ag_ui.core``. https://docs.ag-ui.com, schema 1.0.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
@@ -41,7 +42,10 @@ UNHURRIED: Final = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "REAS
 def encode(event: Event) -> bytes:
     """One event as compact JSON, stamped with the time in milliseconds."""
     event["timestamp"] = time.time_ns() // 1_000_000
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(event), ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -51,6 +55,15 @@ def encode(event: Event) -> bytes:
 def sse(seq: int, event: bytes) -> bytes:
     """One server-sent event; ``seq`` is what a client gives back as ``Last-Event-ID``."""
     return b"id: %d\ndata: %b\n\n" % (seq, event)
+
+
+def _finite(value: Any) -> Any:
+    """The same without numbers that JSON does not have, which models write as 1e999: a client would break at them."""
+    if isinstance(value, dict):
+        return {name: _finite(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_finite(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def without_surrogates(text: str) -> str:

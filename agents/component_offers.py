@@ -97,7 +97,6 @@ def _component(name: str, description: str, props: Any, state: Any, place: str) 
     for field, schema in (("propsSchema", props), ("stateSchema", state)):
         try:
             checked.append(None if schema is None else schemas.check(schema))
-            schemas.faults(schema or {}, {})
         except UnusableSchemaError as error:
             raise _invalid(f"{place}.{field}", str(error)) from None
     return Component(name, description, checked[0] or ANYTHING, checked[1])

@@ -3,6 +3,7 @@ but to hold the props to their schema, and to tell the model."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from pydantic_ai import RunContext, ToolDefinition
@@ -58,7 +59,10 @@ class ComponentTools(AbstractToolset[RunDeps]):
 def _wrong(component: Component, props: dict[str, Any]) -> str | None:
     """What a model is told of props that do not fit."""
     try:
+        json.dumps(props, allow_nan=False)
         found = schemas.faults(component.props_schema, props)
+    except ValueError:
+        found = ["a number is none of JSON"]
     except UnusableSchemaError as error:
         found = [f"the schema of its props cannot be used: {error}"]
     if not found:

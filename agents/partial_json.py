@@ -7,6 +7,7 @@ Applied one after the other to ``{}``, the patches give the object; at each step
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ Operation: TypeAlias = dict[str, Any]
 
 LONGEST_POINTER: Final = 256
 """What lies deeper comes whole: each operation names its place."""
-DEEPEST: Final = 64
+DEEPEST: Final = 200
+"""As deep as pydantic reads the arguments of a call."""
 GROWTH: Final = 1.25
 LEAST_GROWTH: Final = 32
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
@@ -290,4 +292,7 @@ def _scalar(said: str) -> Any:
         return _WORDS[said]
     if _NUMBER.fullmatch(said) is None:
         raise _BrokenError
-    return int(said) if said.lstrip("-").isdigit() else float(said)
+    value = int(said) if said.lstrip("-").isdigit() else float(said)
+    if value in (math.inf, -math.inf):
+        raise _BrokenError
+    return value

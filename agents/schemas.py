@@ -1,8 +1,8 @@
 """JSON Schemas that clients send, and values held to them: without leaving the process, and in bounded time.
 
 A reference leads to a place in the same schema and nothing is ever fetched. Patterns are matched by an engine without
-backtracking (RE2's syntax); what it does not know, and ``patternProperties``, is refused when the schema comes. So is
-one whose references multiply.
+backtracking (RE2's syntax); what it does not know, and ``patternProperties``, is refused when the schema comes. What
+takes too many steps, because references multiply or much is held to much, is not checked to its end.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 LARGEST: Final = 64 << 10
-MOST_STEPS: Final = 20_000
-"""References followed while one value is checked."""
+MOST_STEPS: Final = 100_000
+"""Keywords looked at while one value is checked: half a second."""
+MOST_KNOWN: Final = 128
+"""Schemas of which it is remembered what is wrong with them: clients send theirs with every run."""
 MOST_FAULTS: Final = 5
 
 _steps: ContextVar[list[int]] = ContextVar("innkeeper_schema_steps")
@@ -39,6 +41,36 @@ def _pattern(text: str) -> SchemaValidator:
     return SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
 
 
+def _counted(keyword: Any) -> Any:
+    def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        steps = _steps.get()
+        steps[0] += 1 + (len(wanted) if isinstance(wanted, list) else 0)
+        if steps[0] > MOST_STEPS:
+            raise UnusableSchemaError("checking it takes too long")
+        return keyword(validator, wanted, value, schema) or iter(())
+
+    return check
+
+
+def _unique(_validator: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    # The library's own compares each with each.
+    if wanted and isinstance(value, list) and len({_canonical(one) for one in value}) < len(value):
+        yield ValidationError(f"{str(value)[:100]} has non-unique elements")
+
+
+def _canonical(value: Any) -> str:
+    """The same text for equal JSON values: 1 is 1.0, and not true."""
+    return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return {name: _plain(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
 def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
     if isinstance(value, str):
         try:
@@ -47,33 +79,41 @@ def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
             yield ValidationError(f"{value[:100]!r} does not match {pattern!r}")
 
 
-def _follow(validator: Any, reference: str, value: Any, schema: Any) -> Iterator[ValidationError]:
-    steps = _steps.get()
-    steps[0] += 1
-    if steps[0] > MOST_STEPS:
-        raise UnusableSchemaError("its references multiply")
-    yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, value, schema)
-
-
-_Validator: Final = extend(Draft202012Validator, {"pattern": _matches, "$ref": _follow})
+_OWN: Final = {"pattern": _matches, "uniqueItems": _unique}
+_Validator: Final = extend(
+    Draft202012Validator,
+    {name: _counted(keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
+)
 
 
 def check(schema: Any) -> dict[str, Any]:
     """The schema itself. Raises :class:`UnusableSchemaError` unless it is one of an object, in JSON Schema 2020-12."""
     if not isinstance(schema, dict):
         raise UnusableSchemaError("it is no object")
-    if len(json.dumps(schema)) > LARGEST:
+    text = json.dumps(schema)
+    if len(text) > LARGEST:
         raise UnusableSchemaError(f"it has more than {LARGEST} bytes")
+    wrong = _wrong_with(text)
+    if wrong is not None:
+        raise UnusableSchemaError(wrong)
+    return schema
+
+
+@lru_cache(maxsize=MOST_KNOWN)
+def _wrong_with(text: str) -> str | None:
+    schema = json.loads(text)
     try:
         Draft202012Validator.check_schema(schema)
+        _check_keywords(schema)
+        # What leads nowhere or in a circle shows itself with any value.
+        faults(schema, {})
     except SchemaError as error:
-        raise UnusableSchemaError(f"at {error.json_path}: {error.message[:200]}") from None
+        return f"at {error.json_path}: {error.message[:200]}"
     except RecursionError:
-        raise UnusableSchemaError("it is nested too deep") from None
-    if schema.get("type", "object") != "object":
-        raise UnusableSchemaError("its type is not object")
-    _check_keywords(schema)
-    return schema
+        return "it is nested too deep"
+    except UnusableSchemaError as error:
+        return str(error)
+    return None if schema.get("type", "object") == "object" else "its type is not object"
 
 
 def faults(schema: Mapping[str, Any], value: Any) -> list[str]:
@@ -91,6 +131,8 @@ def faults(schema: Mapping[str, Any], value: Any) -> list[str]:
         raise UnusableSchemaError(f"the reference {error.ref!r} leads nowhere in it") from None
     except RecursionError:
         raise UnusableSchemaError("its references run in a circle") from None
+    except ArithmeticError:
+        raise UnusableSchemaError("a number is too large for it") from None
     finally:
         _steps.reset(token)
     return found

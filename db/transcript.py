@@ -7,6 +7,7 @@ What of a message the house added (``metadata`` under ``innkeeper``) says by whi
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,10 +133,18 @@ def _conclude(content: dict[str, Any], part: Mapping[str, Any]) -> None:
 def _object(arguments: Any) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except ValueError:
+            arguments = json.loads(arguments, parse_float=_finite, parse_constant=_finite)
+        except (ValueError, RecursionError):
             return {}
     return arguments if isinstance(arguments, dict) else {}
+
+
+def _finite(said: str) -> float:
+    """A number that JSON can hold: models write ``NaN`` and ``1e999`` as well."""
+    number = float(said)
+    if not math.isfinite(number):
+        raise ValueError(said)
+    return number
 
 
 def _call(part: Mapping[str, Any]) -> dict[str, Any]:

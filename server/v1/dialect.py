@@ -108,7 +108,7 @@ class Dialect:
         text = self._calls[call_id]["arguments"] if call_id in self._calls else ""
         try:
             return not text or isinstance(json.loads(text), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
     def _result(self, said: Event) -> Iterator[Event]:

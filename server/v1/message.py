@@ -103,7 +103,7 @@ def _object(arguments: str) -> Any:
     """What a model meant by its arguments, which need not be JSON."""
     try:
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

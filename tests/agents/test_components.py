@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
+from uuid import uuid4
 
 import jsonpatch
 import pytest
@@ -113,6 +115,47 @@ async def test_props_that_do_not_fit_are_told_to_the_client_and_to_the_model_whi
     assert (second["status"], second["props"]) == ("done", {"place": "Paris", "degrees": 21})
     [told] = [message["content"] for message in model.requests[1].body["messages"] if message["role"] == "tool"]
     assert first["error"][:40] in told
+
+
+DEEP = '{"a":' * 1100 + "1" + "}" * 1100
+MANY = {"list": [{"number": number} for number in range(3000)]}
+NONE_BUT_THE_LAST = [*({"const": number} for number in range(2000)), {"type": "object"}]
+EACH_WITH_EACH = {"properties": {"list": {"items": {"anyOf": NONE_BUT_THE_LAST}}}}
+
+
+async def test_props_that_are_hard_to_read_or_to_check_hold_up_neither_the_run_nor_its_thread(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    def refuse(number: str) -> None:
+        raise AssertionError(number)
+
+    for schema, props, status, error in (
+        ({}, '{"a": 1e999}', "invalid", "none of JSON"),
+        ({}, '{"a": NaN}', "invalid", "none of JSON"),
+        ({}, DEEP, "invalid", "recursion"),
+        ({}, DEEP.replace('{"a":' * 1000, "").replace("}" * 1000, ""), "done", None),
+        ({"properties": {"a": {"multipleOf": 0.01}}}, {"a": 10**400}, "invalid", "too large"),
+        ({"properties": {"list": {"uniqueItems": True}}}, MANY, "done", None),
+        ({"properties": {"list": {"uniqueItems": True}}}, {"list": [{"a": 1}, {"a": 1.0}]}, "invalid", "non-unique"),
+        ({"properties": {"list": {"uniqueItems": True}}}, {"list": [1, True]}, "done", None),
+        (EACH_WITH_EACH, MANY, "invalid", "too long"),
+    ):
+        model.script(Turn(ToolCall("show_component_Any", props)), Turn("There."))
+        offered = offering({"name": "Any", "propsSchema": {"type": "object", **schema}})
+        asked = body(user("Show me"), thread=str(uuid4()), **offered)
+        async with asyncio.timeout(10):
+            stream = await run(house_open, tenant.token, asked)
+        [content] = shown(stream).values()
+        assert (content["status"], stream.text) == (status, "There.")
+        assert (error or "") in content.get("error", "")
+        if status == "done":
+            assert content["props"] == (json.loads(props) if isinstance(props, str) else props)
+        again = body(user("And now?"), thread=asked["threadId"])
+        again["forwardedProps"] = {"innkeeper": {"messagesSnapshot": "always"}}
+        stream = await run(house_open, tenant.token, again)
+        assert stream.last["type"] == "RUN_FINISHED"
+        for line in stream.raw.decode().splitlines():
+            json.loads(line.removeprefix("data: ") if line.startswith("data: ") else "{}", parse_constant=refuse)
 
 
 async def test_several_components_and_tools_of_one_answer_stream_beside_each_other(
