@@ -7,7 +7,7 @@ from typing import Final
 from db.storekeeping import ARRIVED, DELETE, REMOVED
 from server.jobs.cleaning import clean_up
 from server.jobs.files import delete_files, expire_files, file_arrived, file_removed
-from server.jobs.files_check import CHECK, check_files, check_store
+from server.jobs.files_check import CHECK, check_files, check_store, erase_objects
 from server.jobs.identities import look_at_identities, recheck_identity
 from server.jobs.job import Job, exponential
 from server.jobs.registry_check import CHECK as REGISTRY_CHECK
@@ -28,6 +28,7 @@ JOBS: Final = (
     Job(DELETE, delete_files, timeout=LONG),
     Job(ARRIVED, file_arrived, timeout=LONG),
     Job(REMOVED, file_removed),
+    Job("objects_erase", erase_objects, timeout=LONG),
     Job("files_expire", expire_files, schedule="5-55/10 * * * *"),
     Job(CHECK, check_files, timeout=LONG),
     Job("store_check", check_store, timeout=LONG, schedule="17 3 * * *"),

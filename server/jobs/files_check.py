@@ -54,6 +54,21 @@ async def check_store(job: JobCall) -> None:
                 await _remove_old(store, store.list(f"{kind}{project_id}/"))
 
 
+async def erase_objects(job: JobCall) -> None:
+    """The house's own: remove the objects of a project that was deleted. What uploads still bring afterwards goes with
+    the daily comparison."""
+    store, project_id, done = job.services.store, job.uuid("project_id"), 0
+    sealed_before = datetime.now(UTC) - longest_ticket(rules_of(job))
+    for kind in KINDS:
+        async for batch in _batches(store.list(f"{kind}{project_id}/")):
+            for one in batch:
+                if kind != REGISTRY and one.modified > sealed_before:
+                    await store.seal(one.key)
+            await store.delete([one.key for one in batch])
+            done += len(batch)
+            await job.progress(done)
+
+
 async def check_files(job: JobCall) -> None:
     """Compare one project's rows with its objects."""
     if job.project_id is None:
@@ -153,11 +168,17 @@ async def _projects_of(store: Store, kind: str) -> AsyncIterator[UUID]:
 
 async def _remove_old(store: Store, objects: AsyncIterator[StoredObject]) -> None:
     """Remove objects of a project that is no more."""
-    limit, old = datetime.now(UTC) - GRACE, []
+    limit = datetime.now(UTC) - GRACE
+    async for batch in _batches(objects):
+        await store.delete([one.key for one in batch if one.modified < limit])
+
+
+async def _batches(objects: AsyncIterator[StoredObject]) -> AsyncIterator[list[StoredObject]]:
+    batch = []
     async for one in objects:
-        if one.modified < limit:
-            old.append(one.key)
-        if len(old) == BATCH:
-            await store.delete(old)
-            old = []
-    await store.delete(old)
+        batch.append(one)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -40,6 +40,7 @@ SECURITY_DEFINERS = {
     "end_key",
     "end_session",
     "erase_end_user",
+    "erase_objects",
     "find_client",
     "find_device",
     "find_exchange",

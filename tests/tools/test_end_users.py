@@ -56,7 +56,7 @@ async def idle(dispatch: Dispatch, store: MemoryStore) -> None:
         assert "dead" not in states
         return not states
 
-    kinds = [job for job in JOBS if job.kind in ("name_threads", "files_delete")]
+    kinds = [job for job in JOBS if job.kind in ("name_threads", "files_delete", "objects_erase")]
     async with working(services, WorkerRules(4, 4.0), kinds):
         await eventually(over)
 
@@ -163,13 +163,24 @@ async def test_erasing_asks_a_person_first_and_is_for_administrators(
 
 @pytest.mark.promise("RUN-11")
 async def test_deleting_a_project_erases_its_runs_everywhere(
-    dispatch: Dispatch, house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, unasked: None
+    dispatch: Dispatch,
+    house_open: Inn,
+    tenant: Tenant,
+    stranger: Tenant,
+    model: ScriptedModel,
+    owner: Owner,
+    store: MemoryStore,
+    unasked: None,
 ) -> None:
+    theirs = await upload(dispatch, store, stranger.principal, stranger, "theirs.txt")
+    await upload(dispatch, store, tenant.principal, tenant, f"{WORD}.txt")
     model.script(Turn(f"So, {WORD}: ", ToolCall("list_projects", {})), Turn("Done."))
     await run(house_open, tenant.token, body(user(WORD), thread="t"))
-    assert await tells(owner, WORD) > {"messages", "run_events", "runs"}
+    assert await tells(owner, WORD) > {"messages", "run_events", "runs", "files"}
     await do(dispatch, tenant.principal, "delete_project", project_id=str(tenant.project_id))
     assert await tells(owner, WORD) == set()
+    await idle(dispatch, store)
+    assert set(store.objects) == {theirs}
 
 
 @pytest.mark.promise("RUN-01")
