@@ -32,6 +32,8 @@ PICTURED = [visit for visit in VISITS if visit.status == 200]
 
 async def picture(page: Page) -> bytes:
     """The page, or as much of it as a picture takes. As WebP, a third of what PNG takes, which only CDP draws."""
+    # A frame that is loaded is painted later.
+    await page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     width, height = await page.evaluate("[innerWidth, Math.max(innerHeight, document.documentElement.scrollHeight)]")
     clip = {"x": 0, "y": 0, "width": width, "height": min(height, TALLEST), "scale": 1}
     cdp = await page.context.new_cdp_session(page)
