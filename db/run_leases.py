@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from db.agents import RunSettings, settings_of
+from db.agents import DEMO, RunSettings, settings_of
+from db.errors import not_found
 from db.principal import Principal
 from db.run_callers import caller_of
 from db.spans import traced
@@ -62,7 +63,10 @@ class Kept:
 
 @traced
 async def keep(connection: Connection, claim: Claim) -> Kept | None:
-    """What is needed to go on with a claimed run, as its caller sees it; ``None`` when that sees nothing any more."""
+    """What is needed to go on with a claimed run, as its caller sees it; ``None`` when that sees nothing any more.
+
+    Raises AppError ``agent_not_found`` when its agent was deleted: nobody else has what bounded the run.
+    """
     row = await connection.fetchrow(
         "SELECT r.credential_id, r.user_id, r.end_user_id, r.scopes, r.rights, r.parent_id, r.depth, r.thread_id,"
         " r.external_id, r.agent, r.cancel_requested_at, r.input::text AS asked, t.external_id AS thread,"
@@ -79,6 +83,10 @@ async def keep(connection: Connection, claim: Claim) -> Kept | None:
     )
     if row is None:
         return None
+    if row["agent_row"] is None and row["agent"] != DEMO:
+        raise not_found(
+            "agent", "It was deleted before this run had ended. Start a new one with an agent of list_agents."
+        )
     steps = await connection.fetch(
         "SELECT name, value, seq FROM run_steps WHERE project_id = $1 AND run_id = $2",
         *(claim.project_id, claim.run_id),

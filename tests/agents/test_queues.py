@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from statistics import quantiles
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -97,7 +97,7 @@ async def test_a_queue_has_an_end_and_a_wish_nobody_knows_is_refused(
 
 
 @pytest.mark.promise("RUN-03")
-async def test_a_run_in_line_that_has_nothing_to_answer_says_so_when_its_turn_comes(
+async def test_a_run_in_line_that_has_nothing_to_answer_or_no_agent_says_so_when_its_turn_comes(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
     gate = Gate()
@@ -106,12 +106,19 @@ async def test_a_run_in_line_that_has_nothing_to_answer_says_so_when_its_turn_co
     async with speaking(house_open, tenant.token, body(question, thread="t")) as (first, chunks):
         asked = body(question, thread="t", run="echo", forwardedProps={"innkeeper": {"onBusy": "enqueue"}})
         echo = asyncio.create_task(run(house_open, tenant.token, asked))
-        await eventually(lambda: in_line(owner, 1))
+        await owner.execute(
+            "INSERT INTO agents (project_id, id, name, tools) VALUES ($1, $2, 'narrow', '{list_agents}')",
+            *(tenant.project_id, uuid4()),
+        )
+        narrow = asyncio.create_task(run(house_open, tenant.token, asks("Go", "enqueue", "n"), agent="narrow"))
+        await eventually(lambda: in_line(owner, 2))
+        await owner.execute("DELETE FROM agents WHERE name = 'narrow'")
         gate.open()
         await rest(first, chunks)
-    stream = await echo
-    assert stream.types == ["RUN_STARTED", "RUN_ERROR"]
-    assert stream.last["code"] == "no_new_message"
+    for stream, code in ((await echo, "no_new_message"), (await narrow, "agent_not_found")):
+        assert stream.types == ["RUN_STARTED", "RUN_ERROR"]
+        assert stream.last["code"] == code
+    assert len(model.requests) == 1
 
 
 @pytest.mark.promise("RUN-04")
