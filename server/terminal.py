@@ -7,7 +7,7 @@ control characters only line breaks and tabs are left.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 Progress = Callable[[str], None]
@@ -17,6 +17,15 @@ def put(text: str) -> None:
     """One line on stdout."""
     sys.stdout.write(shown(text) + "\n")
     sys.stdout.flush()
+
+
+def put_all(lines: Iterable[str]) -> None:
+    """Each on stdout; on stderr that there is none, so that silence is not taken for a fault."""
+    texts = list(lines)
+    for text in texts:
+        put(text)
+    if not texts:
+        note("There is none.")
 
 
 def note(text: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from db.oauth import clients
 from db.scopes import ALL_SCOPES
@@ -15,7 +15,7 @@ from server.commands.reading import read_settings
 from server.oauth import redirects
 from server.owner import owner_connection
 from server.refusal import Refusal
-from server.terminal import note, progress, put
+from server.terminal import note, progress, put, put_all
 
 if TYPE_CHECKING:
     from server.roles import Connection
@@ -86,11 +86,13 @@ async def _list(connection: Connection, arguments: Namespace) -> None:
     if arguments.json:
         put(json.dumps(found))
         return
-    for one in found:
-        what = (
-            f"service of {one['project_id']}" if one["project_id"] else " ".join(one["redirect_uris"]) or "introspects"
-        )
-        put(f"{one['client_id']}  {what}  {one['name']}")
+    put_all(f"{one['client_id']}  {_purpose(one)}  {one['name']}" for one in found)
+
+
+def _purpose(client: Mapping[str, Any]) -> str:
+    if client["project_id"]:
+        return f"service of {client['project_id']}"
+    return " ".join(client["redirect_uris"]) or "introspects"
 
 
 async def _delete(connection: Connection, arguments: Namespace) -> None:

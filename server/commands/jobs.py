@@ -18,7 +18,7 @@ from server.commands.reading import read_settings
 from server.owner import owned_database
 from server.refusal import Refusal
 from server.roles import connect
-from server.terminal import progress, put
+from server.terminal import progress, put, put_all
 
 if TYPE_CHECKING:
     from server.roles import Connection
@@ -43,8 +43,7 @@ async def _list(arguments: Namespace) -> int:
     if arguments.json:
         put(json.dumps([asdict(job) for job in jobs], default=_plain))
     else:
-        for job in jobs:
-            put(_line(job))
+        put_all(map(_line, jobs))
     return 0
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from db import accounts
+from db.scopes import ALL_SCOPES
 from server.commands.reading import read_settings
 from server.owner import owner_connection
 from server.refusal import Refusal
-from server.terminal import note, progress, put
+from server.terminal import note, progress, put, put_all
 
 if TYPE_CHECKING:
     from server.roles import Connection
@@ -90,11 +91,13 @@ async def _list(connection: Connection, arguments: Namespace) -> None:
     if arguments.json:
         put(json.dumps([_shown(key) for key in keys]))
         return
-    for key in keys:
-        state = "revoked" if key.revoked_at else "expired" if _expired(key) else "live"
-        rights = _rights(key)
-        where = f"project {key.project_id}" if key.project_id else "all projects"
-        put(f"{key.id}  {key.hint}…  {state:<7}  {where}  {rights}  {key.name}")
+    put_all(map(_line, keys))
+
+
+def _line(key: accounts.Key) -> str:
+    state = "revoked" if key.revoked_at else "expired" if _expired(key) else "live"
+    where = f"project {key.project_id}" if key.project_id else "all projects"
+    return f"{key.id}  {key.hint}…  {state:<7}  {where}  {_rights(key)}  {key.name}"
 
 
 async def _revoke(connection: Connection, arguments: Namespace) -> None:
@@ -133,7 +136,9 @@ def uuid_of(text: str, option: str) -> UUID:
 def _rights(key: accounts.Key) -> str:
     if key.kind == "publishable":
         return f"publishable:{','.join(key.origins or ())}"
-    return "feed" if key.kind == "feed" else "read-only" if key.read_only else ",".join(key.scopes)
+    if key.kind == "feed" or key.read_only:
+        return "feed" if key.kind == "feed" else "read-only"
+    return "every scope" if frozenset(key.scopes) >= ALL_SCOPES else ",".join(key.scopes)
 
 
 def _expired(key: accounts.Key) -> bool:

@@ -18,7 +18,7 @@ from server.commands.reading import read_settings
 from server.owner import owner_connection
 from server.refusal import Refusal
 from server.roots import keyring_of
-from server.terminal import note, progress, put
+from server.terminal import note, progress, put, put_all
 from server.vault import Vault
 
 if TYPE_CHECKING:
@@ -50,8 +50,10 @@ async def _list(connection: Connection, _vault: Vault, arguments: Namespace) -> 
     if arguments.json:
         put(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
         return
-    for row in rows:
-        put(f"{row['id']}  project {row['project_id']}  {'secret' if row['has_secret'] else 'no secret'}  {row['url']}")
+    put_all(
+        f"{row['id']}  project {row['project_id']}  {'secret' if row['has_secret'] else 'no secret'}  {row['url']}"
+        for row in rows
+    )
 
 
 async def _secret(connection: Connection, vault: Vault, arguments: Namespace) -> None:

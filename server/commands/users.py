@@ -40,7 +40,7 @@ async def _list(connection: Connection, arguments: Namespace) -> None:
         return
     for account in found:
         state = "disabled" if account.disabled_at else "admin" if account.admin_at else "active"
-        held = f"{account.projects} projects, {account.credentials} sessions, grants and keys"
+        held = f"projects: {account.projects}; sessions, grants and keys: {account.credentials}"
         put(f"{account.id}  {state:<8}  {account.email}  {held}  {account.name}".rstrip())
 
 

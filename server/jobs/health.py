@@ -29,7 +29,8 @@ async def job_findings(connection: Connection, *, served: bool) -> AsyncIterator
         said = f"{queued} jobs wait, one for {oldest:.0f} s, and a worker was {seen}: start 'innkeeper worker'"
         yield Finding("jobs", "fault" if served else "note", said)
     else:
-        yield Finding("jobs", "ok", f"{workers.alive} workers, {queued} jobs queued, {running} running")
+        alive = f"{workers.alive} worker{'' if workers.alive == 1 else 's'}"
+        yield Finding("jobs", "ok", f"{alive}, {queued} jobs queued, {running} running")
     if dead:
         kinds = ", ".join(sorted({count.kind for count in counts if count.state == "dead"}))
         said = (

@@ -55,7 +55,7 @@ async def test_keys_and_jobs_are_seen_to_beside_a_running_server_which_works_job
         assert (await run("jobs", "list", "--data", data, cwd=tmp_path)).out == ""
         healthy = await run("doctor", "--data", data, cwd=tmp_path)
         assert healthy.code == 0, healthy.out
-        assert "1 workers, 0 jobs queued" in healthy.out
+        assert "1 worker, 0 jobs queued" in healthy.out
         assert {line.split()[0] for line in healthy.out.splitlines()} <= {"ok", "note"}
 
 
