@@ -25,6 +25,7 @@ from db.runs import OnBusy
 LONGEST_ID: Final = 255
 LONGEST_REASON: Final = 1_000
 OUR_PROPS: Final = "innkeeper"
+_KNOWN: Final = ("project", "onBusy", "onDisconnect", "components", "messagesSnapshot", "parameters", "about")
 Wish = TypeVar("Wish", bound=str)
 
 
@@ -133,6 +134,9 @@ def _ours(props: Any) -> Mapping[str, Any]:
         return {}
     if not isinstance(ours, dict):
         raise invalid("forwardedProps.innkeeper must be an object.", 'Like {"onDisconnect": "cancel"}.')
+    for name in ours:
+        if name not in _KNOWN:
+            raise invalid(f"forwardedProps.innkeeper has no {name!r}.", f"It may hold {', '.join(_KNOWN)}.")
     return ours
 
 

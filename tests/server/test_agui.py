@@ -215,6 +215,7 @@ async def test_bodies_that_are_no_run_are_refused_with_what_is_wrong(house_open:
         (b'{"threadId": "t", "runId": "r", "messages": [{"id":"m","role":"user","content":"\\ud800"}]}', "RunAgent"),
         (b'{"threadId": "t", "runId": "r", "messages": []}', "message"),
         (b'{"threadId": "t", "runId": "r", "messages": [], "forwardedProps": {"innkeeper": 1}}', "innkeeper"),
+        (b'{"threadId": "t", "runId": "r", "messages": [], "forwardedProps": {"innkeeper": {"onbusy": 1}}}', "onBusy"),
     ):
         answer = await house_open.client.post(f"{house_open.url}/agui", content=content, headers=headers)
         assert answer.status_code == 400, content[:80]
