@@ -19,6 +19,7 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
+from agents import call_ids
 from agents.model_errors import bad_response, map_model_error, of_an_answer
 from db.errors import AppError
 from db.transcript import OURS
@@ -58,6 +59,7 @@ class Attempts(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
+        call_ids.before.set(messages)
         for tried in range(1, self._tries + 1):
             async with AsyncExitStack() as stack:
                 try:

@@ -149,7 +149,7 @@ class Narrator:
                 for told in agui.reasoning_start(self._reasoning):
                     self._log.emit(told)
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)
-        elif isinstance(part, ToolCallPart) and not _storable(part.tool_call_id):
+        elif isinstance(part, ToolCallPart) and not storable(part.tool_call_id):
             raise bad_response()
         elif isinstance(part, ToolCallPart) and part.tool_name in self.components:
             self._show(part)
@@ -219,7 +219,7 @@ class Narrator:
             self._log.delta(*half)
 
 
-def _storable(call_id: str) -> bool:
+def storable(call_id: str) -> bool:
     """Whether an id can be kept and given back: everything that is said of a call later names it."""
     return "\x00" not in call_id and not any("\ud800" <= character <= "\udfff" for character in call_id)
 

@@ -29,6 +29,7 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
 from agents.bounded_answers import bound
+from agents.call_ids import NamesCalls
 from agents.model_settings import checked_parameters
 from agents.tool_schemas import KnowsTools
 
@@ -141,7 +142,7 @@ def _options(**options: Any) -> Any:
     return make_request_options(security={"bearer_auth": True}, **options)
 
 
-class ChatModel(KnowsTools, OpenAIChatModel):
+class ChatModel(KnowsTools, NamesCalls):
     """Chat completions."""
 
 
@@ -149,7 +150,7 @@ class ResponsesModel(KnowsTools, OpenAIResponsesModel):
     """The Responses API."""
 
 
-class OllamaChatModel(KnowsTools, OllamaModel):
+class OllamaChatModel(KnowsTools, NamesCalls, OllamaModel):
     """Chat completions of Ollama."""
 
 

@@ -73,6 +73,32 @@ async def test_a_conversation_with_everything_in_it_is_valid_to_the_last_event(
     }
 
 
+async def test_each_call_has_an_id_of_its_own_whatever_the_model_calls_it(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    pick = ToolCall("pick_colour", {}, id="0")
+    model.script(
+        Turn(ToolCall("list_projects", {}, id="0"), ToolCall("list_projects", {"limit": 1}, id="0")),
+        Turn(ToolCall("list_projects", {"limit": 2}, id="0"), pick),
+        Turn("Red."),
+        Turn(pick),
+        Turn("Blue."),
+    )
+    answered: list[str] = []
+    for colour in ("red", "blue"):
+        paused = judged(await run(house_open, tenant.token, body(user("Go"), thread="t", tools=[FRONT])))
+        begun = [event["toolCallId"] for event in paused.events if event["type"] == "TOOL_CALL_START"]
+        [pending] = paused.last["outcome"]["pendingToolCallIds"]
+        assert pending == begun[-1]
+        answered += begun
+        result = {"id": colour, "role": "tool", "toolCallId": pending, "content": colour}
+        stream = judged(await run(house_open, tenant.token, body(result, thread="t", tools=[FRONT])))
+        assert stream.last["outcome"] == {"type": "success"}
+    assert len(set(answered)) == len(answered) == 5
+    told = {one["tool_call_id"] for one in model.requests[-1].body["messages"] if one["role"] == "tool"}
+    assert told == set(answered)
+
+
 async def test_ends_that_are_none_of_success_are_valid(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:

@@ -69,8 +69,9 @@ ANSWERS: tuple[tuple[Wire, str], ...] = (
     *((refuses(status, text), "model_context_overflow") for status, text in OVERFLOWS),
     *((refuses(status, text), code) for status, text, code in REFUSALS),
     # Ids of calls name what is kept of them.
-    (calls(id="a\0b"), "model_bad_response"),
-    (calls(id="a\ud800"), "model_bad_response"),
+    (calls(id="a\0b"), "run_loop_detected"),
+    (calls(id="a\ud800"), "run_loop_detected"),
+    (calls(id=None), "run_loop_detected"),
     (calls(id="call_" + "".join(map(str, range(2000)))), "run_loop_detected"),
     (calls(id="call#2"), "run_loop_detected"),
     (calls(arguments='{"a":' + "[" * 5000 + "]" * 5000 + "}"), "run_loop_detected"),
@@ -115,6 +116,7 @@ def response(kind: str, status: str = "in_progress") -> dict[str, Any]:
     return {"type": f"response.{kind}", "response": about | settings}
 
 
+CALLED = {"type": "function_call", "id": "f", "call_id": "a\0b", "name": "list_projects", "arguments": "{}"}
 SPOKEN: tuple[dict[str, Any], ...] = (
     {"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "message", "content": []}},
     {"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "Hello"},
@@ -126,6 +128,10 @@ async def test_a_stream_of_the_responses_api_has_to_begin_and_to_end(urls: Datab
     cases = (
         (responds(response("created"), *SPOKEN), "model_bad_response", "Hello", 1),
         (responds(response("created")), "model_bad_response", "", 1),
+        (
+            responds(response("created"), {"type": "response.output_item.added", "output_index": 0, "item": CALLED}),
+            *("model_bad_response", "", 1),
+        ),
         (responds({"type": "response.of_tomorrow"}, response("created"), *SPOKEN), "model_bad_response", "", 3),
         (whole, "RUN_FINISHED", "Hello", 1),
     )
