@@ -39,7 +39,8 @@ class HouseSettings(Section):
     environment: Literal["production", "development"] = variable(
         "INNKEEPER_ENV",
         default="production",
-        description="`production` refuses missing or short secrets. `innkeeper up` defaults to `development`.",
+        description="`production` refuses missing or short secrets. `up` and the commands beside it are `development` "
+        "by themselves.",
     )
     public_url: HttpUrl | None = variable(
         "INNKEEPER_PUBLIC_URL",
@@ -93,7 +94,9 @@ class DatabaseSettings(Section):
         "is superuser, bypasses row-level security or owns tables.",
     )
     owner_url: DatabaseUrl | None = variable(
-        "DATABASE_OWNER_URL", description="The role that owns the tables: only `migrate`, `keys` and `backup` use it."
+        "DATABASE_OWNER_URL",
+        description="The role that owns the tables, for `migrate`, `keys`, `users`, `open`, `backup` and the like; "
+        "`serve` and `worker` never use it.",
     )
     ops_url: DatabaseUrl | None = variable(
         "DATABASE_OPS_URL", description="The role of leases and jobs, which sees ids only. Required by `serve`."
