@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -37,6 +38,12 @@ class Offer:
     @property
     def kept_words(self) -> list[str]:
         return [words(scope) for scope in self.kept]
+
+    @property
+    def shared_names(self) -> frozenset[str]:
+        """Names that more than one project has, so that ids must tell them apart."""
+        counts = Counter(row["name"] for row in self.projects)
+        return frozenset(name for name, count in counts.items() if count > 1)
 
     @property
     def names_before(self) -> list[str]:
@@ -97,7 +104,7 @@ def _projects(offer: Offer, form: Form) -> tuple[UUID, ...] | None:
         if ticked:
             raise invalid(
                 "Single projects are ticked, but all of them are chosen.",
-                "Choose only the ticked ones, or take the ticks away.",
+                "Choose 'Only these', or take the ticks away.",
                 "choice_unclear",
             )
         return None

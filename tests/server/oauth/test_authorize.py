@@ -60,6 +60,11 @@ async def test_a_person_chooses_projects_and_the_token_reaches_no_other(
         made = await call(inn, two["access_token"], "create_project", name="Another")
         assert "project_bound" in made.text or "bound" in made.text
 
+        await inn.owner.execute("UPDATE projects SET name = 'Red' WHERE id = $1", painter.projects["Blue"])
+        asked = (await painter.browser.get((await inn.program()).address())).text
+        shown = {name: f"<code>{project}</code>" in asked for name, project in painter.projects.items()}
+        assert shown == {"Red": True, "Green": False, "Blue": True}, "ids tell those of one name apart"
+
     foreign = await person.browser.get((await inn.program()).address())
     sent = await person.press(foreign, "allow", projects=[], project=str(stranger.projects["One"]))
     assert sent.status_code == 400
