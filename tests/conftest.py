@@ -28,7 +28,7 @@ from tools.dispatch import Dispatch
 from tools.ports import Services
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-pytest_plugins = ["tests.promises"]
+pytest_plugins = ["tests.promises", "tests.measured"]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -66,7 +66,9 @@ async def fresh_database(cluster: EmbeddedPostgres, template: str = "innkeeper")
     name = f"test_{uuid7().hex}"
     superuser = await asyncpg.connect(cluster.url("postgres", "postgres"))
     try:
-        await superuser.execute(f'CREATE DATABASE "{name}" TEMPLATE {template} OWNER innkeeper_owner')
+        # Copying its files takes half the time of writing them to the log block by block, which is the default.
+        made = f'CREATE DATABASE "{name}" TEMPLATE {template} OWNER innkeeper_owner STRATEGY file_copy'
+        await superuser.execute(made)
         roles = ("innkeeper_owner", "innkeeper_app", "innkeeper_ops", "postgres")
         yield DatabaseUrls(*(cluster.url(name, role) for role in roles))
         await superuser.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 MODERN = "2026-07-28"
 ENVELOPE = {
@@ -46,10 +46,6 @@ def asked(version: str, method: str, params: dict[str, Any], token: str | None =
     return Asked(headers, json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).encode())
 
 
-UNMEASURED: Final = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
-"""Under coverage our lines would be traced, and not those of the peers."""
-
-
 @dataclass
 class Server:
     """A server in a process of its own, and one connection to it: a plain socket, so that the client costs little."""
@@ -64,7 +60,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, **UNMEASURED, **self.environment},
+            env={**os.environ, **self.environment},
         )
         if self.process.stdout is None:
             raise RuntimeError("no pipe")

@@ -17,12 +17,13 @@ from typing import Any
 import httpx2
 
 import server
+from tests.measured import MEASURED
 
 SECONDS = 90
 ROOT = str(Path(str(server.__file__)).parent.parent)
 # Appended, not put first, and -P: what is tested is this tree, and nothing of it hides the standard library.
 PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from server.cli import main; sys.exit(main())"
-KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "VIRTUAL_ENV")
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class Running:
 
 
 async def spawn(
-    *arguments: str | Path, cwd: Path, environ: Mapping[str, str] | None = None
+    *arguments: str | Path, cwd: Path, environ: Mapping[str, str] | None = None, measured: bool = False
 ) -> asyncio.subprocess.Process:
     """Start the command in ``cwd`` with a clean environment and ``environ``."""
-    clean = {name: os.environ[name] for name in KEPT if name in os.environ}
+    clean = {name: os.environ[name] for name in KEPT if name in os.environ} | (MEASURED if measured else {})
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -94,17 +95,16 @@ async def ended(process: asyncio.subprocess.Process) -> Ended:
 
 async def run(*arguments: str | Path, cwd: Path, environ: Mapping[str, str] | None = None) -> Ended:
     """Run the command to its end."""
-    return await ended(await spawn(*arguments, cwd=cwd, environ=environ))
+    return await ended(await spawn(*arguments, cwd=cwd, environ=environ, measured=True))
 
 
 @asynccontextmanager
 async def up(
-    data: Path, *arguments: str, cwd: Path, environ: Mapping[str, str] | None = None
+    data: Path, *arguments: str, cwd: Path, environ: Mapping[str, str] | None = None, measured: bool = False
 ) -> AsyncIterator[Running]:
     """``innkeeper up --json`` on a free port, from its line on stdout until it is stopped (here, if not before)."""
-    process = await spawn(
-        "up", "--json", "--port", "0", "--no-detect", "--data", data, *arguments, cwd=cwd, environ=environ
-    )
+    stated = ("--json", "--port", "0", "--no-detect", "--data", data)
+    process = await spawn("up", *stated, *arguments, cwd=cwd, environ=environ, measured=measured)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(SECONDS):
@@ -121,10 +121,10 @@ async def up(
 
 @asynccontextmanager
 async def noted(
-    *arguments: str, cwd: Path, until: str, environ: Mapping[str, str] | None = None
+    *arguments: str, cwd: Path, until: str, environ: Mapping[str, str] | None = None, measured: bool = False
 ) -> AsyncIterator[Running]:
     """A command that runs on, from the moment its stderr says ``until`` to its stop."""
-    process = await spawn(*arguments, cwd=cwd, environ=environ)
+    process = await spawn(*arguments, cwd=cwd, environ=environ, measured=measured)
     said = ""
     try:
         assert process.stderr is not None

@@ -156,9 +156,6 @@ def unlimited(urls: DatabaseUrls, model: ScriptedModel) -> dict[str, str]:
         OPENAI_API_KEY="k" * 20,
         INNKEEPER_DRAIN_SECONDS="0",
         INNKEEPER_LOG_LEVEL="warning",
-        # What measures the lines of a process takes memory of its streams.
-        COVERAGE_PROCESS_START="",
-        COVERAGE_PROCESS_CONFIG="",
     )
 
 

@@ -30,7 +30,9 @@ def environ_of(urls: DatabaseUrls, **more: str) -> dict[str, str]:
 @pytest.mark.promise("HOME-07")
 async def test_serve_answers_a_key_and_ends_on_a_signal(urls: DatabaseUrls, house: House, tmp_path: Path) -> None:
     tenant = await house.tenant()
-    async with noted("serve", "--port", "0", cwd=tmp_path, until="ready:", environ=environ_of(urls)) as running:
+    serve = ("serve", "--port", "0")
+    environ = environ_of(urls)
+    async with noted(*serve, cwd=tmp_path, until="ready:", environ=environ, measured=True) as running:
         said = running.ready["said"]
         assert "https://inn.example.com/mcp" in said
         found = re.search(r"listening on (http://127\.0\.0\.1:\d+)", said)
@@ -62,13 +64,13 @@ async def test_serve_answers_a_key_and_ends_on_a_signal(urls: DatabaseUrls, hous
 async def test_serve_and_worker_refuse_roles_that_row_level_security_would_not_hold(
     urls: DatabaseUrls, tmp_path: Path
 ) -> None:
-    for command in ("serve", "worker"):
+    for command in (("serve", "--port", "0"), ("worker",)):
         faults = {
             urls.superuser: "'postgres', which is a superuser",
             urls.owner: "'innkeeper_owner', which owns tables",
         }
         for url, said in faults.items():
-            wrong = await run(command, cwd=tmp_path, environ=environ_of(urls, DATABASE_URL=url, DATABASE_OPS_URL=url))
+            wrong = await run(*command, cwd=tmp_path, environ=environ_of(urls, DATABASE_URL=url, DATABASE_OPS_URL=url))
             assert wrong.code == 2
             assert f"DATABASE_URL connects as {said}" in wrong.err
             assert f"DATABASE_OPS_URL connects as {said}" in wrong.err
@@ -79,7 +81,7 @@ async def test_serve_and_worker_refuse_roles_that_row_level_security_would_not_h
 async def test_serve_refuses_a_schema_that_is_behind_and_works_on_a_newer_one(
     urls: DatabaseUrls, empty_urls: DatabaseUrls, owner: asyncpg.Connection[asyncpg.Record], tmp_path: Path
 ) -> None:
-    missing = await run("serve", cwd=tmp_path, environ=environ_of(empty_urls))
+    missing = await run("serve", "--port", "0", cwd=tmp_path, environ=environ_of(empty_urls))
     assert missing.code == 2
     assert "The schema is missing: run 'innkeeper migrate'" in missing.err
     await owner.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -89,7 +91,8 @@ async def test_serve_refuses_a_schema_that_is_behind_and_works_on_a_newer_one(
 
 @pytest.mark.promise("HOME-07")
 async def test_worker_checks_its_database_and_waits_for_a_signal(urls: DatabaseUrls, tmp_path: Path) -> None:
-    async with noted("worker", cwd=tmp_path, until="ready:", environ=environ_of(urls)) as running:
+    environ = environ_of(urls)
+    async with noted("worker", cwd=tmp_path, until="ready:", environ=environ, measured=True) as running:
         assert "up to 10 jobs at a time" in running.ready["said"]
         running.process.send_signal(signal.SIGTERM)
         stopped = await ended(running.process)

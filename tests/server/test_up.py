@@ -60,7 +60,7 @@ async def stream(running: Running, agent: str, run_id: str) -> AsyncIterator[dic
 async def test_the_first_start_makes_an_account_and_runs_the_demo_agent_and_the_second_finds_both(
     data: Path, tmp_path: Path
 ) -> None:
-    async with up(data, cwd=tmp_path) as first:
+    async with up(data, cwd=tmp_path, measured=True) as first:
         assert set(first.ready) == {"url", "mcp_url", "agui_url", "api_key", "project_id", "pid"}
         assert first.ready["pid"] == first.process.pid
         projects = (await first.call("list_projects"))["result"]["structuredContent"]["projects"]

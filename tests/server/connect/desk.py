@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.measured import MEASURED
 from tests.server.command import ROOT, Ended, ended
 from tests.server.oauth.people import Person, hidden
 
@@ -22,9 +22,8 @@ class Desk:
     path: str = "/usr/bin:/bin"
 
     def environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
         own = {"HOME": str(self.home), "PATH": self.path, "PYTHONPATH": ROOT, "NO_PROXY": "*"}
-        return {**kept, **own, **(more or {})}
+        return {**MEASURED, **own, **(more or {})}
 
     async def start(self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

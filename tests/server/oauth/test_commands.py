@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import eventually
+from tests.measured import MEASURED
 from tests.server.command import run
 from tests.server.oauth.people import Inn, Person, Program, call, hidden
 
@@ -54,7 +55,7 @@ async def test_a_person_signs_in_from_a_terminal(inn: Inn, person: Person, tmp_p
     file = tmp_path / "tokens.json"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "server.cli", "login", inn.url, "--scope", "projects:read", "--file", str(file),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **MEASURED, "NO_PROXY": "*"},
     )  # fmt: skip
     assert process.stdout is not None
     async with asyncio.timeout(60):
