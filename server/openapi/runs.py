@@ -33,8 +33,8 @@ READ_ONLY: Final = in_query(
 )
 LAST_EVENT_ID: Final = in_header(
     "Last-Event-ID",
-    "The id of the last event that arrived; without it, from the first one.",
-    {"type": "string", "pattern": "^[0-9]{1,15}$"},
+    "The id of the last event that arrived; without it, or empty, from the first one.",
+    {"type": "string", "pattern": "^[0-9]{0,15}$"},
 )
 RUN_ID: Final = in_path("run_id", "The header Innkeeper-Run-Id of the answer that started it.")
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
@@ -46,7 +46,13 @@ RUN: Final = thing(
         "threadId": TEXT,
         "agent": TEXT,
         "status": {"type": "string", "description": f"Not over while it is {', '.join(sorted(LIVE))}."},
-        "outcome": nullable(TEXT),
+        "outcome": nullable(
+            thing(
+                {"type": {"enum": ["success", "interrupt", "cancelled"]}},
+                pendingToolCallIds=listed(TEXT),
+                interrupts=listed({"type": "object"}),
+            )
+        ),
         "errorCode": nullable(TEXT),
         "lastEventId": COUNT,
         "usage": thing(
@@ -65,17 +71,19 @@ RUN: Final = thing(
     }
 )
 NAME: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 255}
-PART: Final = thing(
-    {"type": {"enum": ["text", "image", "audio", "video", "document"]}},
-    text={"type": "string", "description": "Of a text."},
-    source=thing(
-        {
-            "type": {"enum": ["data", "url", "file"]},
-            "value": {"type": "string", "description": "Base64, or an address."},
-        },
-        mimeType=TEXT,
-    ),
+SOURCE: Final = thing(
+    {
+        "type": {"enum": ["data", "url", "file"]},
+        "value": {"type": "string", "description": "Base64, or an address."},
+    },
+    mimeType=TEXT,
 )
+PART: Final = {
+    "oneOf": [
+        thing({"type": {"const": "text"}, "text": TEXT}),
+        thing({"type": {"enum": ["image", "audio", "video", "document"]}, "source": SOURCE}),
+    ]
+}
 INPUT: Final = {
     **thing(
         {"threadId": NAME, "runId": NAME, "messages": listed(ref("Message"))},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from server.openapi.operation import (
@@ -129,8 +130,11 @@ def _threads() -> list[Operation]:
     change = {JSON: thing({}, name=NAME, metadata=OBJECT)}
     one = [THREAD_ID, *ASKED]
     return [
-        _operation(
-            "post", "/v1/threads", "Make a thread", {201: Answer("It.", thread)}, WRITES, ASKED, {JSON: NEW_THREAD}
+        replace(
+            _operation(
+                "post", "/v1/threads", "Make a thread", {201: Answer("It.", thread)}, WRITES, ASKED, {JSON: NEW_THREAD}
+            ),
+            body_required=False,
         ),
         _operation(
             "get",

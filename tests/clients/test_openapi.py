@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -32,7 +34,7 @@ async def test_a_fuzzer_finds_no_fault_and_no_answer_that_is_not_described(
     house_with_files: Served, tenant: Tenant, owner: Owner, tmp_path: Path
 ) -> None:
     config = tmp_path / "schemathesis.toml"
-    config.write_text(f'[parameters]\n"path.project_id" = "{tenant.project_id}"\n', encoding="utf-8")
+    config.write_text(await what_there_is(house_with_files, tenant), encoding="utf-8")
     await fuzzed(house_with_files, tenant, owner, config, examples=3)
 
 
@@ -41,8 +43,36 @@ async def test_a_fuzzer_that_takes_its_time_finds_nothing_either(
     house_with_files: Served, tenant: Tenant, owner: Owner, tmp_path: Path
 ) -> None:
     config = tmp_path / "schemathesis.toml"
-    config.touch()
+    config.write_text(await what_there_is(house_with_files, tenant), encoding="utf-8")
     await fuzzed(house_with_files, tenant, owner, config, examples=60)
+
+
+async def what_there_is(served: Served, tenant: Tenant) -> str:
+    """The fuzzer's settings: ids of what is there, for requests that would only hear of what is not. What it deletes is
+    something else."""
+    weather = {"name": "Weather", "description": "", "propsSchema": {"type": "object"}}
+    shown = '{"call": "show_component_Weather", "args": {}}'
+    said = {"role": "user", "content": [{"type": "text", "text": shown}]}
+    async with httpx2.AsyncClient(
+        base_url=served.url, headers={"x-api-key": tenant.token}, timeout=30, trust_env=False
+    ) as client:
+        run = await client.post("/v1/threads/runs", json={"message": said, "availableComponents": [weather]})
+        thread_id, run_id = run.headers["x-thread-id"], run.headers["x-run-id"]
+        messages = (await client.get(f"/v1/threads/{thread_id}/messages")).json()["messages"]
+    events = [json.loads(line[6:]) for line in run.text.splitlines() if line.startswith("data: ")]
+    [component_id] = [one["value"]["componentId"] for one in events if one.get("name") == "tambo.component.start"]
+    there = {
+        "project_id": tenant.project_id,
+        "thread_id": thread_id,
+        "thread": thread_id,
+        "run_id": run_id,
+        "message_id": messages[0]["id"],
+        "component_id": component_id,
+        "agent": "default",
+    }
+    lines = [f'"path.{name}" = "{known}"' for name, known in there.items()]
+    deleted = ["[[operations]]", 'include-method = "DELETE"', f'parameters = {{ "path.thread_id" = "{uuid4()}" }}']
+    return "\n".join(["[parameters]", *lines, "", *deleted, ""])
 
 
 async def fuzzed(served: Served, tenant: Tenant, owner: Owner, config: Path, examples: int) -> None:
