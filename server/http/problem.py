@@ -23,7 +23,7 @@ from server import logs
 
 TYPE_PREFIX = "urn:innkeeper:error:"
 MEDIA_TYPE: Final = "application/problem+json"
-WHERE_MCP_IS: Final = "MCP is served at /mcp."
+WHAT_IS_WHERE: Final = "MCP is served at /mcp; GET /openapi.json describes all other paths."
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -114,13 +114,13 @@ def _methods(request: Request) -> set[str]:
 
 def _routing_error(status: int, request: Request) -> AppError:
     if status == 404:
-        return AppError("route_not_found", 404, "There is nothing at this path.", WHERE_MCP_IS)
+        return AppError("route_not_found", 404, "There is nothing at this path.", WHAT_IS_WHERE)
     if status == 405:
         return AppError(
             "method_not_allowed",
             405,
             f"This path does not answer {request.method}.",
-            "The Allow header names the methods it answers." + (f" {WHERE_MCP_IS}" if request.url.path == "/" else ""),
+            "The Allow header names the methods it answers." + (f" {WHAT_IS_WHERE}" if request.url.path == "/" else ""),
         )
     return AppError("http_error", status, f"{_title(status)}.", "Check the address, the method and the headers.")
 
