@@ -222,3 +222,17 @@ async def test_a_run_that_is_cancelled_takes_the_runs_with_it_that_it_has_starte
         assert other.types[-1] == "TEXT_MESSAGE_CONTENT"
     rows = await owner.fetch("SELECT external_id, status FROM runs WHERE status = 'running'")
     assert [row["external_id"] for row in rows] == ["other"]
+
+
+@pytest.mark.promise("RUN-03")
+async def test_a_run_may_hand_its_thread_over_to_another_one(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
+) -> None:
+    await run(house_open, tenant.token, body(user("Hello"), thread="t"))
+    thread_id = await owner.fetchval("SELECT id FROM threads")
+    handing = {"project_id": str(tenant.project_id), "thread_id": str(thread_id), "on_busy": "interrupt"}
+    model.play("Hand it over", Turn(ToolCall("start_run", {**handing, "message": "Your turn"})))
+    first = await run(house_open, tenant.token, body(user("Hand it over"), thread="t"))
+    assert first.last["outcome"] == {"type": "cancelled"}
+    second = await owner.fetchval("SELECT external_id FROM runs WHERE parent_id IS NOT NULL")
+    assert await ended(owner, second) == "succeeded"
