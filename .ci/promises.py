@@ -1,9 +1,10 @@
 """Writes docs/promises.md, and says whether the promises were kept.
 
 ``.ci/promises.py write``                 from docs/promises.toml and the tests' marks
-``.ci/promises.py check RESULTS [--long]`` fails when the page is stale, when a mark names an unknown claim, and when a
-held claim has no test that ran, or one that did not pass. RESULTS is what ``pytest --promises RESULTS`` wrote. Without
-``--long`` a claim whose tests are all marked ``long`` counts as held: the long form of CI runs them.
+``.ci/promises.py check RESULTS... [--long]`` fails when the page is stale, when a mark names an unknown claim, and when
+a held claim has no test that ran, or one that did not pass. RESULTS are what ``pytest --promises RESULTS`` wrote, one
+file for each run of it. Without ``--long`` a claim whose tests are all marked ``long`` counts as held: the long form of
+CI runs them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +86,18 @@ def entry(claim: Claim, collected: Results) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def merged(runs: Iterable[Results]) -> Results:
+    """What several runs of pytest came to. A test whose cases are spread over them passed if all of them did."""
+    found: Results = {}
+    for run in runs:
+        for claim, tests in run.items():
+            for test, facts in tests.items():
+                before = found.setdefault(claim, {}).get(test)
+                if before is None or before["outcome"] == "passed":
+                    found[claim][test] = facts
+    return found
+
+
 def faults(claims: list[Claim], collected: Results, results: Results, written: str, long: bool = False) -> list[str]:
     """What is wrong, a sentence each; empty when every promise is kept. ``written``: the page as it is."""
     unknown = sorted(set(collected) - {claim.id for claim in claims})
@@ -108,10 +122,11 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["write"]:
             PAGE.write_text(page(claims(), collect()), encoding="utf-8")
-        case ["check", results, *rest] if rest in ([], ["--long"]):
-            given: Results = json.loads(Path(results).read_text(encoding="utf-8"))
+        case ["check", first, *rest]:
+            files = [first, *(name for name in rest if name != "--long")]
+            given = merged(json.loads(Path(name).read_text(encoding="utf-8")) for name in files)
             written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-            if found := faults(claims(), collect(), given, written, bool(rest)):
+            if found := faults(claims(), collect(), given, written, "--long" in rest):
                 sys.exit("\n".join(found))
             print(f"{sum(not claim.not_yet for claim in claims())} of {len(claims())} claims hold")
         case _:

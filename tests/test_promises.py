@@ -139,6 +139,14 @@ def test_a_held_claim_needs_a_test_that_ran_and_passed() -> None:
     assert faults([HOLDS], marked, {}) == ["HOME-01 is said to hold and tests/test_a.py::test_a is not run"]
 
 
+def test_the_worst_of_several_runs_counts_for_a_test_whose_cases_are_spread_over_them() -> None:
+    outcomes = [("passed", "passed"), ("passed", "failed"), ("failed", "passed"), ("skipped", "passed")]
+    for first, second in outcomes:
+        worst = first if first != "passed" else second
+        assert promises.merged([came_to(first), came_to(second)]) == came_to(worst)
+    assert promises.merged([came_to("passed"), {}]) == came_to("passed")
+
+
 @pytest.mark.promise("HOME-60")
 def test_a_command_may_prove_a_claim_and_a_long_test_is_asked_for_in_the_long_form() -> None:
     proven = promises.Claim("HOME-01", 2, "It works.", command="make")
