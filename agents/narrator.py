@@ -21,7 +21,7 @@ from pydantic_ai.messages import (
     ToolCallPartDelta,
     ToolReturnPart,
 )
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from agents import agui, component_stream
 from agents.component_offers import PREFIX, Component
@@ -52,8 +52,7 @@ class Narrator:
         self._results: Counter[str] = Counter()
         self._text: str | None = None
         self._reasoning: str | None = None
-        self._call: str | None = None
-        self._stream: ComponentStream | None = None
+        self._calls: dict[int, str | ComponentStream] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._parent = str(uuid7())
         self._first: str | None = None
@@ -76,10 +75,7 @@ class Narrator:
     def close(self) -> None:
         """Close what is open: before a terminal event, and when a model's answer breaks off."""
         self._say_half()
-        if self._call is not None:
-            self._log.emit(agui.tool_end(self._call))
-        if self._stream is not None:
-            self._log.draw(self._stream)
+        self._end_calls()
         for component_id in self._showing.values():
             self._log.emit(component_stream.ended(component_id, "cancelled"))
         self._showing.clear()
@@ -88,7 +84,7 @@ class Narrator:
                 self._log.emit(event)
         if self._text is not None:
             self._log.emit(agui.text_end(self._text))
-        self._text = self._reasoning = self._call = self._stream = None
+        self._text = self._reasoning = None
 
     def told_by_us(self, results: Sequence[ToolReturnPart]) -> None:
         """Tell results that no tool gave."""
@@ -152,12 +148,12 @@ class Narrator:
         elif isinstance(part, ToolCallPart) and not storable(part.tool_call_id):
             raise bad_response()
         elif isinstance(part, ToolCallPart) and part.tool_name in self.components:
-            self._show(part)
+            self._calls[event.index] = self._show(part)
         elif isinstance(part, ToolCallPart):
-            self._call = part.tool_call_id
+            self._calls[event.index] = part.tool_call_id
             self._first = self._first or self._parent
             self._log.emit(agui.tool_start(part.tool_call_id, part.tool_name, self._parent))
-            self._say("TOOL_CALL_ARGS", self._call, _arguments(part.args))
+            self._say("TOOL_CALL_ARGS", part.tool_call_id, _arguments(part.args))
 
     def _delta(self, event: PartDeltaEvent) -> None:
         delta = event.delta
@@ -165,11 +161,13 @@ class Narrator:
             self._say("TEXT_MESSAGE_CONTENT", self._text, delta.content_delta)
         elif isinstance(delta, ThinkingPartDelta):
             self._say("REASONING_MESSAGE_CONTENT", self._reasoning, delta.content_delta or "")
-        elif isinstance(delta, ToolCallPartDelta) and self._stream is not None:
-            self._stream.feed(_arguments(delta.args_delta))
-            self._log.draw(self._stream)
         elif isinstance(delta, ToolCallPartDelta):
-            self._say("TOOL_CALL_ARGS", self._call, _arguments(delta.args_delta))
+            call = self._calls.get(event.index)
+            if isinstance(call, ComponentStream):
+                call.feed(_arguments(delta.args_delta))
+                self._log.draw(call)
+            else:
+                self._say("TOOL_CALL_ARGS", call, _arguments(delta.args_delta))
 
     def _end(self, event: PartEndEvent) -> None:
         self._say_half()
@@ -182,22 +180,31 @@ class Narrator:
             for told in agui.reasoning_end(self._reasoning):
                 self._log.emit(told)
             self._reasoning = None
-        elif isinstance(part, ToolCallPart) and self._stream is not None:
-            self._log.draw(self._stream)
-            self._stream = None
-        elif isinstance(part, ToolCallPart) and self._call is not None:
-            self._log.emit(agui.tool_end(self._call))
-            self._call = None
+        if follows is None:
+            self._end_calls()
+        elif isinstance(part, ToolCallPart) and _is_whole(part.args):
+            self._end_call(event.index)
 
-    def _show(self, part: ToolCallPart) -> None:
+    def _end_call(self, index: int) -> None:
+        call = self._calls.pop(index, None)
+        if isinstance(call, ComponentStream):
+            self._log.draw(call)
+        elif call is not None:
+            self._log.emit(agui.tool_end(call))
+
+    def _end_calls(self) -> None:
+        for index in list(self._calls):
+            self._end_call(index)
+
+    def _show(self, part: ToolCallPart) -> ComponentStream:
         stream = ComponentStream(str(uuid7()), part.tool_call_id, self.components[part.tool_name])
-        self._stream = stream
         self._first = self._first or stream.id
         self._showing[stream.call_id] = stream.id
         self._shown[stream.id] = stream.kept()
         self._log.emit(stream.begun())
         stream.feed(_arguments(part.args))
         self._log.draw(stream)
+        return stream
 
     def _say(self, kind: str, of: str | None, text: str) -> None:
         """Say ``text`` but for half a surrogate pair at its end: the other half may be in the next piece."""
@@ -217,6 +224,16 @@ class Narrator:
         if self._half is not None:
             half, self._half = self._half, None
             self._log.delta(*half)
+
+
+def _is_whole(args: str | Mapping[str, object] | None) -> bool:
+    """Whether nothing more can be said of a call though its answer goes on: some models write several calls at once."""
+    if not isinstance(args, str):
+        return args is not None
+    try:
+        return isinstance(from_json(args), dict)
+    except ValueError:
+        return False
 
 
 def storable(call_id: str) -> bool:

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 
 from tests.agents.asking import resuming, sending
 from tests.agents.inn import Inn, Stream, body, inn, rest, run, speaking, user
-from tests.agents.test_components import WEATHER, weather
+from tests.agents.test_components import WEATHER, shown, weather
 from tests.agents.test_pausing import FRONT
 from tests.agents.test_state import changing
 from tests.conftest import DatabaseUrls, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel
-from tests.fakes.script import Hang, Status, ToolCall, Turn
+from tests.fakes.script import Hang, Raw, Status, ToolCall, Turn
 from tests.server.approving import SENDING
 
 pytestmark = pytest.mark.promise("RUN-12")
@@ -97,6 +97,40 @@ async def test_each_call_has_an_id_of_its_own_whatever_the_model_calls_it(
     assert len(set(answered)) == len(answered) == 5
     told = {one["tool_call_id"] for one in model.requests[-1].body["messages"] if one["role"] == "tool"}
     assert told == set(answered)
+
+
+async def test_calls_whose_arguments_come_by_turns_are_told_apart(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    def pieces(*said: tuple[int, dict[str, Any]]) -> Raw:
+        chunks = ({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": at, **one}]}}]} for at, one in said)
+        about = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+        return Raw(b"".join(b"data: " + json.dumps(about | chunk).encode() + b"\n\n" for chunk in chunks))
+
+    def begun(name: str) -> dict[str, Any]:
+        return {"id": name, "type": "function", "function": {"name": name, "arguments": ""}}
+
+    def more(text: str) -> dict[str, Any]:
+        return {"function": {"arguments": text}}
+
+    by_turns = pieces(
+        (0, begun("list_projects")),
+        (1, begun("show_component_Weather")),
+        (2, begun("pick_colour")),
+        *((0, more('{"limit"')), (1, more('{"place": "Pa')), (2, more('{"of": "'))),
+        *((0, more(": 1}")), (1, more('ris", "degrees": 21}')), (2, more('sky"}'))),
+    )
+    model.script(Turn("Look: ", by_turns, finish="tool_calls"))
+    asked = body(user("Go"), tools=[FRONT], forwardedProps={"innkeeper": {"components": [WEATHER]}})
+    stream = judged(await run(house_open, tenant.token, asked))
+    assert stream.last["outcome"]["pendingToolCallIds"] == ["pick_colour"]
+    told = {event["toolCallId"]: "" for event in stream.events if event["type"] == "TOOL_CALL_START"}
+    for event in stream.events:
+        if event["type"] == "TOOL_CALL_ARGS":
+            told[event["toolCallId"]] += event["delta"]
+    assert told == {"list_projects": '{"limit": 1}', "pick_colour": '{"of": "sky"}'}
+    [content] = shown(stream).values()
+    assert (content["status"], content["props"]) == ("done", {"place": "Paris", "degrees": 21})
 
 
 async def test_ends_that_are_none_of_success_are_valid(
