@@ -105,7 +105,8 @@ def verify(archive: Path) -> Manifest:
                     pass
                 members[entry.name] = hashing.member
     except OSError as error:
-        raise AppError("backup_unreadable", 422, f"The archive {archive} cannot be read: {error}.", READABLE) from error
+        why = error.strerror or error
+        raise AppError("backup_unreadable", 422, f"The archive {archive} cannot be read: {why}.", READABLE) from error
     except tarfile.TarError as error:
         raise damaged(f"it is no whole archive ({error})") from error
     if manifest is None:
