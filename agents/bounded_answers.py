@@ -15,27 +15,41 @@ MOST_BYTES: Final = 64 << 20
 """Of a whole answer."""
 
 
+class Bounds:
+    """What is left of what one answer may hold."""
+
+    def __init__(self, longest_line: int) -> None:
+        self._longest_line = longest_line
+        self._line = self._total = 0
+
+    @classmethod
+    def of(cls, headers: httpx2.Headers) -> Bounds:
+        events = headers.get("content-type", "").startswith("text/event-stream")
+        return cls(LONGEST_LINE if events else MOST_BYTES)
+
+    def check(self, part: bytes) -> None:
+        """Raises AppError ``model_bad_response`` where it is more than any model says."""
+        self._total += len(part)
+        end = max(part.rfind(b"\n"), part.rfind(b"\r"))
+        self._line = self._line + len(part) if end < 0 else len(part) - end - 1
+        if self._line > self._longest_line or self._total > MOST_BYTES:
+            raise bad_response()
+
+
 async def bound(response: httpx2.Response) -> None:
-    """A client's hook, before all others that read: cuts an answer off where it is more than any model says. Reading it
-    raises AppError ``model_bad_response`` there."""
+    """A client's hook, before all others that read: cuts an answer off at its bounds."""
     if isinstance(response.stream, httpx2.AsyncByteStream):
-        events = response.headers.get("content-type", "").startswith("text/event-stream")
-        response.stream = _Bounded(response.stream, LONGEST_LINE if events else MOST_BYTES)
+        response.stream = _Bounded(response.stream, Bounds.of(response.headers))
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, longest_line: int) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, bounds: Bounds) -> None:
         self._stream = stream
-        self._longest_line = longest_line
+        self._bounds = bounds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        line = total = 0
         async for part in self._stream:
-            total += len(part)
-            end = max(part.rfind(b"\n"), part.rfind(b"\r"))
-            line = line + len(part) if end < 0 else len(part) - end - 1
-            if line > self._longest_line or total > MOST_BYTES:
-                raise bad_response()
+            self._bounds.check(part)
             yield part
 
     async def aclose(self) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar, cast
+from urllib.request import getproxies
 
 import httpx2
 from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, AsyncStream, Omit
 from openai._base_client import make_request_options
 from openai._httpx2 import request_exceptions, timeout_exceptions
 from openai._models import FinalRequestOptions
-from openai._utils._json import openapi_dumps
 from openai.resources.chat.completions import AsyncCompletions
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import ValidationError
@@ -31,6 +31,9 @@ from pydantic_ai.settings import ModelSettings
 from agents.bounded_answers import bound
 from agents.call_ids import NamesCalls
 from agents.model_settings import checked_parameters
+from agents.model_transport import ModelTransport
+from agents.paced_stream import paced
+from agents.sent_tools import SendsTools, written
 from agents.tool_schemas import KnowsTools
 
 _T = TypeVar("_T")
@@ -121,7 +124,7 @@ class PlainCompletions(AsyncCompletions):
             head = self._heads[alike] = self._client._build_request(asked)  # noqa: SLF001  (as it sends them itself)
             del head.headers["content-length"]
         return httpx2.Request(
-            "POST", head.url, headers=head.headers, content=openapi_dumps(body), extensions=dict(head.extensions)
+            "POST", head.url, headers=head.headers, content=written(body), extensions=dict(head.extensions)
         )
 
     async def _stream_of(self, request: httpx2.Request) -> httpx2.Response:
@@ -142,7 +145,7 @@ def _options(**options: Any) -> Any:
     return make_request_options(security={"bearer_auth": True}, **options)
 
 
-class ChatModel(KnowsTools, NamesCalls):
+class ChatModel(SendsTools, NamesCalls):
     """Chat completions."""
 
 
@@ -150,7 +153,7 @@ class ResponsesModel(KnowsTools, OpenAIResponsesModel):
     """The Responses API."""
 
 
-class OllamaChatModel(KnowsTools, NamesCalls, OllamaModel):
+class OllamaChatModel(SendsTools, NamesCalls, OllamaModel):
     """Chat completions of Ollama."""
 
 
@@ -163,14 +166,22 @@ class TextOnlyChatModel(OpenAIChatModel):
 
 
 def http_client(*, trust_env: bool) -> httpx2.AsyncClient:
-    """One connection pool for many tenants: it keeps no cookies and follows no redirects."""
-    return httpx2.AsyncClient(
-        timeout=timeouts(SILENCE),
-        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        trust_env=trust_env,
-        follow_redirects=False,
-        event_hooks={"response": [bound]},
+    """One connection pool for many tenants: it keeps no cookies and follows no redirects. ``trust_env``: whether it
+    goes through the proxies that the environment names."""
+    cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    if not (trust_env and getproxies()):
+        transport = ModelTransport(httpx2.create_ssl_context(trust_env=trust_env))
+        return httpx2.AsyncClient(
+            timeout=timeouts(SILENCE), cookies=cookies, trust_env=False, follow_redirects=False, transport=transport
+        )
+    return paced(
+        httpx2.AsyncClient(
+            timeout=timeouts(SILENCE),
+            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+            cookies=cookies,
+            follow_redirects=False,
+            event_hooks={"response": [bound]},
+        )
     )
 
 

@@ -33,24 +33,48 @@ def paced(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
 
 
 async def _pace(response: httpx2.Response) -> None:
-    streams = response.headers.get("content-type", "").startswith("text/event-stream")
-    if streams and response.status_code == 200 and "content-encoding" not in response.headers:
-        stream = response.stream
-        if isinstance(stream, httpx2.AsyncByteStream):
-            response.stream = PacedStream(stream, response.extensions.get("network_stream"))
+    stream = response.stream
+    if is_paced(response.status_code, response.headers) and isinstance(stream, httpx2.AsyncByteStream):
+        response.stream = PacedStream(stream, response.extensions.get("network_stream"))
+
+
+def is_paced(status: int, headers: httpx2.Headers) -> bool:
+    """Whether an answer is a stream of events whose bytes can be read as they are."""
+    streams = headers.get("content-type", "").startswith("text/event-stream")
+    return streams and status == 200 and "content-encoding" not in headers
+
+
+class Pace:
+    """When one stream is to be read again. A context for as long as it is read."""
+
+    open = 0
+    """How many of them are being read in this process."""
+
+    def __init__(self) -> None:
+        self.joiner = Joiner()
+        self._reads = 0
+
+    def __enter__(self) -> None:
+        Pace.open += 1
+
+    def __exit__(self, *_: object) -> None:
+        Pace.open -= 1
+
+    def rest(self) -> float:
+        """Seconds to leave the socket alone before the next read, which is counted."""
+        self._reads += 1
+        if self._reads <= AT_ONCE or not self.joiner.flowing:
+            return 0.0
+        return PAUSE if Pace.open <= MANY else LONG_PAUSE
 
 
 class PacedStream(httpx2.AsyncByteStream):
     """``network``: the connection's stream, as httpcore gives it with a response."""
 
-    open = 0
-    """How many of them are being read in this process."""
-
     def __init__(self, stream: httpx2.AsyncByteStream, network: Any) -> None:
         self._stream = stream
         self._network = network
-        self._joiner = Joiner()
-        self._reads = 0
+        self._pace = Pace()
         self._held: list[bytes] = []
         self._size = 0
         self._news = asyncio.Event()
@@ -68,22 +92,21 @@ class PacedStream(httpx2.AsyncByteStream):
         if self._over:
             return
         self._pump = pump = asyncio.create_task(self._read(), name="model-stream")
-        PacedStream.open += 1
         self._slow_down()
         try:
-            async for joined in self._following(pump):
-                yield joined
+            with self._pace:
+                async for joined in self._following(pump):
+                    yield joined
         finally:
-            PacedStream.open -= 1
             self._over = True
             await self._stop()
 
     async def _following(self, pump: asyncio.Task[None]) -> AsyncIterator[bytes]:
         while not pump.done() or self._held:
             await self._news.wait()
-            if joined := self._joiner.feed(self._taken()):
+            if joined := self._pace.joiner.feed(self._taken()):
                 yield joined
-        if rest := self._joiner.end():
+        if rest := self._pace.joiner.end():
             yield rest
         pump.result()
 
@@ -119,9 +142,8 @@ class PacedStream(httpx2.AsyncByteStream):
         read = network.read
 
         async def paced(max_bytes: int, timeout: float | None = None) -> bytes:
-            self._reads += 1
-            if self._reads > AT_ONCE and self._joiner.flowing:
-                await asyncio.sleep(PAUSE if PacedStream.open <= MANY else LONG_PAUSE)
+            if seconds := self._pace.rest():
+                await asyncio.sleep(seconds)
             return bytes(await read(max_bytes, timeout))
 
         vars(network)["read"] = paced

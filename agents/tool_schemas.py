@@ -1,5 +1,5 @@
 """JSON Schemas of the house's own tools, which are the same in every run: nobody edits them, so nobody copies them, and
-what a model makes of one is kept with it."""
+what a model makes of one is kept with it, and what it is sent of it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pydantic_ai.models import Model, ModelRequestParameters
 
 class Fixed(dict[str, Any]):
     """A JSON object that is never edited in place: a copy of it is the same object. ``customised``: what models of each
-    kind make of the tool that takes it, with the tool they made it of."""
+    kind make of the tool that takes it, with the tool they made it of. ``sent``: what is sent of that tool."""
 
     def __init__(self, value: dict[str, Any]) -> None:
         super().__init__(value)
         self.customised: dict[Hashable, tuple[ToolDefinition, ToolDefinition]] = {}
+        self.sent: dict[Hashable, tuple[ToolDefinition, Any]] = {}
 
     def __copy__(self) -> Self:
         return self
@@ -48,5 +49,6 @@ def _known(tool: ToolDefinition, kind: Hashable) -> ToolDefinition | None:
 def _kept(tool: ToolDefinition, customised: ToolDefinition, kind: Hashable) -> ToolDefinition:
     schema = tool.parameters_json_schema
     if isinstance(schema, Fixed):
+        customised = replace(customised, parameters_json_schema=Fixed(customised.parameters_json_schema))
         schema.customised[kind, tool.strict] = tool, customised
     return customised

@@ -18,6 +18,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from agents.joined_deltas import LONGEST_PIECE, Joiner
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
+from agents.openai_models import http_client
 from agents.paced_stream import AT_ONCE, paced
 from tests.fakes.openai_server import ScriptedModel, scripted_model
 from tests.fakes.script import Gate, Reset, ToolCall, Turn
@@ -54,6 +55,14 @@ OTHERS = st.one_of(
     st.builds(lambda text: arguments(text, id="call_1"), WORDS),
     st.builds(lambda text: {"type": "response.output_text.done", "text": text}, WORDS),
 )
+
+
+@pytest.fixture(params=["the operator's models", "behind the guard or a proxy"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx2.AsyncClient]:
+    """Either way to a model."""
+    own = request.param == "the operator's models"
+    async with http_client(trust_env=False) if own else paced(httpx2.AsyncClient(trust_env=False)) as found:
+        yield found
 
 
 def frame(event: dict[str, Any]) -> bytes:
@@ -178,10 +187,12 @@ async def asked(server: ScriptedModel, provider: str) -> ModelResponse:
 
 
 @pytest.mark.promise("RUN-20")
-async def test_first_pieces_are_not_held_back_and_the_stream_goes_on_after_a_pause_of_the_model() -> None:
+async def test_first_pieces_are_not_held_back_and_the_stream_goes_on_after_a_pause_of_the_model(
+    client: httpx2.AsyncClient,
+) -> None:
     gates = [Gate() for _ in range(AT_ONCE + 4)]
     steps = [step for number, gate in enumerate(gates) for step in (f"w{number} ", gate)]
-    async with scripted_model() as server, paced(httpx2.AsyncClient(trust_env=False)) as client:
+    async with scripted_model() as server:
         server.script(Turn(*steps))
         async with streamed(client, server) as pieces:
             for number, gate in enumerate(gates):
@@ -191,8 +202,8 @@ async def test_first_pieces_are_not_held_back_and_the_stream_goes_on_after_a_pau
                 gate.open()
 
 
-async def test_a_connection_that_breaks_off_says_what_came_and_then_fails() -> None:
-    async with scripted_model() as server, paced(httpx2.AsyncClient(trust_env=False)) as client:
+async def test_a_connection_that_breaks_off_says_what_came_and_then_fails(client: httpx2.AsyncClient) -> None:
+    async with scripted_model() as server:
         server.script(Turn("one ", "two ", Reset()))
         heard: list[bytes] = []
         with pytest.raises(httpx2.RemoteProtocolError):
@@ -204,8 +215,8 @@ async def test_a_connection_that_breaks_off_says_what_came_and_then_fails() -> N
             assert b"again" in b"".join([data async for data in pieces])
 
 
-async def test_who_reads_on_beside_its_first_reader_gets_the_rest_and_then_nothing() -> None:
-    async with scripted_model() as server, paced(httpx2.AsyncClient(trust_env=False)) as client:
+async def test_who_reads_on_beside_its_first_reader_gets_the_rest_and_then_nothing(client: httpx2.AsyncClient) -> None:
+    async with scripted_model() as server:
         server.script(Turn("one ", gate := Gate(), "two "))
         body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "Go."}]}
         async with client.stream("POST", f"{server.base_url}/chat/completions", json=body) as response:
@@ -219,8 +230,8 @@ async def test_who_reads_on_beside_its_first_reader_gets_the_rest_and_then_nothi
             assert [data async for data in response.stream] == []
 
 
-async def test_who_leaves_in_the_middle_leaves_nothing_behind() -> None:
-    async with scripted_model() as server, paced(httpx2.AsyncClient(trust_env=False)) as client:
+async def test_who_leaves_in_the_middle_leaves_nothing_behind(client: httpx2.AsyncClient) -> None:
+    async with scripted_model() as server:
         server.script(Turn("one ", Gate(), "two "), Turn("after"))
         async with streamed(client, server) as pieces:
             await anext(pieces)

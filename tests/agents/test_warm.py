@@ -15,7 +15,8 @@ from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 import server.app
 
-early = sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic_ai", "openai", "fastmcp", "ag_ui"})
+heavy = {"pydantic_ai", "openai", "aiohttp", "fastmcp", "ag_ui"}
+early = sorted({name.partition(".")[0] for name in sys.modules} & heavy)
 
 async def nothing(*_):
     pass

@@ -1,0 +1,47 @@
+"""The house's own tools as chat completions are sent them: written once, not in every request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from openai._utils._json import openapi_dumps
+from openai.types.chat import ChatCompletionToolParam
+from pydantic_ai import ToolDefinition
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.settings import ModelSettings
+
+from agents.tool_schemas import Fixed, KnowsTools
+
+
+class SentTool(dict[str, Any]):
+    """A tool as chat completions are sent it, with its JSON."""
+
+    def __init__(self, tool: Mapping[str, Any]) -> None:
+        super().__init__(tool)
+        self.json = openapi_dumps(tool)
+
+
+class SendsTools(KnowsTools, OpenAIChatModel):
+    """Chat completions that write each fixed schema once."""
+
+    def _map_tool_definition(self, f: ToolDefinition, model_settings: ModelSettings) -> ChatCompletionToolParam:
+        schema = f.parameters_json_schema
+        if not isinstance(schema, Fixed):
+            return super()._map_tool_definition(f, model_settings)
+        kind = self.profile.get("openai_supports_strict_tool_definition", True)
+        made_of, sent = schema.sent.get(kind, (None, None))
+        if sent is None or made_of is not f:
+            sent = SentTool(super()._map_tool_definition(f, model_settings))
+            schema.sent[kind] = f, sent
+        return cast(ChatCompletionToolParam, sent)
+
+
+def written(body: Mapping[str, object]) -> bytes:
+    """The JSON of a request, with the tools behind all else."""
+    tools = body.get("tools")
+    if not isinstance(tools, list):
+        return openapi_dumps(body)
+    rest = openapi_dumps({name: value for name, value in body.items() if name != "tools"})
+    each = b",".join(tool.json if isinstance(tool, SentTool) else openapi_dumps(tool) for tool in tools)
+    return b'%b,"tools":[%b]}' % (rest[:-1], each)
