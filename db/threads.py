@@ -9,6 +9,8 @@ from db.spans import traced
 from db.transcript import messages as messages_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import asyncpg
 
     from db.database import Connection, Database
@@ -95,12 +97,14 @@ async def unnamed(connection: Connection, limit: int) -> list[asyncpg.Record]:
 
 
 @traced
-async def name_once(connection: Connection, project_id: UUID, thread_id: UUID, name: str) -> bool:
-    """Name a thread that has no name; false when it has one, or there is none."""
-    status = await connection.execute(
-        "UPDATE threads SET name = $3 WHERE project_id = $1 AND id = $2 AND name IS NULL", project_id, thread_id, name
+async def name_once(connection: Connection, names: Mapping[UUID, str]) -> None:
+    """Inside the project that a job works for: give threads names, but for those that have one by now."""
+    await connection.execute(
+        "UPDATE threads t SET name = n.name FROM unnest($1::uuid[], $2::text[]) AS n (id, name)"
+        " WHERE t.project_id = (SELECT writable_project()) AND t.id = n.id AND t.name IS NULL",
+        list(names),
+        list(names.values()),
     )
-    return status == "UPDATE 1"
 
 
 @traced

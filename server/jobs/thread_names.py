@@ -28,8 +28,7 @@ async def name_threads(job: JobCall) -> None:
     while True:
         async with job.transaction() as connection:
             rows = await threads.unnamed(connection, BATCH)
-            for row in rows:
-                await threads.name_once(connection, row["project_id"], row["id"], name_of(row))
+            await threads.name_once(connection, {row["id"]: name_of(row) for row in rows})
         done += len(rows)
         if len(rows) < BATCH:
             return
