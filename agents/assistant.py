@@ -6,12 +6,13 @@ tools (an ``ExternalToolset``), and tools that record their own steps, are given
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from opentelemetry import trace
 from pydantic_ai import Agent, DeferredToolRequests, RunContext
+from pydantic_ai.capabilities import AbstractCapability
 
-from agents import demo, loops
+from agents import attempts, demo, loops
 from agents.deps import RunDeps
 from agents.durability import Durability
 from agents.house_tools import HouseTools
@@ -22,23 +23,36 @@ from agents.wished_settings import wished
 if TYPE_CHECKING:
     from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
     from pydantic_ai.messages import ModelResponse
-    from pydantic_ai.models import ModelRequestContext
+    from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
 
 Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
 _tracer = trace.get_tracer("innkeeper.agents")
 
 
 class Answers(Durability):
-    """What is done about each answer of a model, also one from the journal: a span around it, without what was said; it
-    is counted; and a model that goes round in circles is stopped.
+    """Finds the model of a run by its id, and what is done about each answer, also one from the journal: a span around
+    it, without what was said; it is counted; and a model that goes round in circles is stopped.
 
     It is a durability and not a capability beside it, because each one more is asked at every hook of every run, and
     stands in the way of every event.
     """
 
-    def __init__(self, tools: HouseTools) -> None:
+    def __init__(self, models: ModelFactory, tools: HouseTools) -> None:
         super().__init__()
+        self._models = models
         self._tools = tools
+        self._scripted = {demo.MODEL_ID: attempts.in_turn([(demo.MODEL_ID, demo.model())], 1)}
+
+    # No hook asks for another model within a step, so that no attempt has anything to mend; and where no capability
+    # prepares attempts, nobody copies the tools for them.
+    prepare_model_request = AbstractCapability.prepare_model_request
+
+    async def resolve_model_id(self, ctx: ModelResolutionContext[RunDeps], *, model_id: str) -> Model:
+        # It is asked for more than once in a run.
+        known = ctx.deps.models
+        if model_id not in known:
+            known[model_id] = self._scripted.get(model_id) or await self._models.of_run(ctx.deps, model_id)
+        return known[model_id]
 
     async def wrap_model_request(
         self, ctx: RunContext[RunDeps], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
@@ -56,8 +70,6 @@ class Answers(Durability):
 
 def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
     """The one agent of a process: who answers, with which model and as whom is in each run's ``RunDeps``."""
-    # The factory's capability asks of the dependencies only what RunDeps has.
-    by_id: Any = factory.capability({demo.MODEL_ID: demo.model()})
     return Agent(
         # Each run names its own: this one only says that there will be one.
         demo.MODEL_ID,
@@ -67,7 +79,7 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         instructions=_instructions,
         model_settings=wished,
         toolsets=[tools],
-        capabilities=[by_id, Answers(tools)],
+        capabilities=[Answers(factory, tools)],
         retries={"tools": 3, "output": 1},
     )
 

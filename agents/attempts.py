@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from pydantic_ai import RunContext
-from pydantic_ai._fallback import request_stream_until_first_event
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from agents import call_ids
+from agents.hearing import Hearing, hearing
 from agents.model_errors import bad_response, map_model_error, of_an_answer
 from db.errors import AppError
 from db.transcript import OURS
@@ -40,48 +38,64 @@ def in_turn(models: Sequence[tuple[str, Model]], tries: int) -> Model:
 
 
 def _may_pass(error: Exception) -> bool:
-    return map_model_error(error).retryable
+    heard = hearing.get()
+    return not (heard is not None and heard.begun) and map_model_error(error).retryable
 
 
 class Attempts(WrapperModel):
-    """A model with the id under which a run knows it, which its answers carry."""
+    """A model with the id under which a run knows it, which its answers carry.
+
+    Who asks gets its answers whole; who hears them (:mod:`agents.hearing`) does so as they come. To hand each event
+    from layer to layer up to the agent would cost more than all else that is done with it.
+    """
 
     def __init__(self, wrapped: Model, known_as: str, tries: int) -> None:
         super().__init__(wrapped)
         self._known_as = known_as
         self._tries = tries
 
-    @asynccontextmanager
-    async def request_stream(
+    async def request(
         self,
         messages: list[ModelMessage],
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
-        run_context: RunContext[Any] | None = None,
-    ) -> AsyncGenerator[StreamedResponse]:
+    ) -> ModelResponse:
+        heard = hearing.get() or Hearing(lambda _event: None)
         call_ids.before.set(messages)
         for tried in range(1, self._tries + 1):
-            async with AsyncExitStack() as stack:
-                try:
-                    answer = await stack.enter_async_context(
-                        request_stream_until_first_event(
-                            self.wrapped, None, messages, model_settings, model_request_parameters, run_context
-                        )
-                    )
-                    if answer.state == "suspended":
-                        # Of the Responses API: a stream that does not begin as one is taken for a job in the
-                        # background, which nobody here asks for, and is asked after until the end of the run.
-                        raise bad_response()
-                except Exception as error:
-                    fault = of_an_answer(error)
-                    wait = _wait(fault, tried)
-                    if tried == self._tries or wait is None:
-                        raise fault from error
-                else:
-                    answer.metadata = {**(answer.metadata or {}), OURS: {"model": self._known_as}}
-                    yield answer
-                    return
+            try:
+                answer = await self._answer(heard, messages, model_settings, model_request_parameters)
+            except Exception as error:
+                fault = of_an_answer(error)
+                wait = None if heard.begun else _wait(fault, tried)
+                if tried == self._tries or wait is None:
+                    raise fault from error
+            else:
+                answer.metadata = {**(answer.metadata or {}), OURS: {"model": self._known_as}}
+                return answer
             await asyncio.sleep(wait)
+        raise AssertionError("a model is asked once at least")
+
+    async def _answer(
+        self,
+        heard: Hearing,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        async with self.wrapped.request_stream(messages, settings, parameters) as stream:
+            async for event in stream:
+                _check_begun(stream)
+                heard.hear(event)
+            _check_begun(stream)
+            return stream.get()
+
+
+def _check_begun(stream: StreamedResponse) -> None:
+    """In the Responses API a stream that does not begin as one is taken for a job in the background, which nobody here
+    asks for, and is asked after until the end of the run."""
+    if stream.state == "suspended":
+        raise bad_response()
 
 
 def _wait(fault: Exception, tried: int) -> float | None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolDenied, UsageLimits, capture_run_messages
+from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolDenied, UsageLimits, capture_run_messages
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolReturnPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
+from pydantic_graph import End
 
 from agents import agui, component_offers, demo, history, interrupts
 from agents.component_offers import Component
@@ -125,7 +126,7 @@ class Conversation:
         with capture_run_messages() as messages:
             self._messages = messages
             try:
-                result = await self._kit.assistant.run(
+                output = await self._answered(
                     message_history=said,
                     deferred_tool_results=_decided(plan.turn.decisions),
                     model=spec.model,
@@ -137,8 +138,22 @@ class Conversation:
                 )
             except UsageLimitExceeded as error:
                 raise counted_out(error, plan.settings.limits) from error
-        output = result.output
         return await self._paused(output) if isinstance(output, DeferredToolRequests) else Pause()
+
+    async def _answered(self, **asked: Any) -> str | DeferredToolRequests:
+        """What the agent comes to. Its answers are heard where the model gives them; what its calls return, here."""
+        async with self._kit.assistant.iter(**asked) as run:
+            node = run.next_node
+            while not isinstance(node, End) and run.result is None:
+                if Agent.is_call_tools_node(node) and node.model_response.tool_calls:
+                    async with node.stream(run.ctx) as events:
+                        async for event in events:
+                            self._narrator.tell(event)
+                node = await run.next(node)
+        if run.result is None:
+            raise RuntimeError("the agent came to no end")
+        output: str | DeferredToolRequests = run.result.output
+        return output
 
     def close(self) -> None:
         """Close what the last events left open: a terminal event follows."""

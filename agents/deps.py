@@ -12,6 +12,7 @@ from db.principal import Principal
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import AgentStreamEvent
+    from pydantic_ai.models import Model
 
     from agents.component_offers import Component
     from agents.meter import Meter
@@ -32,7 +33,8 @@ class Listener(Protocol):
 class RunDeps:
     """``grant`` is what the run's tool calls act as; ``call_prefix`` starts their idempotency keys. ``components``:
     what the model may show, by the tools that show it. ``state``: what it shares with the client, if anything.
-    ``wishes``: of the client, for this run's requests to the model."""
+    ``wishes``: of the client, for this run's requests to the model. ``models``: the run's, by its id, once it was
+    found."""
 
     grant: Principal
     call_prefix: str
@@ -44,3 +46,4 @@ class RunDeps:
     fallbacks: Sequence[ModelSpec] = ()
     state: SharedState | None = None
     wishes: Wishes = NONE
+    models: dict[str, Model] = field(default_factory=dict)

@@ -1,14 +1,13 @@
 """pydantic-ai's durability on our own journal: which of its operations are steps, and who hears the model live.
 
-A model's answer is streamed inside its step, to the run's narrator; a step that comes from the journal says nothing,
-since its events are in the log already. What the run itself says between steps (what tools returned) is told by the
-narrator as well, which knows what the log has. Outside a run that has a journal all of this is transparent.
+A model's answer is heard inside its step, by the run's narrator; a step that comes from the journal says nothing,
+since its events are in the log already. Outside a run that has a journal all of this is transparent.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic_ai import RunContext
@@ -22,16 +21,15 @@ from pydantic_ai.durable_exec import (
     ToolsetCallToolId,
 )
 from pydantic_ai.durable_exec._codec import JSON_CODEC
-from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent, PartDeltaEvent, PartEndEvent, PartStartEvent
 
 from agents import journal
 from agents.answer_usage import bound_usage
 from agents.deps import RunDeps
+from agents.hearing import Hearing, hearing
 from agents.model_errors import bad_response, of_an_answer
 from db.transcript import OURS
 
 _log = logging.getLogger("innkeeper.agents")
-_TOLD_LIVE = (PartStartEvent, PartDeltaEvent, PartEndEvent, FinalResultEvent)
 
 
 class JournalBackend(JournalCallableOperationBackend[None]):
@@ -80,7 +78,7 @@ class Durability(BaseDurabilityCapability[RunDeps]):
     )
 
     def __init__(self) -> None:
-        super().__init__(event_stream_handler=_narrate)
+        super().__init__()
         self._backend: JournalBackend | None = None
 
     @property
@@ -92,24 +90,15 @@ class Durability(BaseDurabilityCapability[RunDeps]):
             self._backend = JournalBackend(self.name)
         return self._backend
 
-    async def wrap_run_event_stream(
-        self, ctx: RunContext[RunDeps], *, stream: AsyncIterable[AgentStreamEvent]
-    ) -> AsyncIterable[AgentStreamEvent]:
-        live = not self.in_durable_context
-        async for event in stream:
-            if live or not isinstance(event, _TOLD_LIVE):
-                ctx.deps.narrator.tell(event)
-            yield event
-
 
 async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDeps]) -> dict[str, Any]:
     """An answer of the model, if the run may still ask for one, with its model and the ids under which it was told."""
     deps = context.deps
     await deps.meter.before_request(context, deps.model_spec)
+    hearing.set(Hearing(deps.narrator.tell))
     try:
         answer: dict[str, Any] = await body()
     except Exception as error:
-        # Here, and not around the whole request: who reads the stream meanwhile would hear of the fault itself.
         fault = of_an_answer(error)
         if fault is not error:
             _log.warning("an answer of a model cannot be read", exc_info=True)
@@ -128,9 +117,3 @@ def _cut_off(answer: dict[str, Any]) -> bool:
     In chat completions the models' profile sees to that."""
     said = answer.get("finish_reason") or (answer.get("provider_details") or {}).get("finish_reason")
     return answer.get("provider_name") == "openai" and said is None
-
-
-async def _narrate(ctx: RunContext[RunDeps], events: AsyncIterable[AgentStreamEvent]) -> None:
-    tell = ctx.deps.narrator.tell
-    async for event in events:
-        tell(event)

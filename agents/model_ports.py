@@ -53,7 +53,7 @@ class TenantKeys(Protocol):
 
 
 class RunsAModel(Protocol):
-    """The dependencies of a run whose model id :meth:`ModelFactory.capability` resolves."""
+    """The dependencies of a run whose model id :meth:`ModelFactory.of_run` resolves."""
 
     @property
     def model_spec(self) -> ModelSpec: ...

@@ -16,7 +16,8 @@ Use, with one factory a process (nothing of pydantic-ai is imported before the f
     factory = ModelFactory(platform_keys={"openai": key}, local=local_model)
     await factory.warm()                                    # in the background, after ready
 
-    agent = Agent(capabilities=[factory.capability()], deps_type=Deps, ...)   # Deps has .model_spec: ModelSpec
+    by_id = ResolveModelId(lambda context, model_id: factory.of_run(context.deps, model_id))
+    agent = Agent(capabilities=[by_id], deps_type=Deps, ...)    # Deps has what RunsAModel names
     spec = factory.effective(ModelSpec(project.model, base_url=project.base_url, project_id=project.id))
     agent.run_stream_events(prompt, model=spec.model, deps=Deps(model_spec=spec, ...))
 
@@ -42,8 +43,7 @@ from db.errors import invalid
 
 if TYPE_CHECKING:
     import httpx2
-    from pydantic_ai.capabilities import ResolveModelId
-    from pydantic_ai.models import Model, ModelResolutionContext
+    from pydantic_ai.models import Model
 
     from db.principal import Principal
 
@@ -152,21 +152,13 @@ class ModelFactory:
         self._cache.move_to_end(cache_key)
         return model
 
-    def capability(self, scripted: Mapping[str, Model] | None = None) -> ResolveModelId[RunsAModel]:
-        """For the static agent: resolves the run's model id with the credentials in ``deps.model_spec``, and those of
-        ``deps.fallbacks``. ``scripted``: models that need none, by id."""
-        from pydantic_ai.capabilities import ResolveModelId
-
-        async def resolver(context: ModelResolutionContext[RunsAModel], model_id: str) -> Model:
-            if scripted and model_id in scripted:
-                return scripted[model_id]
-            spec = context.deps.model_spec
-            if model_id != spec.model:
-                # Another model may belong to another provider, which must never see this one's key.
-                raise RuntimeError("a run's model id must be the one in its model_spec")
-            return await self._in_turn([spec, *context.deps.fallbacks])
-
-        return ResolveModelId(resolver)
+    async def of_run(self, run: RunsAModel, model_id: str) -> Model:
+        """The model of a run, and those that stand in for it. For the capability that resolves model ids, which names
+        the one that the run was started with: another may belong to another provider, which must never see this one's
+        key."""
+        if model_id != run.model_spec.model:
+            raise RuntimeError("a run's model id must be the one in its model_spec")
+        return await self._in_turn([run.model_spec, *run.fallbacks])
 
     async def _in_turn(self, specs: Sequence[ModelSpec]) -> Model:
         models = [(spec.model, await self.resolve(spec)) for spec in specs]
@@ -247,15 +239,12 @@ class ModelFactory:
             self._outside = openai_models.http_client(trust_env=True)
             self._owned.append(self._outside)
         if self._guarded is None and self._tenants is not None:
-            self._guarded = self._tenants.for_models()
+            self._guarded = paced(self._tenants.for_models())
             self._owned.append(self._guarded)
         if self._loopback is None:
             # Proxies from the environment are for the world outside, not for 127.0.0.1.
             self._loopback = openai_models.http_client(trust_env=False)
             self._owned.append(self._loopback)
-        for client in (self._outside, self._guarded, self._loopback):
-            if client is not None:
-                paced(client)
         model_warmup.warm_up("openai-chat")
 
     def _load_responses(self) -> None:

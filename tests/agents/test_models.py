@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from pydantic_ai import Agent, RunContext
+from pydantic_ai.capabilities import ResolveModelId
 from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.usage import RequestUsage
 
@@ -48,7 +50,8 @@ async def factory() -> AsyncIterator[ModelFactory]:
 
 
 def agent_of(factory: ModelFactory) -> Agent[Deps, str]:
-    agent: Agent[Deps, str] = Agent(deps_type=Deps, capabilities=[factory.capability()])
+    by_id = ResolveModelId[Deps](lambda context, model_id: factory.of_run(context.deps, model_id))
+    agent: Agent[Deps, str] = Agent(deps_type=Deps, capabilities=[by_id])
 
     @agent.tool
     def create_project(context: RunContext[Deps], name: str) -> str:
@@ -239,6 +242,24 @@ async def test_a_given_http_client_carries_the_requests_and_stays_open(model: Sc
         await factory.aclose()
         assert not client.is_closed
     assert model.requests[0].headers["x-guard"] == "yes"
+
+
+async def test_the_operators_models_are_reached_through_the_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heads: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        default = ModelSpec("m", base_url="http://model.invalid/v1")
+        async with aclosing(ModelFactory(default=default)) as factory:
+            assert (await failure(factory, ModelSpec())).code == "model_auth_failed"
+    assert heads[0].startswith(b"POST http://model.invalid/v1/chat/completions ")
 
 
 @pytest.mark.promise("GND-01")
