@@ -39,7 +39,8 @@ from server.app import create_app
 from server.http.one_write import OneWriteProtocol
 from server.limits.limits import Limits
 from server.limits.rules import KEY, Rules, Share
-from tests.server.edge_services import EdgeServices, NoDatabase, Uvicorn
+from tests.prompt_server import PromptServer
+from tests.server.edge_services import EdgeServices, NoDatabase
 from tools.catalog import Catalog
 from tools.contract import Caller, tool
 from tools.dispatch import Dispatch
@@ -170,7 +171,7 @@ async def serve(name: str) -> None:
         server_header=name in PEERS,
         timeout_keep_alive=600,
     )
-    server = Uvicorn(config)
+    server = PromptServer(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     await server.listening.wait()
     # As server.process does, and for the peers too: no collection looks at what start-up made.
@@ -178,7 +179,7 @@ async def serve(name: str) -> None:
     gc.freeze()
     print(bound.getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    server.should_exit = True
+    server.end()
     await serving
 
 

@@ -11,17 +11,9 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from tests.prompt_server import PromptServer
+
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # faults of the fakes are scripted
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
 
 
 @asynccontextmanager
@@ -31,9 +23,8 @@ async def on_socket(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
-    # serve() would take over the process's signals, which belong to pytest.
-    serving = asyncio.create_task(server._serve(sockets=[listener]))
+    server = PromptServer(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(10):
             await server.listening.wait()
@@ -41,6 +32,6 @@ async def on_socket(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     finally:
         for task in list(server.server_state.tasks):
             task.cancel()
-        server.should_exit = server.force_exit = True
+        server.end(at_once=True)
         await serving
         listener.close()

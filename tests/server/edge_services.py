@@ -29,6 +29,7 @@ from server.keyring import Keyring
 from server.mail.post import Post
 from server.settings.loading import load
 from server.settings.sign_in import SignInSettings
+from tests.prompt_server import PromptServer
 from tests.server.edge_tools import EDGE_RESOURCES, EDGE_TOOLS
 from tools.catalog import Catalog
 from tools.dispatch import Dispatch
@@ -132,22 +133,6 @@ def post_of(environ: Mapping[str, str], public_url: str = "https://inn.example.t
     return Post(load(dict(environ), environment="development").mail, keyring, public_url)
 
 
-class Uvicorn(uvicorn.Server):
-    """Says when it listens, and leaves signals to pytest."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[tuple[str, int]]:
     """``app`` on a loopback socket, with the HTTP parser production uses; yields host and port."""
@@ -156,14 +141,14 @@ async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[tuple[str, int]]:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
     config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, proxy_headers=False)
-    server = Uvicorn(config)
+    server = PromptServer(config)
     running = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         async with asyncio.timeout(10):
             await server.listening.wait()
         yield bound.getsockname()
     finally:
-        server.should_exit = True
+        server.end()
         async with asyncio.timeout(10):
             await running
         bound.close()

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from server.http import bounded_heads
 from server.http.bounded_heads import MOST_BYTES
 from server.http.one_write import JoiningTransport, OneWriteProtocol
-from tests.server.edge_services import Uvicorn
+from tests.prompt_server import PromptServer
 
 
 class Written:
@@ -60,7 +60,7 @@ async def test_a_stream_that_is_silent_at_first_shows_its_head_and_two_requests_
         await send({"type": "http.response.body", "body": b"ok"})
 
     config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
-    server = Uvicorn(config)
+    server = PromptServer(config)
     running = asyncio.create_task(server.serve())
     await server.listening.wait()
     port = server.servers[0].sockets[0].getsockname()[1]
@@ -73,7 +73,7 @@ async def test_a_stream_that_is_silent_at_first_shows_its_head_and_two_requests_
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
         assert await reader.readexactly(2) == b"ok"
         writer.close()
-        server.should_exit = True
+        server.end()
         await running
 
 
@@ -107,7 +107,7 @@ async def test_a_head_has_at_most_64_kilobytes_and_so_have_trailers() -> None:
         await send({"type": "http.response.body", "body": b"ok"})
 
     config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
-    server = Uvicorn(config)
+    server = PromptServer(config)
     running = asyncio.create_task(server.serve())
     await server.listening.wait()
     port = server.servers[0].sockets[0].getsockname()[1]
@@ -115,7 +115,7 @@ async def test_a_head_has_at_most_64_kilobytes_and_so_have_trailers() -> None:
         for parts, answer in CASES:
             line = await answered(port, parts)
             assert line.removeprefix(b"HTTP/1.1 ")[:4] == answer, parts[0][:80]
-        server.should_exit = True
+        server.end()
         await running
 
 
@@ -131,7 +131,7 @@ async def test_a_head_that_does_not_come_in_time_is_not_waited_for(monkeypatch: 
 
     monkeypatch.setattr(bounded_heads, "SECONDS", 0.05)
     config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
-    server = Uvicorn(config)
+    server = PromptServer(config)
     running = asyncio.create_task(server.serve())
     await server.listening.wait()
     port = server.servers[0].sockets[0].getsockname()[1]
@@ -150,7 +150,7 @@ async def test_a_head_that_does_not_come_in_time_is_not_waited_for(monkeypatch: 
         go_on.set()
         assert b" 200 " in await slow.readuntil(b"\r\n\r\nok")
         asking.close()
-        server.should_exit = True
+        server.end()
         await running
 
 
