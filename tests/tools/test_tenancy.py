@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 
+from db.embedded.cluster import EmbeddedPostgres
 from db.errors import AppError
 from db.ids import uuid7
-from tests.conftest import House, Owner, Tenant
+from tests.conftest import DatabaseUrls, House, Owner, Tenant, fresh_database
 from tests.fakes.memory_store import MemoryStore
 from tools.catalog import CATALOG
 from tools.contract import ToolSpec
@@ -45,6 +47,15 @@ FAMILY_IDS = {
 """Parameters that name a row, and the table it is in."""
 PEOPLE = {"member_id"}
 """Parameters that name an account: the same is asked of them in ``test_members.py``."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def urls(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
+    """One database for all: each test has tenants of its own, and looks at nobody else's rows."""
+    async with fresh_database(cluster) as made:
+        yield made
+
+
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
 WITH_PROJECT = [spec for spec in CATALOG.tools if spec.in_project]
 
