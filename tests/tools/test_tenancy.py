@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 
-from db.embedded.cluster import EmbeddedPostgres
 from db.errors import AppError
 from db.ids import uuid7
-from tests.conftest import DatabaseUrls, House, Owner, Tenant, fresh_database
+from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tools.catalog import CATALOG
 from tools.contract import ToolSpec
 from tools.dispatch import Dispatch
@@ -22,7 +21,8 @@ from tools.narrowing import Narrowing
 from tools.ports import Services
 from tools.resources import ResourceSpec
 
-pytestmark = pytest.mark.promise("HOME-31")
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("HOME-31"), pytest.mark.asyncio(loop_scope="module")]
 
 SAMPLES: dict[str, Any] = {"name": "taken-over", "description": "x", "string": "x", "integer": 1, "boolean": True}
 SAMPLES |= {"to": ["ada@example.org"], "text": "x", "subject": "x", "email": "ada@example.org"}
@@ -47,13 +47,6 @@ FAMILY_IDS = {
 """Parameters that name a row, and the table it is in."""
 PEOPLE = {"member_id"}
 """Parameters that name an account: the same is asked of them in ``test_members.py``."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def urls(cluster: EmbeddedPostgres) -> AsyncIterator[DatabaseUrls]:
-    """One database for all: each test has tenants of its own, and looks at nobody else's rows."""
-    async with fresh_database(cluster) as made:
-        yield made
 
 
 EVERY_FAMILY = Narrowing(families=CATALOG.families)
@@ -291,7 +284,7 @@ async def test_a_tool_answers_the_same_to_a_foreign_row_a_deleted_and_a_random_o
     assert await rows_of(owner, tenant) == before
 
 
-def test_every_parameter_that_names_a_row_is_covered_here() -> None:
+async def test_every_parameter_that_names_a_row_is_covered_here() -> None:
     for spec in CATALOG.tools:
         ids = [name for name in spec.input_schema["properties"] if name == "id" or name.endswith("_id")]
         assert set(ids) <= {"project_id", *FAMILY_IDS, *PEOPLE}, f"{spec.name}: teach this test the ids {ids}"
