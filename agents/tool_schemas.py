@@ -43,7 +43,7 @@ class KnowsTools(Model):
 def _known(tool: ToolDefinition, kind: Hashable) -> ToolDefinition | None:
     schema = tool.parameters_json_schema
     found = schema.customised.get((kind, tool.strict)) if isinstance(schema, Fixed) else None
-    return found[1] if found is not None and found[0] == tool else None
+    return found[1] if found is not None and (found[0] is tool or found[0] == tool) else None
 
 
 def _kept(tool: ToolDefinition, customised: ToolDefinition, kind: Hashable) -> ToolDefinition:
