@@ -7,39 +7,36 @@ from typing import Final
 
 import httpx2
 
-from agents.model_errors import bad_response
+from agents.model_errors import too_much
 
 LONGEST_LINE: Final = 16 << 20
-"""Of a stream of events; one that holds a picture is long."""
+"""One that holds a picture is long."""
+UNPACKED: Final = "identity"
 MOST_BYTES: Final = 64 << 20
 """Of a whole answer."""
 
 
 class Bounds:
-    """What is left of what one answer may hold."""
+    """What is left of what one answer may hold, whatever it says that it is. Of one that comes packed, which nobody
+    asked for, nobody knows how much it holds."""
 
-    def __init__(self, longest_line: int) -> None:
-        self._longest_line = longest_line
+    def __init__(self, headers: httpx2.Headers) -> None:
+        self._packed = headers.get("content-encoding", UNPACKED) != UNPACKED
         self._line = self._total = 0
-
-    @classmethod
-    def of(cls, headers: httpx2.Headers) -> Bounds:
-        events = headers.get("content-type", "").startswith("text/event-stream")
-        return cls(LONGEST_LINE if events else MOST_BYTES)
 
     def check(self, part: bytes) -> None:
         """Raises AppError ``model_bad_response`` where it is more than any model says."""
         self._total += len(part)
         end = max(part.rfind(b"\n"), part.rfind(b"\r"))
         self._line = self._line + len(part) if end < 0 else len(part) - end - 1
-        if self._line > self._longest_line or self._total > MOST_BYTES:
-            raise bad_response()
+        if self._packed or self._line > LONGEST_LINE or self._total > MOST_BYTES:
+            raise too_much()
 
 
 async def bound(response: httpx2.Response) -> None:
     """A client's hook, before all others that read: cuts an answer off at its bounds."""
     if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _Bounded(response.stream, Bounds.of(response.headers))
+        response.stream = _Bounded(response.stream, Bounds(response.headers))
 
 
 class _Bounded(httpx2.AsyncByteStream):

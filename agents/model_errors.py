@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -52,6 +52,11 @@ def of_an_answer(error: Exception) -> Exception:
 def bad_response() -> AppError:
     """What came is no answer of a model."""
     return _BAD_RESPONSE.error()
+
+
+def too_much() -> AppError:
+    """What came is no answer of a model, and would be as long the next time."""
+    return replace(_BAD_RESPONSE, wait=None).error()
 
 
 def content_filtered() -> AppError:

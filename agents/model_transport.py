@@ -77,7 +77,7 @@ class _Answer(httpx2.AsyncByteStream):
 
     def __init__(self, answer: aiohttp.ClientResponse, headers: httpx2.Headers) -> None:
         self._answer = answer
-        self._bounds = Bounds.of(headers)
+        self._bounds = Bounds(headers)
         self._pace = Pace() if is_paced(answer.status, headers) else None
         self._closed = False
 

@@ -28,7 +28,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
-from agents.bounded_answers import bound
+from agents.bounded_answers import UNPACKED, bound
 from agents.call_ids import NamesCalls
 from agents.model_settings import checked_parameters
 from agents.model_transport import ModelTransport
@@ -169,14 +169,21 @@ def http_client(*, trust_env: bool) -> httpx2.AsyncClient:
     """One connection pool for many tenants: it keeps no cookies and follows no redirects. ``trust_env``: whether it
     goes through the proxies that the environment names."""
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    headers = {"accept-encoding": UNPACKED}
     if not (trust_env and getproxies()):
         transport = ModelTransport(httpx2.create_ssl_context(trust_env=trust_env))
         return httpx2.AsyncClient(
-            timeout=timeouts(SILENCE), cookies=cookies, trust_env=False, follow_redirects=False, transport=transport
+            timeout=timeouts(SILENCE),
+            headers=headers,
+            cookies=cookies,
+            trust_env=False,
+            follow_redirects=False,
+            transport=transport,
         )
     return paced(
         httpx2.AsyncClient(
             timeout=timeouts(SILENCE),
+            headers=headers,
             limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
             cookies=cookies,
             follow_redirects=False,

@@ -48,8 +48,11 @@ class Callers:
         if not self._pages.may_use(request.scope, principal.origins):
             raise not_listed()
         user_key = request.query_params.get(USER_KEY)
-        if user_key is None and in_body:
-            user_key = named_in(await request.body())
+        in_the_body = named_in(await request.body()) if in_body else None
+        if user_key is not None and in_the_body not in (None, user_key):
+            raise invalid("The query and the body name two users as userKey.", "Name one, in either.")
+        if user_key is None:
+            user_key = in_the_body
         if user_key is not None:
             return await self._for(principal, user_key, request)
         if principal.kind == "publishable":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -74,6 +75,19 @@ async def endless_line(send: Send) -> None:
     for _ in range(100):
         await send(BLOCK)
     await send(b"\n\n")
+
+
+async def as_json(send: Send) -> None:
+    await send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    for _ in range(100):
+        await send(BLOCK)
+
+
+async def packed(send: Send) -> None:
+    packing = zlib.compressobj(1, wbits=31)
+    await send(STREAM[:-2] + b"content-encoding: gzip\r\n\r\n")
+    for _ in range(100):
+        await send(packing.compress(BLOCK))
 
 
 WORDS = b"".join((said("Hello", role="assistant"), said(finish="stop"), b"data: [DONE]\n\n"))
@@ -168,10 +182,13 @@ async def test_a_line_of_100_mb_is_not_kept(house_open: Inn, urls: DatabaseUrls,
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         stream = await asked(owner, house_open, tenant, server)
         assert stream.last["code"] in ("model_bad_response", "remote_too_large")
-        async with inn(urls, model_url=server.url("/v1")) as operators:
-            await owner.execute("UPDATE projects SET model = NULL, base_url = NULL")
-            stream = await run(operators, tenant.token, body(user("Hello")))
-        assert stream.last["code"] == "model_bad_response"
+    await owner.execute("UPDATE projects SET model = NULL, base_url = NULL")
+    async with endpoint(endless_line, as_json, packed) as server:
+        async with inn(urls, model_url=server.url("/v1")) as operators, asyncio.timeout(20):
+            for _each in range(3):
+                stream = await run(operators, tenant.token, body(user("Hello")))
+                assert stream.last["code"] == "model_bad_response"
+        assert len(server.asked) == 3
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100_000, f"{grown} kB"
 
