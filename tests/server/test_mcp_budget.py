@@ -14,13 +14,14 @@ from mcp.client import Client
 from server.mcp.handlers import INSTRUCTIONS
 from tests import budget
 from tests.conftest import Owner, Tenant
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.server.test_mcp_house import ERAS, address, app, connected
 from tests.server.test_mcp_resources import make_projects
 from tools.catalog import CATALOG
 from tools.result import MOST_BYTES, USUAL_BYTES
 
-__all__ = ["address", "app"]
-pytestmark = pytest.mark.promise("MCP-02")
+__all__ = ["address", "app", "authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("MCP-02"), pytest.mark.asyncio(loop_scope="module")]
 NOISE = random.Random(2)
 TEXTS = {
     "English": "The quick brown fox jumps over the lazy dog. " * 500,
@@ -46,17 +47,17 @@ def within(result: Any, most: int) -> None:
     assert budget.tokens(json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))) <= most
 
 
-def test_the_default_listing_and_the_instructions_keep_their_budget() -> None:
+async def test_the_default_listing_and_the_instructions_keep_their_budget() -> None:
     assert budget.kept(), budget.report()
 
 
-def test_the_report_names_every_tool_with_its_cost() -> None:
+async def test_the_report_names_every_tool_with_its_cost() -> None:
     for name, count in budget.listed().items():
         assert re.search(rf"^ +{count} {name}$", budget.report(), re.MULTILINE)
     assert f"{budget.tokens(INSTRUCTIONS)} of fewer than 200" in budget.report()
 
 
-def test_a_narrowed_listing_costs_less() -> None:
+async def test_a_narrowed_listing_costs_less() -> None:
     assert sum(budget.listed(bound=True).values()) < sum(budget.listed().values())
 
 
@@ -155,7 +156,7 @@ async def test_a_prompt_that_brings_a_long_project_along_keeps_the_budget(
     assert budget.tokens(resource.contents[0].text) <= MOST_BYTES  # type: ignore[union-attr]  # text contents
 
 
-def test_every_tool_that_reads_pages_or_answers_with_little() -> None:
+async def test_every_tool_that_reads_pages_or_answers_with_little() -> None:
     for spec in CATALOG.tools:
         if "next_cursor" in spec.output_schema.get("properties", {}) and spec.hints.read_only:
             assert "cursor" in spec.input_schema["properties"], spec.name

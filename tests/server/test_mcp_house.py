@@ -19,9 +19,13 @@ from db.database import Database
 from server.app import create_app
 from tests.conftest import House, Tenant
 from tests.fences import unfenced
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.server.edge_services import EdgeServices, served
 from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
+
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def app(database: Database, authenticator: Authenticator, dispatch: Dispatch) ->
     return create_app(cast("Any", services))
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def address(app: Starlette) -> AsyncIterator[str]:
     async with served(app) as (host, port):
         yield f"http://{host}:{port}"

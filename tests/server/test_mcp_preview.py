@@ -10,11 +10,12 @@ import pytest
 from server.mcp import costs
 from tests import budget
 from tests.conftest import House, Tenant
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.server.test_mcp_house import ERAS, address, app, connected
 from tools.catalog import CATALOG
 
-__all__ = ["address", "app"]
-pytestmark = pytest.mark.promise("MCP-03")
+__all__ = ["address", "app", "authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("MCP-03"), pytest.mark.asyncio(loop_scope="module")]
 
 
 async def get(address: str, token: str | None, query: str = "") -> httpx2.Response:

@@ -12,12 +12,13 @@ from mcp_types import PromptReference
 
 from tests.conftest import House, Owner, Tenant
 from tests.fences import unfenced
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.server.test_mcp_house import ERAS, address, app, connected
 from tests.server.test_mcp_resources import make_projects
 from tools.catalog import CATALOG
 
-__all__ = ["address", "app"]
-pytestmark = pytest.mark.promise("MCP-07")
+__all__ = ["address", "app", "authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("MCP-07"), pytest.mark.asyncio(loop_scope="module")]
 EVERYTHING = ["set_up_project", "review_project_settings", "rewrite_instructions", "clean_up_projects"]
 
 
@@ -145,7 +146,7 @@ async def test_a_project_argument_is_completed_to_names_where_they_are_unique_el
         assert goal.completion.values == []
 
 
-def test_every_prompt_names_the_tools_it_uses_and_no_tool_there_is_not() -> None:
+async def test_every_prompt_names_the_tools_it_uses_and_no_tool_there_is_not() -> None:
     known = {spec.name for spec in CATALOG.tools}
     for prompt in CATALOG.prompts:
         source = " ".join(str(constant) for constant in prompt.function.__code__.co_consts)

@@ -18,11 +18,12 @@ from db.ids import uuid7
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
 from tests.fences import unfenced
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.server.test_mcp_house import ERAS, address, app, connected
 from tools.catalog import CATALOG
 
-__all__ = ["address", "app"]
-pytestmark = pytest.mark.promise("MCP-07")
+__all__ = ["address", "app", "authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("MCP-07"), pytest.mark.asyncio(loop_scope="module")]
 TEMPLATE = "innkeeper://projects/{project_id}"
 FILE_TEMPLATE = f"{TEMPLATE}/files/{{file_id}}"
 EMAIL_TEMPLATE = f"{TEMPLATE}/emails/{{email_id}}"

@@ -16,6 +16,7 @@ from db.credentials import Authenticator
 from db.database import Database
 from tests.conftest import Owner, Tenant, living_run
 from tests.fences import unfenced
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.server.edge_services import EdgeServices, edge_app
 from tests.server.in_process import GrantTransport
 from tests.server.test_mcp_house import ERAS, address, app, connected
@@ -23,8 +24,20 @@ from tests.server.test_mcp_resources import listed
 from tests.tools.shelf import PROPS, Shelf, shelf
 from tools.catalog import CATALOG
 
-__all__ = ["address", "app", "shelf"]
-pytestmark = pytest.mark.promise("REG-02")
+__all__ = [
+    "address",
+    "app",
+    "authenticator",
+    "database",
+    "house",
+    "owner",
+    "shelf",
+    "stranger",
+    "tenant",
+    "unasked",
+    "urls",
+]
+pytestmark = [pytest.mark.promise("REG-02"), pytest.mark.asyncio(loop_scope="module")]
 ALL = "innkeeper://projects/{project_id}/components"
 ONE = f"{ALL}/{{name}}"
 FILE = f"{ONE}/files/{{+file}}"

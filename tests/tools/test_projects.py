@@ -10,12 +10,14 @@ from db.ids import uuid7
 from server.integrations.addresses import Addresses
 from server.integrations.guarded_http import Outgoing
 from tests.conftest import House, Owner, Tenant
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 from tools.outcome import Outcome
 from tools.ports import Services
 
-pytestmark = pytest.mark.promise("HOME-10")
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("HOME-10"), pytest.mark.asyncio(loop_scope="module")]
 
 
 async def refused(dispatch: Dispatch, tenant: Tenant, tool: str, /, **arguments: Any) -> AppError:

@@ -14,10 +14,14 @@ import pytest
 from db.database import Database
 from tests.conftest import Owner
 from tests.fakes.memory_store import MemoryStore
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.tools.shelf import PROPS, Shelf, item
 from tools.component_item import checked
 from tools.dispatch import Dispatch
 from tools.ports import Services, StorageRules
+
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.promise("REG-01")
@@ -118,7 +122,8 @@ async def test_contents_are_stored_once_and_count_against_the_quota(
     assert "500 of them are free" in error.message
     assert len(store.objects) == 1
     await owner.execute("DELETE FROM projects WHERE id = $1", shelf.tenant.project_id)
-    assert await owner.fetchval("SELECT count(*) FROM component_blobs") == 0
+    blobs = "SELECT count(*) FROM component_blobs WHERE project_id = $1"
+    assert await owner.fetchval(blobs, shelf.tenant.project_id) == 0
 
 
 @pytest.mark.promise("REG-01")
@@ -294,4 +299,5 @@ async def test_an_item_that_was_fetched_is_published_as_it_is(shelf: Shelf) -> N
 async def test_a_repeat_with_the_same_key_publishes_once(shelf: Shelf, owner: Owner) -> None:
     answers = [await shelf.call("publish_component", key="once", item=item()) for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
-    assert await owner.fetchval("SELECT count(*) FROM component_versions") == 1
+    versions = "SELECT count(*) FROM component_versions WHERE project_id = $1"
+    assert await owner.fetchval(versions, shelf.tenant.project_id) == 1

@@ -11,11 +11,14 @@ import pytest
 
 from db.errors import AppError
 from tests.conftest import Owner
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.tools.desk import Desk
 from tools.arrivals import MEBIBYTE, SMALLEST_PART, part_size, parts
 from tools.ports import Services
 
-pytestmark = pytest.mark.promise("STO-01")
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("STO-01"), pytest.mark.asyncio(loop_scope="module")]
+FILES = "SELECT count(*) FROM files WHERE project_id = $1"
 
 
 async def test_a_file_is_announced_sent_confirmed_and_read_back(desk: Desk) -> None:
@@ -90,8 +93,13 @@ async def test_a_repeat_with_the_same_key_is_one_file_with_a_fresh_ticket_and_no
 
     assert len({made["id"] for made in calls}) == 1
     assert len({made["ticket"]["url"] for made in calls}) == 3
-    assert await owner.fetchval("SELECT count(*) FROM files") == 1
-    saved = json.loads(await owner.fetchval("SELECT answer FROM idempotency WHERE key = 'once'"))
+    assert await owner.fetchval(FILES, desk.tenant.project_id) == 1
+    saved = json.loads(
+        await owner.fetchval(
+            "SELECT answer FROM idempotency WHERE key = 'once' AND credential_id = $1",
+            desk.tenant.principal.credential_id,
+        )
+    )
     assert saved["ticket"] is None
     for table in ("idempotency", "audit", "files"):
         assert not await owner.fetchval(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%signature=%'"), table
@@ -146,7 +154,7 @@ async def test_an_answer_holds_as_many_parts_as_fit_and_counts_the_others(with_r
 
 
 @pytest.mark.parametrize("size", [0, 1, SMALLEST_PART, SMALLEST_PART + 1, 10**9, 5 * 10**9, 5 * 2**40])
-def test_parts_cover_a_file_without_gap_and_are_few(size: int) -> None:
+async def test_parts_cover_a_file_without_gap_and_are_few(size: int) -> None:
     found = list(parts(size))
 
     assert sum(length for _number, _offset, length in found) == size
@@ -197,7 +205,7 @@ async def test_a_wrong_announcement_is_explained_and_leaves_nothing(
 
     assert (error.code, error.status) == ("invalid_arguments", 400)
     assert error.details["arguments"][0]["at"].partition(".")[0] in wrong
-    assert await owner.fetchval("SELECT count(*) FROM files") == 0
+    assert await owner.fetchval(FILES, desk.tenant.project_id) == 0
 
 
 @pytest.mark.promise("STO-04")
@@ -232,7 +240,7 @@ async def test_uploads_announced_at_once_never_exceed_the_quota_together(with_ru
     answers = await asyncio.gather(*(announce(number) for number in range(20)))
 
     assert sorted(answers) == ["added"] * 3 + ["quota_exceeded"] * 17
-    assert await owner.fetchval("SELECT sum(size) FROM files") == 90
+    assert await owner.fetchval("SELECT sum(size) FROM files WHERE project_id = $1", desk.tenant.project_id) == 90
 
 
 @pytest.mark.promise("STO-04")
