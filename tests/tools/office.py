@@ -40,7 +40,8 @@ class Office(ProjectTools):
     async def jobs(self) -> list[Any]:
         return await self.owner.fetch(
             "SELECT convert_from(payload, 'UTF8')::jsonb ->> 'email_id' AS email_id, execute_after, project_id"
-            " FROM ops.pgqueuer WHERE entrypoint = 'deliver_email' ORDER BY id"
+            " FROM ops.pgqueuer WHERE entrypoint = 'deliver_email' AND project_id = $1 ORDER BY id",
+            self.tenant.project_id,
         )
 
     async def suppress(self, address: str, reason: str) -> None:

@@ -9,10 +9,12 @@ from db.errors import AppError
 from db.ids import uuid7
 from db.scopes import LENT_TO_END_USERS
 from tests.conftest import House, Owner, Tenant, living_run
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
-pytestmark = pytest.mark.promise("RUN-01", "RUN-11")
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("RUN-01", "RUN-11"), pytest.mark.asyncio(loop_scope="module")]
 AGENTS = Narrowing(families=frozenset({"agents", "runs"}))
 
 

@@ -11,11 +11,17 @@ from db.errors import AppError
 from db.ids import uuid7
 from db.principal import Principal
 from tests.conftest import House, Owner, Tenant
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tools.catalog import CATALOG
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
-pytestmark = [pytest.mark.promise("IDN-30"), pytest.mark.usefixtures("unasked")]
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [
+    pytest.mark.promise("IDN-30"),
+    pytest.mark.usefixtures("unasked"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 FAMILIES = Narrowing(families=CATALOG.families)
 
 

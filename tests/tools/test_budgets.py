@@ -8,10 +8,12 @@ import pytest
 from db.errors import AppError
 from db.ids import uuid7
 from tests.conftest import House, Owner, Tenant
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tools.dispatch import Dispatch
 from tools.narrowing import Narrowing
 
-pytestmark = pytest.mark.promise("RUN-09")
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [pytest.mark.promise("RUN-09"), pytest.mark.asyncio(loop_scope="module")]
 BUDGETS = Narrowing(families=frozenset({"budgets"}))
 
 

@@ -12,11 +12,17 @@ from db.errors import AppError
 from db.ids import uuid7
 from tests.conftest import House, Owner, Tenant
 from tests.fakes.memory_store import MemoryStore
+from tests.one_database import authenticator, database, house, owner, stranger, tenant, unasked, urls
 from tests.tools.office import LETTER, TO, Office, ready_file
 from tools.dispatch import Dispatch
 from tools.ports import MailRules, Services
 
-pytestmark = [pytest.mark.promise("EML-01"), pytest.mark.usefixtures("unasked")]
+__all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
+pytestmark = [
+    pytest.mark.promise("EML-01"),
+    pytest.mark.usefixtures("unasked"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
 async def test_a_mail_is_a_row_and_a_job_of_one_transaction_and_is_read_back(office: Office) -> None:

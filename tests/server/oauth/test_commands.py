@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from db.oauth import devices
 from tests.conftest import eventually
 from tests.measured import MEASURED
 from tests.server.command import run
@@ -51,7 +52,10 @@ async def test_an_operator_makes_a_service_account_that_works_until_it_is_delete
     assert (nothing.code, "--service PROJECT" in nothing.err) == (2, True)
 
 
-async def test_a_person_signs_in_from_a_terminal(inn: Inn, person: Person, tmp_path: Path) -> None:
+async def test_a_person_signs_in_from_a_terminal(
+    inn: Inn, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "INTERVAL", 1)
     file = tmp_path / "tokens.json"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "server.cli", "login", inn.url, "--scope", "projects:read", "--file", str(file),
