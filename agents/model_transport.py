@@ -17,7 +17,7 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from agents.bounded_answers import Bounds
+from agents.bounded_answers import Bounds, in_pieces
 from agents.paced_stream import Pace, is_paced
 
 if TYPE_CHECKING:
@@ -84,12 +84,13 @@ class _Answer(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._pace is None:
             while data := await self._read():
-                yield data
+                async for piece in in_pieces(data):
+                    yield piece
             return
         with self._pace:
             while data := await self._paced(self._pace):
-                if joined := self._pace.joiner.feed(data):
-                    yield joined
+                async for piece in in_pieces(self._pace.joiner.feed(data)):
+                    yield piece
             if rest := self._pace.joiner.end():
                 yield rest
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx2
 
+from agents.bounded_answers import Bounds, in_pieces
 from agents.joined_deltas import Joiner
 
 AT_ONCE: Final = 2
@@ -35,7 +36,8 @@ def paced(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
 async def _pace(response: httpx2.Response) -> None:
     stream = response.stream
     if is_paced(response.status_code, response.headers) and isinstance(stream, httpx2.AsyncByteStream):
-        response.stream = PacedStream(stream, response.extensions.get("network_stream"))
+        bounds = Bounds(response.headers)
+        response.stream = PacedStream(stream, bounds, response.extensions.get("network_stream"))
 
 
 def is_paced(status: int, headers: httpx2.Headers) -> bool:
@@ -71,8 +73,9 @@ class Pace:
 class PacedStream(httpx2.AsyncByteStream):
     """``network``: the connection's stream, as httpcore gives it with a response."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, network: Any) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, bounds: Bounds, network: Any) -> None:
         self._stream = stream
+        self._bounds = bounds
         self._network = network
         self._pace = Pace()
         self._held: list[bytes] = []
@@ -104,8 +107,10 @@ class PacedStream(httpx2.AsyncByteStream):
     async def _following(self, pump: asyncio.Task[None]) -> AsyncIterator[bytes]:
         while not pump.done() or self._held:
             await self._news.wait()
-            if joined := self._pace.joiner.feed(self._taken()):
-                yield joined
+            taken = self._taken()
+            self._bounds.check(taken)
+            async for piece in in_pieces(self._pace.joiner.feed(taken)):
+                yield piece
         if rest := self._pace.joiner.end():
             yield rest
         pump.result()

@@ -90,6 +90,12 @@ async def packed(send: Send) -> None:
         await send(packing.compress(BLOCK))
 
 
+async def blank_lines(send: Send) -> None:
+    await send(STREAM)
+    for _ in range(100):
+        await send(b"\n" * len(BLOCK))
+
+
 WORDS = b"".join((said("Hello", role="assistant"), said(finish="stop"), b"data: [DONE]\n\n"))
 HELLO = sends(WORDS)
 
@@ -183,12 +189,12 @@ async def test_a_line_of_100_mb_is_not_kept(house_open: Inn, urls: DatabaseUrls,
         stream = await asked(owner, house_open, tenant, server)
         assert stream.last["code"] in ("model_bad_response", "remote_too_large")
     await owner.execute("UPDATE projects SET model = NULL, base_url = NULL")
-    async with endpoint(endless_line, as_json, packed) as server:
+    async with endpoint(endless_line, as_json, packed, blank_lines) as server:
         async with inn(urls, model_url=server.url("/v1")) as operators, asyncio.timeout(20):
-            for _each in range(3):
+            for _each in range(4):
                 stream = await run(operators, tenant.token, body(user("Hello")))
                 assert stream.last["code"] == "model_bad_response"
-        assert len(server.asked) == 3
+        assert len(server.asked) == 4
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100_000, f"{grown} kB"
 
