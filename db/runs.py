@@ -249,10 +249,13 @@ async def request_cancel(connection: Connection, project_id: UUID, run_id: UUID)
 
 @traced
 async def cancel_others(connection: Connection, project_id: UUID, run_id: UUID) -> None:
-    """As ``request_cancel``, for every live run of the project but the one that asks."""
+    """As ``request_cancel``, for every live run of the project but the one that asks, and those that it is part of:
+    with them it would end itself."""
     await connection.execute(
-        "SELECT request_cancel(project_id, id) FROM runs"
-        " WHERE project_id = $1 AND id <> $2 AND status IN ('queued', 'running')",
+        "WITH RECURSIVE asking (id, parent_id) AS (SELECT id, parent_id FROM runs WHERE project_id = $1 AND id = $2"
+        " UNION SELECT r.id, r.parent_id FROM asking a JOIN runs r ON r.project_id = $1 AND r.id = a.parent_id)"
+        " SELECT request_cancel(project_id, id) FROM runs"
+        " WHERE project_id = $1 AND id NOT IN (SELECT id FROM asking) AND status IN ('queued', 'running')",
         project_id,
         run_id,
     )

@@ -197,13 +197,19 @@ async def test_a_deleted_thread_takes_its_runs_with_it_also_those_that_go_on(
     assert (await refused(dispatch, tenant, "get_run", run_id=started["id"])).code == "run_not_found"
 
 
+@pytest.mark.parametrize("asked", ["Delete it", "Have it deleted"])
 async def test_a_run_may_delete_the_project_it_works_in(
-    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, unasked: None
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, unasked: None, asked: str
 ) -> None:
-    model.script(Turn(ToolCall("delete_project", {"project_id": str(tenant.project_id)})), Turn("Gone."))
-    stream = await run(house_open, tenant.token, body(user("Delete this project"), run="last"))
-    assert await owner.fetchval("SELECT count(*) FROM projects") == 0
-    assert stream.last["code"] == "run_gone"
+    async def is_gone() -> bool:
+        return bool(await owner.fetchval("SELECT count(*) = 0 FROM projects"))
+
+    given = {"project_id": str(tenant.project_id)}
+    model.play("Have it deleted", Turn(ToolCall("start_run", {**given, "message": "Delete it"})), Turn("Hm", Hang()))
+    model.play("Delete it", Turn(ToolCall("delete_project", given)), Turn("Gone."))
+    stream = await run(house_open, tenant.token, body(user(asked), run="last"))
+    await eventually(is_gone)
+    assert stream.last.get("code") == "run_gone" or stream.last["outcome"] == {"type": "cancelled"}
 
 
 async def test_an_agent_starts_a_run_and_waits_for_it_but_runs_do_not_nest_without_end(
