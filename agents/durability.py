@@ -6,7 +6,6 @@ since its events are in the log already. Outside a run that has a journal all of
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,8 +27,6 @@ from agents.deps import RunDeps
 from agents.hearing import Hearing, hearing
 from agents.model_errors import bad_response, of_an_answer
 from db.transcript import OURS
-
-_log = logging.getLogger("innkeeper.agents")
 
 
 class JournalBackend(JournalCallableOperationBackend[None]):
@@ -99,10 +96,7 @@ async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDep
     try:
         answer: dict[str, Any] = await body()
     except Exception as error:
-        fault = of_an_answer(error)
-        if fault is not error:
-            _log.warning("an answer of a model cannot be read", exc_info=True)
-        raise fault from error
+        raise of_an_answer(error) from error
     if _cut_off(answer):
         raise bad_response()
     bound_usage(answer)

@@ -5,6 +5,7 @@ A provider's own text never passes: it may hold keys, internal addresses or anot
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ side's fault, whoever stumbled over it."""
 BUSY: Final = frozenset({408, 409, 425})
 """Refusals that say nothing against the request: it came at the wrong moment."""
 LONGEST_WAIT = 3600  # seconds; a provider that asks for more is not worth waiting for
+_log = logging.getLogger("innkeeper.agents")
 
 
 def map_model_error(error: BaseException) -> AppError:
@@ -44,6 +46,8 @@ def of_an_answer(error: Exception) -> Exception:
     """What reading a model's answer raised, in terms of models: what cannot be read, and what the guarded client of
     tenants' endpoints (:mod:`server.integrations.guarded_answer`) does not let through."""
     if isinstance(error, UNREADABLE):
+        # It may as well be a fault of ours, which only this tells apart.
+        _log.warning("an answer of a model cannot be read", exc_info=error)
         return bad_response()
     guarded = _GUARDED.get(error.code) if isinstance(error, AppError) else None
     return guarded.error() if guarded is not None else error

@@ -84,9 +84,8 @@ ANSWERS: tuple[tuple[Wire, str], ...] = (
 
 @pytest.mark.parametrize("whose", ["operator", "tenant"])
 async def test_whatever_a_model_says_the_run_ends_and_its_thread_goes_on(
-    urls: DatabaseUrls, tenant: Tenant, owner: Owner, whose: str
+    urls: DatabaseUrls, tenant: Tenant, owner: Owner, whose: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-
     async def handler(_asked: Asked, send: Send) -> None:
         await current(send)
 
@@ -102,6 +101,7 @@ async def test_whatever_a_model_says_the_run_ends_and_its_thread_goes_on(
             assert (await run(house, tenant.token, body(user("And now?"), thread=str(number)))).text == "Hello"
     rows = await owner.fetch("SELECT error_code, input_tokens FROM runs WHERE status = 'running'")
     assert rows == []
+    assert "an answer of a model cannot be read" in caplog.messages
 
 
 def responds(*events: dict[str, Any]) -> Wire:
