@@ -12,11 +12,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db.runs import MOST_WAITING
+from db.runs import MOST_WAITING, OnBusy
 from tests.agents.inn import Inn, Stream, another_project, body, ended, inn, rest, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, Owner, Tenant, eventually
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Hang, ToolCall, Turn
+from tools.runs import Errand
 
 
 def asks(text: str, wish: str, run_id: str, **more: Any) -> dict[str, Any]:
@@ -236,3 +237,19 @@ async def test_a_run_may_hand_its_thread_over_to_another_one(
     assert first.last["outcome"] == {"type": "cancelled"}
     second = await owner.fetchval("SELECT external_id FROM runs WHERE parent_id IS NOT NULL")
     assert await ended(owner, second) == "succeeded"
+
+
+@pytest.mark.promise("RUN-04")
+@pytest.mark.parametrize("on_busy", ["enqueue", "interrupt"])
+async def test_a_run_that_is_being_cancelled_does_not_go_on_as_another_one_in_its_thread(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, on_busy: OnBusy
+) -> None:
+    model.play("Stay", Turn("Hm", Hang()))
+    async with speaking(house_open, tenant.token, body(user("Stay"), thread="t")) as (stream, _chunks):
+        # As it is for the moment that its process needs to hear of it.
+        await owner.execute("UPDATE runs SET cancel_requested_at = now()")
+        asking = tenant.principal.for_run(UUID(stream.headers["innkeeper-run-id"]), depth=1, epoch=1)
+        errand = Errand("default", "Your turn", "t", uuid4(), on_busy)
+        async with house_open.database.transaction(asking, tenant.project_id) as connection:
+            run_id, _thread = await house_open.engine.begin(connection, asking, tenant.project_id, errand)
+        assert await owner.fetchval("SELECT cancel_requested_at IS NOT NULL FROM runs WHERE id = $1", run_id)
