@@ -116,7 +116,7 @@ class Callers:
 
 def named_in(body: bytes) -> str | None:
     """The ``userKey`` of a body: at its top, among an AG-UI input's ``forwardedProps``, or of the ``thread`` that a run
-    is to begin."""
+    is to begin. Raises AppError for one that is no text: it must not be passed over."""
     if _MARK not in body:
         return None
     try:
@@ -125,9 +125,11 @@ def named_in(body: bytes) -> str | None:
         return None
     inner = [found.get(name) for name in ("forwardedProps", "thread")] if isinstance(found, dict) else []
     for place in (found, *inner):
-        if isinstance(place, dict) and isinstance(place.get(USER_KEY), str):
-            named: str = place[USER_KEY]
+        named = place.get(USER_KEY) if isinstance(place, dict) else None
+        if isinstance(named, str):
             return named
+        if named is not None:
+            raise invalid("userKey is not a text.", "Send your own name for this user, e.g. their id, as a string.")
     return None
 
 

@@ -18,6 +18,7 @@ from server.openapi.operation import (
     in_path,
     in_query,
     listed,
+    nullable,
     ref,
     thing,
 )
@@ -83,7 +84,7 @@ INITIAL: Final = thing(
     {"role": {"enum": ["user", "assistant", "system"]}, "content": {**listed(ref("V1Said")), "minItems": 1}},
     metadata=ANY,
 )
-NEW_THREAD: Final = thing({}, metadata=OBJECT, initialMessages=listed(INITIAL), userKey=NAME)
+NEW_THREAD: Final = thing({}, metadata=OBJECT, initialMessages=listed(INITIAL), userKey=nullable(NAME))
 SCHEMA: Final[Schema] = {"type": "object", "description": "JSON Schema 2020-12."}
 RUN: Final = thing(
     {
@@ -103,7 +104,7 @@ RUN: Final = thing(
     maxTokens={"type": "integer", "minimum": 1, "maximum": 1_000_000},
     temperature={"type": "number", "minimum": 0, "maximum": 2},
     runMetadata=ANY,
-    userKey=NAME,
+    userKey=nullable(NAME),
 )
 STREAM: Final = Answer(
     "The events of the run, until its last one: AG-UI 0.0.44, with CUSTOM events `tambo.*`.",

@@ -149,7 +149,7 @@ async def test_a_user_key_needs_a_secret_key_or_the_projects_switch_on_v1_too(pr
         mine = (await http.get("/v1/threads", params={"userKey": "u1"})).json()["threads"]
         assert {one["id"] for one in mine} == made
         assert {one["userKey"] for one in mine} == {"u1"}
-        for other in ("u2", "u" * 300, ""):
+        for other in ("u2", "u" * 300, "", 7):
             two = await http.post(
                 "/v1/threads/runs", params={**DEMO, "userKey": "u1"}, json={**HELLO, "userKey": other}
             )
