@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from time import time
@@ -103,3 +104,8 @@ def rsa() -> RSAKey:
 
 def ed25519() -> OKPKey:
     return OKPKey.generate_key("Ed25519", {"kid": "ed"})
+
+
+def unsigned(said: dict[str, Any], header: dict[str, Any]) -> str:
+    parts = (urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, said))
+    return ".".join((*parts, ""))

@@ -104,3 +104,16 @@ def run_input(thread: str = "talk", **more: Any) -> dict[str, Any]:
     said = {"id": str(uuid7()), "role": "user", "content": "Hello"}
     empty: dict[str, Any] = {"state": {}, "tools": [], "context": [], "forwardedProps": {}}
     return {"threadId": thread, "runId": str(uuid7()), "messages": [said], **empty, **more}
+
+
+async def who(product: Product, token: str) -> tuple[str, str]:
+    """Issuer and name of the end user whom a token is for."""
+    principal = await product.house.services.authenticator.authenticate(token)
+    assert principal is not None
+    assert principal.project_id == product.project_id
+    row = await product.house.owner.fetchrow(
+        "SELECT issuer, external_id FROM end_users WHERE project_id = $1 AND id = $2",
+        *(product.project_id, principal.end_user_id),
+    )
+    assert row is not None
+    return row["issuer"], row["external_id"]
