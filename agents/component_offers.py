@@ -57,7 +57,8 @@ def parse(given: Any) -> list[Component | FromRegistry]:
         return []
     if not isinstance(given, list) or len(given) > MOST:
         raise _invalid(PLACE, f"it must be a list of at most {MOST}")
-    found = [_one(one, f"{PLACE}.{number}") for number, one in enumerate(given)]
+    with schemas.bounded(schemas.MOST_STEPS_OF_A_RUN):
+        found = [_one(one, f"{PLACE}.{number}") for number, one in enumerate(given)]
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
@@ -69,9 +70,10 @@ async def resolved(
     mcp: HouseMCP, reader: Principal, project_id: UUID, offers: Sequence[Component | FromRegistry]
 ) -> dict[str, Component]:
     """All of them, by the names of their tools. Raises AppError ``component_unavailable``, ``component_invalid``."""
-    read = await asyncio.gather(
-        *(_read(mcp, reader, project_id, offer) for offer in offers if isinstance(offer, FromRegistry))
-    )
+    with schemas.bounded(schemas.MOST_STEPS_OF_A_RUN):
+        read = await asyncio.gather(
+            *(_read(mcp, reader, project_id, offer) for offer in offers if isinstance(offer, FromRegistry))
+        )
     found = [*(offer for offer in offers if isinstance(offer, Component)), *read]
     return {one.tool: one for one in found}
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]  # it ships no types
-from jsonschema.exceptions import SchemaError, best_match  # type: ignore[import-untyped]  # it brings no types
+from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # it brings no types
 from jsonschema.validators import extend  # type: ignore[import-untyped]  # it brings no types
 from pydantic_core import SchemaError as PatternError
 from pydantic_core import SchemaValidator, core_schema
@@ -24,16 +25,38 @@ from referencing.exceptions import Unresolvable
 
 LARGEST: Final = 64 << 10
 MOST_STEPS: Final = 100_000
-"""Keywords looked at while one value is checked: half a second."""
+"""Keywords looked at while one value or one schema is checked: half a second."""
+MOST_STEPS_OF_A_RUN: Final = 200_000
+"""While all of a run's schemas are checked that are not known yet."""
 MOST_KNOWN: Final = 128
 """Schemas of which it is remembered what is wrong with them: clients send theirs with every run."""
 MOST_FAULTS: Final = 5
 
-_steps: ContextVar[list[int]] = ContextVar("innkeeper_schema_steps")
+_left: ContextVar[list[int] | None] = ContextVar("innkeeper_schema_steps", default=None)
+"""How many steps may still be taken."""
 
 
 class UnusableSchemaError(Exception):
     """What is wrong with a schema, for whoever sent it."""
+
+
+class TooManyStepsError(UnusableSchemaError):
+    """It is not known what is wrong with it, if anything."""
+
+
+@contextmanager
+def bounded(most: int) -> Iterator[None]:
+    """All that is checked within it takes ``most`` steps at most, and no more than what it is within itself."""
+    outer = _left.get()
+    left = [most if outer is None else min(most, outer[0])]
+    given = left[0]
+    token = _left.set(left)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+        if outer is not None:
+            outer[0] -= given - left[0]
 
 
 @lru_cache(maxsize=256)
@@ -43,10 +66,11 @@ def _pattern(text: str) -> SchemaValidator:
 
 def _counted(keyword: Any) -> Any:
     def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-        steps = _steps.get()
-        steps[0] += 1 + (len(wanted) if isinstance(wanted, list) else 0)
-        if steps[0] > MOST_STEPS:
-            raise UnusableSchemaError("checking it takes too long")
+        left = _left.get()
+        if left is not None:
+            left[0] -= 1 + (len(wanted) if isinstance(wanted, list) else 0)
+            if left[0] < 0:
+                raise TooManyStepsError("checking it takes too long")
         return keyword(validator, wanted, value, schema) or iter(())
 
     return check
@@ -80,10 +104,23 @@ def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
 
 
 _OWN: Final = {"pattern": _matches, "uniqueItems": _unique}
-_Validator: Final = extend(
+_Validator: Final[Any] = extend(
     Draft202012Validator,
     {name: _counted(keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
 )
+_evolve: Final = _Validator.evolve
+
+
+def _of_the_same_class(validator: Any, **changes: Any) -> Any:
+    # The library takes the class of the dialect that a part of a schema names by $schema, and with it its own keywords.
+    schema = changes.pop("schema", validator.schema)
+    evolved = _evolve(validator, schema=True, **changes)
+    evolved.schema = schema
+    return evolved
+
+
+_Validator.evolve = _of_the_same_class
+_OF_SCHEMAS: Final = _Validator(Draft202012Validator.META_SCHEMA)
 
 
 def check(schema: Any) -> dict[str, Any]:
@@ -103,14 +140,17 @@ def check(schema: Any) -> dict[str, Any]:
 def _wrong_with(text: str) -> str | None:
     schema = json.loads(text)
     try:
-        Draft202012Validator.check_schema(schema)
-        _check_keywords(schema)
-        # What leads nowhere or in a circle shows itself with any value.
-        faults(schema, {})
-    except SchemaError as error:
-        return f"at {error.json_path}: {error.message[:200]}"
+        with bounded(MOST_STEPS):
+            worst = best_match(_OF_SCHEMAS.iter_errors(schema))
+            if worst is not None:
+                return f"at {worst.json_path}: {worst.message[:200]}"
+            _check_keywords(schema)
+            # What leads nowhere or in a circle shows itself with any value.
+            faults(schema, {})
     except RecursionError:
         return "it is nested too deep"
+    except TooManyStepsError:
+        raise
     except UnusableSchemaError as error:
         return str(error)
     return None if schema.get("type", "object") == "object" else "its type is not object"
@@ -119,22 +159,20 @@ def _wrong_with(text: str) -> str | None:
 def faults(schema: Mapping[str, Any], value: Any) -> list[str]:
     """What is wrong with a value, at most five things; empty when nothing is. Raises :class:`UnusableSchemaError` for a
     schema that nothing can be held to."""
-    token = _steps.set([0])
     try:
         found = []
-        for error in _Validator(schema, registry=Registry()).iter_errors(value):
-            worst = best_match([error]) or error
-            found.append(f"{worst.json_path}: {worst.message[:300]}")
-            if len(found) >= MOST_FAULTS:
-                break
+        with bounded(MOST_STEPS):
+            for error in _Validator(schema, registry=Registry()).iter_errors(value):
+                worst = best_match([error]) or error
+                found.append(f"{worst.json_path}: {worst.message[:300]}")
+                if len(found) >= MOST_FAULTS:
+                    break
     except Unresolvable as error:
         raise UnusableSchemaError(f"the reference {error.ref!r} leads nowhere in it") from None
     except RecursionError:
         raise UnusableSchemaError("its references run in a circle") from None
     except ArithmeticError:
         raise UnusableSchemaError("a number is too large for it") from None
-    finally:
-        _steps.reset(token)
     return found
 
 

@@ -120,6 +120,7 @@ async def test_props_that_do_not_fit_are_told_to_the_client_and_to_the_model_whi
 DEEP = '{"a":' * 1100 + "1" + "}" * 1100
 MANY = {"list": [{"number": number} for number in range(3000)]}
 NONE_BUT_THE_LAST = [*({"const": number} for number in range(2000)), {"type": "object"}]
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 EACH_WITH_EACH = {"properties": {"list": {"items": {"anyOf": NONE_BUT_THE_LAST}}}}
 
 
@@ -139,6 +140,8 @@ async def test_props_that_are_hard_to_read_or_to_check_hold_up_neither_the_run_n
         ({"properties": {"list": {"uniqueItems": True}}}, {"list": [{"a": 1}, {"a": 1.0}]}, "invalid", "non-unique"),
         ({"properties": {"list": {"uniqueItems": True}}}, {"list": [1, True]}, "done", None),
         (EACH_WITH_EACH, MANY, "invalid", "too long"),
+        # A part that names another dialect does not bring the library's own patterns, which would take for ever.
+        ({"properties": {"a": {"$schema": DRAFT_7, "pattern": "^(a+)+$"}}}, {"a": "a" * 40 + "!"}, "invalid", "match"),
     ):
         model.script(Turn(ToolCall("show_component_Any", props)), Turn("There."))
         offered = offering({"name": "Any", "propsSchema": {"type": "object", **schema}})
@@ -180,6 +183,7 @@ async def test_several_components_and_tools_of_one_answer_stream_beside_each_oth
         ({"name": "A", "propsSchema": {"$ref": "#/$defs/none"}}, "leads nowhere"),
         ({"name": "A", "propsSchema": {"$ref": "#"}}, "circle"),
         ({"name": "A", "propsSchema": {"properties": {"a": {"pattern": "(?=a)"}}}}, "pattern"),
+        ({"name": "A", "propsSchema": {"allOf": [{}] * 15_000}}, "too long"),
         ({"name": "A", "stateSchema": {"type": "array"}}, "stateSchema"),
         ({"registry": "no name @1"}, "registry"),
     ],
@@ -191,6 +195,16 @@ async def test_what_cannot_be_offered_is_refused_with_its_place(
     refused = await run(house_open, tenant.token, body(user("x"), **offering(offered)))
     assert refused.problem["type"] == "urn:innkeeper:error:component_invalid"
     assert what in refused.problem["detail"]
+
+
+async def test_all_schemas_of_a_run_share_the_steps_that_checking_them_may_take(
+    house_open: Inn, tenant: Tenant
+) -> None:
+    wide: list[Any] = [{"properties": {f"{number}.{prop}": {} for prop in range(1300)}} for number in range(4)]
+    offered = [{"name": f"N{number}", "propsSchema": schema} for number, schema in enumerate(wide)]
+    refused = await run(house_open, tenant.token, body(user("x"), **offering(*offered)))
+    assert "components.3.propsSchema" in refused.problem["detail"]
+    assert "too long" in refused.problem["detail"]
 
 
 async def test_two_of_one_name_and_names_that_are_taken_are_refused(house_open: Inn, tenant: Tenant) -> None:
