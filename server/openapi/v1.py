@@ -42,12 +42,12 @@ TEXT_BLOCK: Final = thing({"type": {"const": "text"}, "text": TEXT})
 RESOURCE_BLOCK: Final = thing(
     {
         "type": {"const": "resource"},
-        "resource": {**thing({}, mimeType=TEXT, text=TEXT, blob=TEXT, uri=TEXT, name=TEXT), "type": "object"},
+        "resource": thing({}, **dict.fromkeys(("mimeType", "text", "blob", "uri", "name"), nullable(TEXT))),
     }
 )
 RESULT_BLOCK: Final = thing(
     {"type": {"const": "tool_result"}, "toolUseId": NAME, "content": listed(ref("V1Said"))},
-    isError={"type": "boolean"},
+    isError=nullable({"type": "boolean"}),
 )
 USE_BLOCK: Final = thing({"type": {"const": "tool_use"}, "id": TEXT, "name": TEXT, "input": ANY})
 COMPONENT_BLOCK: Final = thing({"type": {"const": "component"}, "id": TEXT, "name": TEXT, "props": OBJECT}, state=ANY)
@@ -84,8 +84,10 @@ INITIAL: Final = thing(
     {"role": {"enum": ["user", "assistant", "system"]}, "content": {**listed(ref("V1Said")), "minItems": 1}},
     metadata=ANY,
 )
-NEW_THREAD: Final = thing({}, metadata=OBJECT, initialMessages=listed(INITIAL), userKey=nullable(NAME))
-SCHEMA: Final[Schema] = {"type": "object", "description": "JSON Schema 2020-12."}
+NEW_THREAD: Final = thing(
+    {}, metadata=nullable(OBJECT), initialMessages=nullable(listed(INITIAL)), userKey=nullable(NAME)
+)
+SCHEMA: Final[Schema] = {"type": ["object", "null"], "description": "JSON Schema 2020-12."}
 RUN: Final = thing(
     {
         "message": thing(
@@ -97,12 +99,14 @@ RUN: Final = thing(
             metadata=ANY,
         )
     },
-    availableComponents=listed(thing({"name": NAME, "description": TEXT, "propsSchema": SCHEMA}, stateSchema=SCHEMA)),
-    tools=listed(thing({"name": TOOL, "description": TEXT, "inputSchema": SCHEMA}, maxCalls=COUNT)),
-    toolChoice={"anyOf": [{"enum": ["auto", "none", "required"]}, thing({"name": NAME})]},
-    previousRunId={**NAME, "description": "The thread's last run, once it has one."},
-    maxTokens={"type": "integer", "minimum": 1, "maximum": 1_000_000},
-    temperature={"type": "number", "minimum": 0, "maximum": 2},
+    availableComponents=nullable(
+        listed(thing({"name": NAME}, description=TEXT, propsSchema=SCHEMA, stateSchema=SCHEMA))
+    ),
+    tools=nullable(listed(thing({"name": TOOL}, description=TEXT, inputSchema=SCHEMA, maxCalls=nullable(COUNT)))),
+    toolChoice={"anyOf": [{"enum": ["auto", "none", "required", None]}, thing({"name": NAME})]},
+    previousRunId=nullable({**NAME, "description": "The thread's last run, once it has one."}),
+    maxTokens=nullable({"type": "integer", "minimum": 1, "maximum": 1_000_000}),
+    temperature=nullable({"type": "number", "minimum": 0, "maximum": 2}),
     runMetadata=ANY,
     userKey=nullable(NAME),
 )
@@ -128,7 +132,7 @@ def _threads() -> list[Operation]:
     thread = {JSON: ref("V1Thread")}
     threads = {JSON: thing({"threads": listed(ref("V1Thread")), "hasMore": {"type": "boolean"}}, nextCursor=TEXT)}
     whole = {JSON: {"allOf": [ref("V1Thread"), thing({"messages": listed(ref("V1Message"))})]}}
-    change = {JSON: thing({}, name=NAME, metadata=OBJECT)}
+    change = {JSON: thing({}, name=nullable(NAME), metadata=nullable(OBJECT))}
     one = [THREAD_ID, *ASKED]
     return [
         replace(
