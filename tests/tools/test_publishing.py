@@ -212,9 +212,10 @@ async def test_all_that_is_wrong_is_told_at_once_with_its_place(shelf: Shelf, st
             "$schema",
         ),
         ({"item": item(), "props": {"type": "object", "title": "t" * (64 << 10)}}, "/props "),
+        ({"item": item(), "props": {"type": "object", "allOf": [{}] * 3000}}, "/props must be of at most 3000 objects"),
         (
-            {"item": item(), "state": {"type": "object", "properties": {"g": {"$ref": "#/$defs/no"}}}},
-            "/state/properties/g",
+            {"item": item(), "state": {"type": "object", "properties": {"default": {"$ref": "#/$defs/no"}}}},
+            "/state/properties/default",
         ),
     ],
 )
