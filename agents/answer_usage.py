@@ -22,6 +22,6 @@ def bound_usage(answer: dict[str, Any]) -> None:
 
 
 def _bounded(value: object) -> int:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         return 0
     return int(min(max(value, 0), MOST))

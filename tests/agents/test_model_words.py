@@ -77,7 +77,7 @@ ANSWERS: tuple[tuple[Wire, str], ...] = (
     (calls(arguments='{"a":' + "[" * 5000 + "]" * 5000 + "}"), "run_loop_detected"),
     (calls(arguments="{no JSON"), "run_loop_detected"),
     (sends(said("Half"), NESTED), "model_bad_response"),
-    (uses(10**30), "RUN_FINISHED"),
+    (uses(10**400), "RUN_FINISHED"),
     (uses(2**62), "RUN_FINISHED"),
 )
 
