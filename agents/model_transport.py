@@ -8,13 +8,17 @@ Addresses of tenants go through the guarded client instead. Importing this impor
 from __future__ import annotations
 
 import asyncio
+import io
+import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import httpx2
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from agents.bounded_answers import Bounds, in_pieces
@@ -26,7 +30,11 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS: Final = 1000
 IDLE_SECONDS: Final = 5.0
 """A kept connection is used again within this time; servers close theirs after as long."""
-LONGEST_HEADER: Final = 64 * 1024
+LONGEST_HEADER: Final = 128 * 1024
+MOST_HEADERS: Final = 500
+AT_ONCE: Final = 1 << 20
+"""Bytes of a request that are handed over as a whole; more are written piece by piece, as the other side takes them."""
+CLOSED: Final = "The connection was closed in the middle of an answer"
 OWN_HEADERS: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add. The request says it all."""
 
@@ -41,16 +49,19 @@ class ModelTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         times = request.extensions.get("timeout") or {}
-        timeout = _timeout(times.get("connect"), times.get("read"), times.get("pool"))
+        connect, read, write, pool = (times.get(name) for name in ("connect", "read", "write", "pool"))
+        body = await request.aread()
         with _as_httpx2():
-            answer = await self._opened().request(
-                request.method,
-                _url(str(request.url)),
-                headers=request.headers.multi_items(),
-                data=await request.aread(),
-                allow_redirects=False,
-                timeout=timeout,
-            )
+            # aiohttp's own times do not run while a request is being written.
+            async with asyncio.timeout(None if read is None or write is None else read + write + (pool or 0)):
+                answer = await self._opened().request(
+                    request.method,
+                    _url(str(request.url)),
+                    headers=request.headers.multi_items(),
+                    data=body if len(body) <= AT_ONCE else io.BytesIO(body),
+                    allow_redirects=False,
+                    timeout=_timeout(connect, read, pool),
+                )
         headers = httpx2.Headers(list(answer.raw_headers))
         return httpx2.Response(answer.status, headers=headers, stream=_Answer(answer, headers))
 
@@ -62,14 +73,62 @@ class ModelTransport(httpx2.AsyncBaseTransport):
         """One a process: it belongs to the event loop of the first request."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=self._trust),
+                connector=_Connector(limit=MOST_CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=self._trust),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=OWN_HEADERS,
                 max_line_size=LONGEST_HEADER,
                 max_field_size=LONGEST_HEADER,
+                max_headers=MOST_HEADERS,
             )
         return self._session
+
+
+class _Protocol(ResponseHandler):
+    """Where aiohttp would leave who reads an answer waiting for ever, or write to who has hung up."""
+
+    def is_connected(self) -> bool:
+        """Asked of a kept connection. What has something to read without a request is at its end."""
+        return super().is_connected() and not _readable(self.transport)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        if isinstance(exc, HttpProcessingError):
+            _break_off(self._payload, str(exc))
+
+    def close(self) -> None:
+        payload = self._payload
+        super().close()
+        _break_off(payload, CLOSED)
+
+    def abort(self) -> None:
+        payload = self._payload
+        super().abort()
+        _break_off(payload, CLOSED)
+
+
+def _break_off(payload: aiohttp.StreamReader | None, why: str) -> None:
+    if payload is not None and not payload.is_eof() and payload.exception() is None:
+        payload.set_exception(aiohttp.ClientPayloadError(why))
+
+
+def _readable(transport: asyncio.BaseTransport | None) -> bool:
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is None:
+        return False
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(_protocol, loop=self._loop)
+
+
+def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Protocol(loop)
 
 
 class _Answer(httpx2.AsyncByteStream):
