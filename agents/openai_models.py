@@ -43,6 +43,8 @@ WHOLE = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
 """A stream that just ends has been cut off: whatever speaks this interface says why it ends."""
 OPENAI_URL = "https://api.openai.com/v1"
 PATH = "/chat/completions"
+PROXIED = frozenset({"http", "https", "all"})
+"""What the environment names proxies for, of which NO_PROXY alone is none (as httpx2 reads it)."""
 _OPTIONS = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -170,7 +172,7 @@ def http_client(*, trust_env: bool) -> httpx2.AsyncClient:
     goes through the proxies that the environment names."""
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     headers = {"accept-encoding": UNPACKED}
-    if not (trust_env and getproxies()):
+    if not (trust_env and PROXIED & getproxies().keys()):
         transport = ModelTransport(httpx2.create_ssl_context(trust_env=trust_env))
         return httpx2.AsyncClient(
             timeout=timeouts(SILENCE),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from agents.model_transport import ModelTransport
 from agents.openai_models import http_client
 from tests.fakes.raw_server import Asked, Send, always, answer, raw_server
 
@@ -83,3 +84,18 @@ async def test_closing_ends_what_is_being_read(client: httpx2.AsyncClient) -> No
         await client.aclose()
         with pytest.raises(httpx2.RemoteProtocolError):
             await rest
+
+
+async def test_proxies_of_the_environment_are_for_the_world_outside(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with raw_server(always(answer(b"{}", status="502 Proxy"))) as proxy, raw_server(always(answer())) as server:
+        monkeypatch.setenv("no_proxy", "elsewhere.example")
+        monkeypatch.setenv("ftp_proxy", proxy.url())
+        async with http_client(trust_env=True) as outside:
+            assert isinstance(outside._transport, ModelTransport)
+            assert (await outside.post(server.url())).status_code == 200
+        monkeypatch.setenv("http_proxy", proxy.url())
+        async with http_client(trust_env=True) as outside:
+            assert (await outside.post("http://model.invalid/")).status_code == 502
+        assert (await client.post(server.url())).status_code == 200
