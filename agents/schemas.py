@@ -31,6 +31,12 @@ MOST_STEPS_OF_A_RUN: Final = 200_000
 MOST_KNOWN: Final = 128
 """Schemas of which it is remembered what is wrong with them: clients send theirs with every run."""
 MOST_FAULTS: Final = 5
+_WHOLE: Final = frozenset({"const", "enum", "uniqueItems"})
+"""Keywords that look at a value with all that is in it."""
+_EACH: Final = frozenset(
+    {"additionalProperties", "contains", "items", "propertyNames", "unevaluatedItems", "unevaluatedProperties"}
+)
+"""Those that go through what it holds."""
 
 _left: ContextVar[list[int] | None] = ContextVar("innkeeper_schema_steps", default=None)
 """How many steps may still be taken."""
@@ -64,16 +70,37 @@ def _pattern(text: str) -> SchemaValidator:
     return SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
 
 
-def _counted(keyword: Any) -> Any:
+def _counted(name: str, keyword: Any) -> Any:
     def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         left = _left.get()
         if left is not None:
-            left[0] -= 1 + (len(wanted) if isinstance(wanted, list) else 0)
+            left[0] -= 1 + _work(name, wanted, value)
             if left[0] < 0:
                 raise TooManyStepsError("checking it takes too long")
         return keyword(validator, wanted, value, schema) or iter(())
 
     return check
+
+
+def _work(name: str, wanted: Any, value: Any) -> int:
+    """What a keyword takes besides looking at it, in steps."""
+    listed = len(wanted) // (4 if isinstance(wanted, dict) else 1) if isinstance(wanted, list | dict) else 0
+    if name in _WHOLE:
+        return max(listed, 1) * (_size(value) // 2) + listed
+    if name in _EACH and isinstance(value, list | dict):
+        return listed + len(value) * (20 if name.startswith("unevaluated") else 1)
+    return listed + (len(value) // 16 if name == "pattern" and isinstance(value, str) else 0)
+
+
+def _size(value: Any) -> int:
+    """Values in it, and texts by their length."""
+    places, size = [value], 0
+    while places:
+        one = places.pop()
+        size += 1 + (len(one) // 4 if isinstance(one, str) else 0)
+        if isinstance(one, list | dict):
+            places += one.values() if isinstance(one, dict) else one
+    return size
 
 
 def _unique(_validator: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
@@ -106,7 +133,7 @@ def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
 _OWN: Final = {"pattern": _matches, "uniqueItems": _unique}
 _Validator: Final[Any] = extend(
     Draft202012Validator,
-    {name: _counted(keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
+    {name: _counted(name, keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
 )
 _evolve: Final = _Validator.evolve
 

@@ -120,6 +120,7 @@ async def test_props_that_do_not_fit_are_told_to_the_client_and_to_the_model_whi
 DEEP = '{"a":' * 1100 + "1" + "}" * 1100
 MANY = {"list": [{"number": number} for number in range(3000)]}
 NONE_BUT_THE_LAST = [*({"const": number} for number in range(2000)), {"type": "object"}]
+OVER_AND_OVER: list[dict[str, Any]] = [{"uniqueItems": True}, {"items": True}, {"not": {"enum": [1, 2]}}]
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 EACH_WITH_EACH = {"properties": {"list": {"items": {"anyOf": NONE_BUT_THE_LAST}}}}
 
@@ -130,7 +131,11 @@ async def test_props_that_are_hard_to_read_or_to_check_hold_up_neither_the_run_n
     def refuse(number: str) -> None:
         raise AssertionError(number)
 
+    over_and_over: list[tuple[dict[str, Any], Any, str, str | None]] = [
+        ({"properties": {"list": {"allOf": [one] * 300}}}, MANY, "invalid", "too long") for one in OVER_AND_OVER
+    ]
     for schema, props, status, error in (
+        *over_and_over,
         ({}, '{"a": 1e999}', "invalid", "none of JSON"),
         ({}, '{"a": NaN}', "invalid", "none of JSON"),
         ({}, DEEP, "invalid", "recursion"),
@@ -203,7 +208,7 @@ async def test_all_schemas_of_a_run_share_the_steps_that_checking_them_may_take(
     wide: list[Any] = [{"properties": {f"{number}.{prop}": {} for prop in range(1300)}} for number in range(4)]
     offered = [{"name": f"N{number}", "propsSchema": schema} for number, schema in enumerate(wide)]
     refused = await run(house_open, tenant.token, body(user("x"), **offering(*offered)))
-    assert "components.3.propsSchema" in refused.problem["detail"]
+    assert "components.2.propsSchema" in refused.problem["detail"]
     assert "too long" in refused.problem["detail"]
 
 
