@@ -165,7 +165,13 @@ class _Answer(httpx2.AsyncByteStream):
         if self._closed:
             return b""
         with _as_httpx2():
-            data = await self._answer.content.readany()
+            try:
+                data = await self._answer.content.readany()
+            except aiohttp.ClientError:
+                # What had come before the fault may be all that there is to say.
+                data = self._answer.content._read_nowait(-1)  # noqa: SLF001
+                if not data:
+                    raise
         self._bounds.check(data)
         return data
 

@@ -57,6 +57,21 @@ async def test_what_breaks_http_in_the_middle_of_an_answer_ends_it(client: httpx
             await anext(parts)
 
 
+async def test_what_came_before_a_fault_is_read_before_it_is_told(client: httpx2.AsyncClient) -> None:
+    events = b": hi\n\n" * 50_000
+    cut_off = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n"
+    heard = bytearray()
+
+    async def listen(response: httpx2.Response) -> None:
+        async for part in response.aiter_bytes():
+            heard.extend(part)
+
+    async with raw_server(always(cut_off + events)) as server, client.stream("POST", server.url()) as response:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await listen(response)
+    assert heard == events
+
+
 async def test_who_does_not_take_a_request_has_not_answered_in_time(client: httpx2.AsyncClient) -> None:
     async with raw_server(takes_nothing) as server:
         with pytest.raises(httpx2.TimeoutException):
