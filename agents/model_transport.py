@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import select
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -116,6 +117,8 @@ def _readable(transport: asyncio.BaseTransport | None) -> bool:
     socket = None if transport is None else transport.get_extra_info("socket")
     if socket is None:
         return False
+    if sys.platform == "win32":
+        return bool(select.select([socket.fileno()], [], [], 0)[0])
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))
@@ -138,6 +141,7 @@ class _Answer(httpx2.AsyncByteStream):
         self._answer = answer
         self._bounds = Bounds(headers)
         self._pace = Pace() if is_paced(answer.status, headers) else None
+        self._resting: asyncio.Transport | None = None
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -147,14 +151,18 @@ class _Answer(httpx2.AsyncByteStream):
                     yield piece
             return
         with self._pace:
-            while data := await self._paced(self._pace):
-                async for piece in in_pieces(self._pace.joiner.feed(data)):
+            while data := await self._read():
+                joined = self._pace.joiner.feed(data)
+                rested = self._rest(self._pace.rest())
+                async for piece in in_pieces(joined):
                     yield piece
+                await rested
             if rest := self._pace.joiner.end():
                 yield rest
 
     async def aclose(self) -> None:
         self._closed = True
+        self._go_on()
         # What has not been read to its end makes the connection useless for others.
         if self._answer.content.at_eof():
             self._answer.release()
@@ -164,6 +172,7 @@ class _Answer(httpx2.AsyncByteStream):
     async def _read(self) -> bytes:
         if self._closed:
             return b""
+        self._go_on()
         with _as_httpx2():
             try:
                 data = await self._answer.content.readany()
@@ -175,15 +184,30 @@ class _Answer(httpx2.AsyncByteStream):
         self._bounds.check(data)
         return data
 
-    async def _paced(self, pace: Pace) -> bytes:
-        connection = self._answer.connection
-        if (seconds := pace.rest()) and connection is not None and (protocol := connection.protocol) is not None:
-            protocol.pause_reading()
-            try:
-                await asyncio.sleep(seconds)
-            finally:
-                protocol.resume_reading()
-        return await self._read()
+    def _rest(self, seconds: float) -> asyncio.Future[None]:
+        """Done in so many seconds, in which nothing is read: what came meanwhile would be all that the next read finds,
+        and what the kernel has collected would wait for the one after it."""
+        loop = asyncio.get_running_loop()
+        rested = loop.create_future()
+        # Not aiohttp's own pause: that one also has its parser give out one chunk at a time.
+        transport = None if self._answer.connection is None else self._answer.connection.transport
+        if not seconds or transport is None or transport.is_closing():
+            rested.set_result(None)
+        else:
+            transport.pause_reading()
+            self._resting = transport
+            loop.call_later(seconds, _settle, rested)
+        return rested
+
+    def _go_on(self) -> None:
+        transport, self._resting = self._resting, None
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 @lru_cache(maxsize=256)

@@ -202,6 +202,20 @@ async def test_first_pieces_are_not_held_back_and_the_stream_goes_on_after_a_pau
                 gate.open()
 
 
+@pytest.mark.promise("RUN-22")
+async def test_all_that_came_while_the_socket_rested_is_in_the_next_piece(client: httpx2.AsyncClient) -> None:
+    gates = [Gate() for _ in range(AT_ONCE + 2)]
+    async with scripted_model() as server:
+        server.script(Turn(*(step for gate in gates for step in ("word ", gate)), "first ", "second ", Gate()))
+        async with streamed(client, server) as pieces:
+            for gate in gates:
+                while b"word " not in await anext(pieces):
+                    pass
+                gate.open()
+            piece = await anext(pieces)
+            assert b"first second " in piece
+
+
 async def test_a_connection_that_breaks_off_says_what_came_and_then_fails(client: httpx2.AsyncClient) -> None:
     async with scripted_model() as server:
         server.script(Turn("one ", "two ", Reset()))
