@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
 
+import attrs
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]  # it ships no types
 from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # it brings no types
 from jsonschema.validators import extend  # type: ignore[import-untyped]  # it brings no types
@@ -135,18 +136,8 @@ _Validator: Final[Any] = extend(
     Draft202012Validator,
     {name: _counted(name, keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
 )
-_evolve: Final = _Validator.evolve
-
-
-def _of_the_same_class(validator: Any, **changes: Any) -> Any:
-    # The library takes the class of the dialect that a part of a schema names by $schema, and with it its own keywords.
-    schema = changes.pop("schema", validator.schema)
-    evolved = _evolve(validator, schema=True, **changes)
-    evolved.schema = schema
-    return evolved
-
-
-_Validator.evolve = _of_the_same_class
+# The library takes the class of the dialect that a part of a schema names by $schema, and with it its own keywords.
+_Validator.evolve = attrs.evolve
 _OF_SCHEMAS: Final = _Validator(Draft202012Validator.META_SCHEMA)
 
 
