@@ -12,7 +12,6 @@ from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolReturnPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
-from pydantic_graph import End
 
 from agents import agui, component_offers, demo, history, interrupts
 from agents.component_offers import Component
@@ -144,7 +143,7 @@ class Conversation:
         """What the agent comes to. Its answers are heard where the model gives them; what its calls return, here."""
         async with self._kit.assistant.iter(**asked) as run:
             node = run.next_node
-            while not isinstance(node, End) and run.result is None:
+            while not Agent.is_end_node(node) and run.result is None:
                 if Agent.is_call_tools_node(node) and node.model_response.tool_calls:
                     async with node.stream(run.ctx) as events:
                         async for event in events:

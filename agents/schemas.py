@@ -14,7 +14,6 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
 
-import attrs
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]  # it ships no types
 from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # it brings no types
 from jsonschema.validators import extend  # type: ignore[import-untyped]  # it brings no types
@@ -136,8 +135,16 @@ _Validator: Final[Any] = extend(
     Draft202012Validator,
     {name: _counted(name, keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
 )
-# The library takes the class of the dialect that a part of a schema names by $schema, and with it its own keywords.
-_Validator.evolve = attrs.evolve
+
+
+def _of_a_part(validator: Any, **changes: Any) -> Any:
+    # The library takes the class of the dialect that a part of a schema names by $schema, and with it its own keywords.
+    of, resolver = validator._registry, validator._resolver  # noqa: SLF001  (as its own does)
+    kept = {"schema": validator.schema, "registry": of, "_resolver": resolver}
+    return _Validator(**{**kept, **changes})
+
+
+_Validator.evolve = _of_a_part
 _OF_SCHEMAS: Final = _Validator(Draft202012Validator.META_SCHEMA)
 
 
