@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from opentelemetry import trace
 from pydantic_ai import Agent, DeferredToolRequests, RunContext
 from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.toolsets import CombinedToolset, FunctionToolset, PreparedToolset
 
 from agents import attempts, demo, loops
 from agents.deps import RunDeps
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
+    from pydantic_ai.toolsets import AbstractToolset
 
 Assistant: TypeAlias = Agent[RunDeps, str | DeferredToolRequests]
 _tracer = trace.get_tracer("innkeeper.agents")
@@ -46,6 +48,9 @@ class Answers(Durability):
     # No hook asks for another model within a step, so that no attempt has anything to mend; and where no capability
     # prepares attempts, nobody copies the tools for them.
     prepare_model_request = AbstractCapability.prepare_model_request
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[RunDeps]) -> AbstractToolset[RunDeps]:
+        return _alone(super().get_wrapper_toolset(toolset) or toolset)
 
     async def resolve_model_id(self, ctx: ModelResolutionContext[RunDeps], *, model_id: str) -> Model:
         # It is asked for more than once in a run.
@@ -82,6 +87,15 @@ def build(factory: ModelFactory, tools: HouseTools) -> Assistant:
         capabilities=[Answers(factory, tools)],
         retries={"tools": 3, "output": 1},
     )
+
+
+def _alone(toolset: AbstractToolset[RunDeps]) -> AbstractToolset[RunDeps]:
+    """The house's tools by themselves where a run has no others. What pydantic-ai puts around them makes each tool anew
+    in every step, twice, and changes none: no capability of ours prepares tools, and the agent has no functions."""
+    if not isinstance(toolset, PreparedToolset) or not isinstance(toolset.wrapped, CombinedToolset):
+        return toolset
+    filled = [one for one in toolset.wrapped.toolsets if not isinstance(one, FunctionToolset) or one.tools]
+    return filled[0] if len(filled) == 1 else toolset
 
 
 async def _instructions(context: RunContext[RunDeps]) -> str:
