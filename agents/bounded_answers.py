@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import httpx2
@@ -25,7 +25,7 @@ class Bounds:
     """What is left of what one answer may hold, whatever it says that it is. Of one that comes packed, which nobody
     asked for, nobody knows how much it holds."""
 
-    def __init__(self, headers: httpx2.Headers) -> None:
+    def __init__(self, headers: Mapping[str, str]) -> None:
         self._packed = headers.get("content-encoding", UNPACKED) != UNPACKED
         self._line = self._total = self._lines = 0
 

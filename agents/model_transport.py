@@ -58,13 +58,12 @@ class ModelTransport(httpx2.AsyncBaseTransport):
                 answer = await self._opened().request(
                     request.method,
                     _url(str(request.url)),
-                    headers=request.headers.multi_items(),
+                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
                     data=body if len(body) <= AT_ONCE else io.BytesIO(body),
                     allow_redirects=False,
                     timeout=_timeout(connect, read, pool),
                 )
-        headers = httpx2.Headers(list(answer.raw_headers))
-        return httpx2.Response(answer.status, headers=headers, stream=_Answer(answer, headers))
+        return httpx2.Response(answer.status, headers=list(answer.raw_headers), stream=_Answer(answer))
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -137,10 +136,10 @@ def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
 class _Answer(httpx2.AsyncByteStream):
     """What comes of an answer. Who reads on beside its first reader gets the rest."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, headers: httpx2.Headers) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
-        self._bounds = Bounds(headers)
-        self._pace = Pace() if is_paced(answer.status, headers) else None
+        self._bounds = Bounds(answer.headers)
+        self._pace = Pace() if is_paced(answer.status, answer.headers) else None
         self._resting: asyncio.Transport | None = None
         self._closed = False
 

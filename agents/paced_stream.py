@@ -8,7 +8,7 @@ stand for many tokens. As soon as something else than a further piece comes, the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import httpx2
@@ -40,7 +40,7 @@ async def _pace(response: httpx2.Response) -> None:
         response.stream = PacedStream(stream, bounds, response.extensions.get("network_stream"))
 
 
-def is_paced(status: int, headers: httpx2.Headers) -> bool:
+def is_paced(status: int, headers: Mapping[str, str]) -> bool:
     """Whether an answer is a stream of events whose bytes can be read as they are."""
     streams = headers.get("content-type", "").startswith("text/event-stream")
     return streams and status == 200 and "content-encoding" not in headers
