@@ -69,6 +69,8 @@ class Attempts(WrapperModel):
                 fault = of_an_answer(error)
                 wait = None if heard.begun else _wait(fault, tried)
                 if tried == self._tries or wait is None:
+                    if fault is error:
+                        raise
                     raise fault from error
             else:
                 answer.metadata = {**(answer.metadata or {}), OURS: {"model": self._known_as}}
@@ -85,9 +87,11 @@ class Attempts(WrapperModel):
     ) -> ModelResponse:
         async with self.wrapped.request_stream(messages, settings, parameters) as stream:
             async for event in stream:
-                _check_begun(stream)
+                if not heard.begun:
+                    _check_begun(stream)
                 heard.hear(event)
-            _check_begun(stream)
+            if not heard.begun:
+                _check_begun(stream)
             return stream.get()
 
 

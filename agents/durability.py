@@ -96,7 +96,10 @@ async def _answer(body: Callable[[], Awaitable[Any]], context: RunContext[RunDep
     try:
         answer: dict[str, Any] = await body()
     except Exception as error:
-        raise of_an_answer(error) from error
+        fault = of_an_answer(error)
+        if fault is error:
+            raise
+        raise fault from error
     if _cut_off(answer):
         raise bad_response()
     bound_usage(answer)
