@@ -63,7 +63,7 @@ class ModelTransport(httpx2.AsyncBaseTransport):
                     allow_redirects=False,
                     timeout=_timeout(connect, read, pool),
                 )
-        return httpx2.Response(answer.status, headers=list(answer.raw_headers), stream=_Answer(answer))
+        return httpx2.Response(answer.status, headers=list(answer.raw_headers), stream=_Body(answer))
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -133,7 +133,7 @@ def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
     return _Protocol(loop)
 
 
-class _Answer(httpx2.AsyncByteStream):
+class _Body(httpx2.AsyncByteStream):
     """What comes of an answer. Who reads on beside its first reader gets the rest."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
