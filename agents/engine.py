@@ -85,7 +85,7 @@ class RunEngine:
         self._writer = EventWriter(database, self._owner)
         self._live = LiveRuns(self._writer)
         self._succession = Succession(database, self._owner, self._live, self._writer, self._kit)
-        self._leases = Leases(database, self._owner, self._live, self._take, lease)
+        self._leases = Leases(database, self._owner, self._live, self._take, self._writer.alone, lease)
         self._wakeups = Wakeups()
         self.readers = Readers(database, self._wakeups, self._live)
         self._loading: asyncio.Task[Kit] | None = None

@@ -43,6 +43,9 @@ class EventWriter:
         self._flying: set[EventLog] = set()
         self._landed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.alone = asyncio.Lock()
+        """Held by whatever locks the rows of many runs of this process: two at once would wait for each other, and
+        PostgreSQL only finds that out after a second."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="innkeeper-event-writer")
@@ -148,7 +151,7 @@ class EventWriter:
     async def _write(self, batches: dict[EventLog, Batch], tell: list[UUID], relaxed: bool, now: float) -> None:
         self._flying = set(batches)
         try:
-            async with self._database.system() as connection:
+            async with self.alone, self._database.system() as connection:
                 refused = await events.append(
                     connection, self._owner, list(batches.values()), tell=tell, relaxed=relaxed
                 )

@@ -29,7 +29,7 @@ _log = logging.getLogger("innkeeper.agents")
 
 
 class Leases:
-    """Of the runs in ``live``. ``take`` goes on with one that was just claimed."""
+    """Of the runs in ``live``. ``take`` goes on with one that was just claimed. ``alone``: that of the event writer."""
 
     def __init__(
         self,
@@ -37,9 +37,11 @@ class Leases:
         owner: UUID,
         live: LiveRuns,
         take: Callable[[Claim], None],
+        alone: asyncio.Lock,
         lease: timedelta = LEASE,
     ) -> None:
         self.lease = lease
+        self._alone = alone
         self._database = database
         self._owner = owner
         self._live = live
@@ -106,7 +108,7 @@ class Leases:
         held = self._live.held()
         if not held:
             return
-        async with self._database.ops_statements() as connection:
+        async with self._alone, self._database.ops_statements() as connection:
             leases = {
                 lease.run_id: lease
                 for lease in await run_leases.renew_leases(connection, self._owner, list(held), self.lease)

@@ -52,6 +52,8 @@ async def append(
     step_runs: list[UUID] = []
     names: list[str] = []
     values: list[bytes] = []
+    # Whoever locks the rows of many runs does so in this order.
+    batches = sorted(batches, key=lambda batch: batch.run_id)
     for batch in batches:
         event_runs += [batch.run_id] * len(batch.events)
         seqs += range(batch.first, batch.last + 1)
