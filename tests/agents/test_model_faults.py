@@ -196,7 +196,8 @@ async def test_a_line_of_100_mb_is_not_kept(house_open: Inn, urls: DatabaseUrls,
                 assert stream.last["code"] == "model_bad_response"
         assert len(server.asked) == 4
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 100_000, f"{grown} kB"
+    # An answer in one piece may have 64 MiB, which are held twice for a moment; the five of these have 400 MB and more.
+    assert grown < 150_000, f"{grown} kB"
 
 
 async def test_retry_after_is_waited_for_in_seconds_and_as_a_date(

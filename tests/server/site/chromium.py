@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -120,8 +121,16 @@ class Glass:
         in_the_middle = await self.page.evaluate("!!document.querySelector('[autofocus]')")
         began = not in_the_middle
         await self.page.evaluate("document.activeElement?.blur()")
+        stop = None
         for number in range(120):
+            before = await self.page.evaluate_handle("document.activeElement")
             await self.page.keyboard.press("Tab")
+            if stop is not None and stop["what"].startswith("<iframe"):
+                # Another process has the frame: it gives the focus back in its own time, or keeps it for its links.
+                from playwright.async_api import TimeoutError as TooLong
+
+                with contextlib.suppress(TooLong):
+                    await self.page.wait_for_function("of => document.activeElement !== of", arg=before, timeout=500)
             stop = await self.page.evaluate(_FOCUSED)
             if stop is None:
                 if began:
