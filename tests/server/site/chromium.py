@@ -53,10 +53,11 @@ _MEASURED = """async () => {
     unnamed: all('input:not([type=hidden]), select, textarea').filter(one => !one.labels.length).map(one => one.name),
   };
 }"""
+_WATCHED = "document.addEventListener('focusin', event => event.target.dataset.reached = '1', true)"
+"""Marks what the focus comes to, be it gone again before anybody looks: a frame of another process hands it on late."""
 _FOCUSED = """() => {
   const one = document.activeElement;
   if (!one || one === document.body || one === document.documentElement) return null;
-  one.dataset.reached = '1';
   const style = getComputedStyle(one), box = one.getBoundingClientRect();
   return {
     what: one.outerHTML.slice(0, 80),
@@ -121,6 +122,7 @@ class Glass:
         in_the_middle = await self.page.evaluate("!!document.querySelector('[autofocus]')")
         began = not in_the_middle
         await self.page.evaluate("document.activeElement?.blur()")
+        await self.page.evaluate(_WATCHED)
         stop = None
         for number in range(120):
             before = await self.page.evaluate_handle("document.activeElement")
@@ -130,7 +132,7 @@ class Glass:
                 from playwright.async_api import TimeoutError as TooLong
 
                 with contextlib.suppress(TooLong):
-                    await self.page.wait_for_function("of => document.activeElement !== of", arg=before, timeout=500)
+                    await self.page.wait_for_function("of => document.activeElement !== of", arg=before, timeout=2000)
             stop = await self.page.evaluate(_FOCUSED)
             if stop is None:
                 if began:
