@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -87,6 +88,8 @@ async def measure(rounds: int) -> dict[str, Any]:
         _, house = await stack.enter_async_context(process(*up, **settings))
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, trust_env=False))
         direct, through = [], []
+        gc.collect()
+        gc.freeze()
         for number in range(WARM_UP + rounds):
             wish = {"role": "user", "content": WISH}
             asked = {"model": "scripted", "stream": True, "messages": [wish]}

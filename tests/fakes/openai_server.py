@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from tests.fakes import openai_wire
 from tests.fakes.script import Answer, Gate, Hang, Moment, Raw, Reset, Status, Turn, asked, unscripted
-from tests.fakes.sockets import on_socket
+from tests.fakes.sockets import on_socket, say_ready
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ async def _main() -> None:
     parser.add_argument("--tokens-per-second", type=float, default=None)
     options = parser.parse_args()
     async with scripted_model(options.tokens_per_second, options.port) as model:
-        print(json.dumps({"base_url": model.base_url}), flush=True)
+        say_ready(base_url=model.base_url)
         await asyncio.Event().wait()
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx2
 from starlette.types import Receive, Scope, Send
 
-from tests.fakes.sockets import on_socket
+from tests.fakes.sockets import on_socket, say_ready
 
 KEPT = ("content-type", "authorization", "accept")
 
@@ -50,7 +49,7 @@ async def _main() -> None:
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     async with passthrough(options.upstream, options.port) as base_url:
-        print(json.dumps({"base_url": base_url}), flush=True)
+        say_ready(base_url=base_url)
         await asyncio.Event().wait()
 
 

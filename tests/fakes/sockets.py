@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -35,3 +37,11 @@ async def on_socket(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         server.end(at_once=True)
         await serving
         listener.close()
+
+
+def say_ready(**where: str) -> None:
+    """Tell whoever started this process where it listens. No collection looks at what start-up made, as in the house:
+    one of 50 ms in a fake would be measured as the house's."""
+    gc.collect()
+    gc.freeze()
+    print(json.dumps(where), flush=True)
