@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from db import runs
 from db.agents import RunSettings
 from db.errors import AppError, Details, conflict, invalid, not_found
 from db.principal import Principal
 from db.runs import MOST_WAITING, Begun, NewRun
 from db.scopes import LENT_TO_END_USERS
+
+if TYPE_CHECKING:
+    from db.database import Connection
 
 DEEPEST: Final = 3
 ELSEWHERE: Final[Details] = {"ask": {"project": "any"}}
@@ -30,14 +34,17 @@ def named_project(caller: Principal, named: UUID | None) -> UUID | None:
     return caller.project_id or named
 
 
-def no_project() -> AppError:
-    """For a caller whose credential reaches no project at all."""
-    return invalid(
-        "This key reaches no project.",
-        "Create one with create_project, or use a key of an account that has one.",
-        "project_required",
-        {"next_tool": "create_project"},
-    )
+async def first_project(connection: Connection) -> UUID:
+    """The caller's first project, which the connection has entered. Raises AppError if there is none."""
+    found = await runs.enter_first_project(connection)
+    if found is None:
+        raise invalid(
+            "This key reaches no project.",
+            "Create one with create_project, or use a key of an account that has one.",
+            "project_required",
+            {"next_tool": "create_project"},
+        )
+    return found
 
 
 def check_depth(caller: Principal) -> None:

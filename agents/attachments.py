@@ -132,3 +132,8 @@ def _unreadable(message: str) -> AppError:
         "attachment_unreadable",
         {"next_tool": "list_files"},
     )
+
+
+async def no_files(url: str, most: int) -> bytes:
+    """:class:`Fetch` of a house without a store."""
+    raise AppError("storage_not_configured", 503, "Runs have no place for files.", "Ask who runs this house for one.")

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolDenied, UsageLimits, capture_run_messages
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolReturnPart
-from pydantic_ai.tools import ToolDefinition
-from pydantic_ai.toolsets import ExternalToolset
 
-from agents import agui, component_offers, demo, history, interrupts
+from agents import agui, chosen_models, client_tools, component_offers, history, interrupts
 from agents.component_offers import Component
 from agents.deps import RunDeps
 from agents.event_log import EventLog
-from agents.history import Turn
 from agents.interrupts import Question
 from agents.journal import Journal, held
 from agents.meter import Meter, Metered, counted_out
-from agents.model_spec import ModelSpec
 from agents.narrator import Narrator
 from agents.open_calls import CUT_OFF, INTERRUPTS, cut_off
-from agents.opening import NOTHING, Opening
-from agents.patience import PASSING, patiently
+from agents.patience import patiently
+from agents.plan import Plan
 from agents.prices import Prices
-from agents.run_input import RunInput
 from agents.shared_state import UPDATE, SharedState
-from db.agents import DEMO, Limits, RunSettings
-from db.errors import AppError, invalid
-from db.principal import Principal
+from db.agents import DEMO, Limits
 from db.runs import Ending, Status
 from db.spending import Used
 from db.transcript import OURS
@@ -40,35 +33,6 @@ if TYPE_CHECKING:
     from pydantic_ai.toolsets import AbstractToolset
 
     from agents.kit import Kit
-
-ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything a run is decided by before it begins, or goes on. ``run_id`` is our id, ``asked`` holds the client's.
-
-    ``seconds``: how long it may (still) take. ``steps``: what was finished of it before, ``told``: how many results of
-    each call its log has, ``showing``: the components that it has not said the end of, by their calls, and ``broken``:
-    how long each answer was that a process left in the middle of. ``shared``: it has started runs before, which its
-    limits are for too. ``opening``: what it tells first.
-    """
-
-    run_id: UUID
-    thread_id: UUID
-    project_id: UUID
-    agent: str
-    grant: Principal
-    settings: RunSettings
-    asked: RunInput
-    turn: Turn
-    seconds: float
-    steps: Mapping[str, bytes] = field(default_factory=dict)
-    told: Mapping[str, int] = field(default_factory=dict)
-    showing: Mapping[str, str] = field(default_factory=dict)
-    shared: bool = False
-    opening: Opening = NOTHING
-    broken: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +67,7 @@ class Conversation:
         """Let the agent answer. Returns what it leaves open; raises what went wrong."""
         plan = self._plan
         state = self._opened()
-        spec = await patiently(self._spec)
+        spec = await patiently(lambda: chosen_models.first(self._kit.factory, plan))
         self._model = spec.model
         shown = await patiently(self._components)
         deps = RunDeps(
@@ -114,7 +78,7 @@ class Conversation:
             self._narrator,
             self._meter,
             shown,
-            await patiently(self._fallbacks),
+            await patiently(lambda: chosen_models.fallbacks(self._kit.factory, plan)),
             state,
             plan.asked.wishes,
         )
@@ -196,32 +160,6 @@ class Conversation:
             for model, taken, given in self._meter.tokens()
         ]
 
-    async def _spec(self) -> ModelSpec:
-        if self._plan.agent == DEMO:
-            return ModelSpec(demo.MODEL_ID)
-        return await self._prepared(self._plan.settings.model or "")
-
-    async def _fallbacks(self) -> list[ModelSpec]:
-        """Those that are there: one that nobody configured is no help, and no reason not to ask the model."""
-        found = []
-        for model in self._plan.settings.fallback_models:
-            try:
-                found.append(await self._prepared(model))
-            except AppError as error:
-                if error.code in PASSING:
-                    raise
-        return found
-
-    async def _prepared(self, model: str) -> ModelSpec:
-        settings = self._plan.settings
-        named = ModelSpec(
-            model,
-            base_url=settings.base_url,
-            parameters=settings.model_parameters,
-            project_id=self._plan.project_id,
-        )
-        return await self._kit.factory.prepared(named, self._plan.grant)
-
     async def _paused(self, output: DeferredToolRequests) -> Pause:
         calls = [call.tool_call_id for call in output.calls]
         self._asked = {call.tool_call_id: output.metadata[call.tool_call_id]["approval"] for call in output.approvals}
@@ -278,21 +216,11 @@ class Conversation:
             toolsets.append(self._kit.state_tools)
         return toolsets
 
-    async def _client_tools(self, shown: Mapping[str, Component]) -> ExternalToolset[RunDeps] | None:
-        offered = self._plan.asked.tools
-        if not offered:
+    async def _client_tools(self, shown: Mapping[str, Component]) -> AbstractToolset[RunDeps] | None:
+        if not self._plan.asked.tools:
             return None
         taken = await self._kit.tools.names(self._plan.grant) | set(shown)
-        definitions = []
-        for tool in offered:
-            if tool.name in taken:
-                raise invalid(f"The tool name '{tool.name}' is taken.", "Rename the client's tool.", "tool_name_taken")
-            taken.add(tool.name)
-            schema = tool.parameters if isinstance(tool.parameters, dict) else ANYTHING
-            definitions.append(
-                ToolDefinition(name=tool.name, parameters_json_schema=schema, description=tool.description)
-            )
-        return ExternalToolset(definitions)
+        return client_tools.offered(self._plan.asked.tools, taken)
 
     def _new_messages(self) -> list[ModelMessage]:
         """What this run added. The first message it stamped is the request it was given, which is stored already;

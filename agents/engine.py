@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from agents import admission, agui, errands, interrupts
+from agents import admission, agui, beginning, errands
+from agents.beginning import FIRST_EPOCH, Beginning
 from agents.errands import Errand, Progress
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
@@ -19,7 +19,6 @@ from agents.leases import LEASE, Leases
 from agents.ledger import Ledger
 from agents.live_runs import LiveRuns
 from agents.models import ModelFactory
-from agents.opening import NOTHING, Opening, opening
 from agents.quiet import quietly
 from agents.readers import Readers, RunHandle
 from agents.succession import Succession
@@ -31,12 +30,11 @@ from db.errors import AppError, missing_scope
 from db.ids import uuid7
 from db.principal import Principal
 from db.run_leases import Claim
-from db.runs import Begun, NewRun, StoredMessage
+from db.runs import NewRun, StoredMessage
 from db.scopes import Scope
 
 if TYPE_CHECKING:
     from agents.attachments import Fetch
-    from agents.history import Turn
     from agents.house_mcp import MCPApp
     from agents.kit import Kit
     from agents.run_input import RunInput
@@ -44,18 +42,6 @@ if TYPE_CHECKING:
 
 
 LAST_WORDS_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """A run as its transaction leaves it: what is needed to let it live once that has committed. ``turn``: what its
-    model is to answer, if it starts at once."""
-
-    new: NewRun
-    begun: Begun
-    asked: RunInput
-    turn: Turn | None
-    opening: Opening = NOTHING
 
 
 class RunEngine:
@@ -146,16 +132,14 @@ class RunEngine:
             raise AppError("shutting_down", 503, "This server is shutting down.", "Send it again.", True, 1)
         named = admission.named_project(principal, project_id or asked.project)
         async with self._database.transaction(principal, named) as connection:
-            project = named or await runs.enter_first_project(connection)
-            if project is None:
-                raise admission.no_project()
+            project = named or await admission.first_project(connection)
             if entering is not None:
                 await entering(project)
             if beforehand is not None:
                 await beforehand(connection, project)
-            beginning = await self._begin(kit, connection, self._new_run(principal, project, agent, asked), asked)
-        self._launch(kit, beginning)
-        begun = beginning.begun
+            made = await beginning.begin(kit, connection, self._new_run(principal, project, agent, asked), asked)
+        self._launch(kit, made)
+        begun = made.begun
         if begun.outcome == "attached":
             return await self.readers.attach(principal, project, begun.run_id, begun.on_disconnect, after)
         tail = self.readers.tail(principal, project, begun.run_id)
@@ -211,9 +195,7 @@ class RunEngine:
         project = admission.named_project(principal, project_id)
         if project is None:
             async with self._database.transaction(principal, None, read_only=True) as connection:
-                project = await runs.enter_first_project(connection)
-        if project is None:
-            raise admission.no_project()
+                project = await admission.first_project(connection)
         return await kit.change_state(principal, project, thread, component_id, body)
 
     async def told_before(self, messages: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> list[StoredMessage]:
@@ -286,7 +268,7 @@ class RunEngine:
         if self._mcp_app is None:
             raise RuntimeError("the engine was given no MCP application")
         ledger = Ledger(self._database, self._owner)
-        return kit.load(self._models, self._mcp_app, self._fetch or _no_files, self._database, self._consent, ledger)
+        return kit.load(self._models, self._mcp_app, self._fetch, self._database, self._consent, ledger)
 
     def _new_run(self, principal: Principal, project: UUID, agent: str, asked: RunInput) -> NewRun:
         return NewRun(
@@ -306,46 +288,11 @@ class RunEngine:
             started_event=agui.encode(agui.run_started(asked.thread_id, asked.run_id)),
         )
 
-    async def _begin(self, kit: Kit, connection: Connection, new: NewRun, asked: RunInput) -> Beginning:
-        """Within a transaction of the caller: the run's rows, and what its client said."""
-        begun = await runs.begin(connection, new)
-        admission.refuse(begun, new)
-        if begun.outcome != "started":
-            return Beginning(new, begun, asked, None)
-        turn = kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)
-        await interrupts.settle(kit.consent, connection, new.caller, new.project_id, turn.answered)
-        if turn.said is not None:
-            await runs.add_messages(
-                connection, new.project_id, begun.thread_id, new.id, new.caller.end_user_id, kit.to_store([turn.said])
-            )
-        first = await opening(connection, new.project_id, begun.thread_id, asked, turn)
-        return Beginning(new, begun, asked, turn, first)
-
-    def _launch(self, kit: Kit, beginning: Beginning) -> None:
+    def _launch(self, kit: Kit, made: Beginning) -> None:
         """Let the run live that a transaction has begun. If the process dies before, another one takes it up."""
-        from agents.conversation import Plan
-
-        new, begun = beginning.new, beginning.begun
-        if begun.outcome == "queued":
+        if made.begun.outcome == "queued":
             self._leases.look()
-        if beginning.turn is None:
-            return
-        grant = admission.granted(new.caller, begun.settings, new.id, 1)
-        log = EventLog(new.project_id, new.id, 1, [new.started_event], self._writer.touch)
-        plan = Plan(
-            new.id,
-            begun.thread_id,
-            new.project_id,
-            new.agent,
-            grant,
-            begun.settings,
-            beginning.asked,
-            beginning.turn,
-            begun.seconds,
-            opening=beginning.opening,
-        )
-        self._live.begin(kit, plan, log)
-
-
-async def _no_files(url: str, most: int) -> bytes:
-    raise AppError("storage_not_configured", 503, "Runs have no place for files.", "Ask who runs this house for one.")
+        plan, new = made.plan(), made.new
+        if plan is not None:
+            log = EventLog(new.project_id, new.id, FIRST_EPOCH, [new.started_event], self._writer.touch)
+            self._live.begin(kit, plan, log)

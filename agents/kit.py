@@ -13,9 +13,9 @@ from pydantic_ai.tools import ToolDefinition
 
 from agents import assistant, component_state, demo, history, initial_messages, journal, run_input
 from agents.assistant import Assistant
-from agents.attachments import Attachments, Fetch
+from agents.attachments import Attachments, Fetch, no_files
 from agents.component_tools import ComponentTools
-from agents.conversation import Conversation, Plan
+from agents.conversation import Conversation
 from agents.deps import RunDeps
 from agents.event_log import EventLog
 from agents.history import Turn
@@ -27,6 +27,7 @@ from agents.meter import Ledger, Meter, Metered
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
 from agents.narrator import Narrator
+from agents.plan import Plan
 from agents.run_input import RunInput
 from agents.shared_state import StateTools
 from db.database import Database
@@ -72,7 +73,7 @@ class Kit:
 
 
 def load(
-    factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch, database: Database, consent: Consent, ledger: Ledger
+    factory: ModelFactory, mcp_app: MCPApp, fetch: Fetch | None, database: Database, consent: Consent, ledger: Ledger
 ) -> Kit:
     """Build the one agent, after a scripted turn of a copy without tools: so that no run pays for what is done once.
 
@@ -81,7 +82,7 @@ def load(
     asyncio.run(_rehearse(factory, ledger))
     mcp = HouseMCP(mcp_app)
     tools = HouseTools(mcp)
-    attachments = Attachments(mcp, fetch)
+    attachments = Attachments(mcp, fetch or no_files)
     return Kit(
         assistant.build(factory, tools),
         tools,

@@ -18,7 +18,8 @@ from db.errors import AppError
 from db.runs import Ending, Status
 
 if TYPE_CHECKING:
-    from agents.conversation import Conversation, Plan
+    from agents.conversation import Conversation
+    from agents.plan import Plan
 
 Reason = Literal["asked", "lost"]
 """Why a run is to stop: somebody asked for its end, or another process has it, or is to have it."""

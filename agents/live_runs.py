@@ -14,8 +14,8 @@ from agents.event_writer import EventWriter
 from agents.live_run import LiveRun
 
 if TYPE_CHECKING:
-    from agents.conversation import Plan
     from agents.kit import Kit
+    from agents.plan import Plan
 
 _log = logging.getLogger("innkeeper.agents")
 

@@ -15,6 +15,7 @@ from agents.live_run import INTERRUPTED, error_event
 from agents.live_runs import LiveRuns
 from agents.opening import opening
 from agents.patience import PASSING
+from agents.plan import Plan
 from db import events, run_leases, runs
 from db.database import Database
 from db.errors import AppError, unauthenticated
@@ -69,8 +70,6 @@ class Succession:
                 del self._live.claimed[claim.run_id]
 
     async def _begin(self, claim: Claim, kit: Kit) -> None:
-        from agents.conversation import Plan
-
         async with self._database.transaction(claim.caller, claim.project_id) as connection:
             kept = await run_leases.keep(connection, claim)
             if kept is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from agents import admission
-from db import conversations, runs
+from db import conversations
 from db.database import Database
 from db.errors import AppError, missing_scope, needs_member, not_found
 from db.principal import Principal
@@ -54,10 +54,7 @@ async def _entered(
 ) -> AsyncIterator[tuple[Connection, UUID]]:
     named = admission.named_project(principal, narrowing.project_id)
     async with database.transaction(principal, named, read_only=read_only) as connection:
-        project = named or await runs.enter_first_project(connection)
-        if project is None:
-            raise admission.no_project()
-        yield connection, project
+        yield connection, named or await admission.first_project(connection)
 
 
 async def thread_of(connection: Connection, project_id: UUID, given: str) -> asyncpg.Record:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from agents import beginning
 from agents.engine import RunEngine
 from agents.journal import MODEL, TOOL, Journal
 from agents.narrator import Narrator
@@ -214,7 +215,7 @@ class Points:
 
     def _lay_into_runs(self) -> None:
         points, finish, launch = self, runs.finish, RunEngine._launch
-        begin, take = RunEngine._begin, Succession._begin
+        begin, take = beginning.begin, Succession._begin
 
         async def finish_and_pass(*arguments: Any) -> Any:
             await points.at(ENDING)
@@ -224,11 +225,11 @@ class Points:
             await points.at(ENDED)
             return answer
 
-        async def begin_and_pass(one: RunEngine, kit: Any, connection: Any, *arguments: Any) -> Any:
-            beginning = await begin(one, kit, connection, *arguments)
+        async def begin_and_pass(kit: Any, connection: Any, *arguments: Any) -> Any:
+            made = await begin(kit, connection, *arguments)
             points._writing[connection] = BEGINNING_WAITS
             await points.at(BEGINNING)
-            return beginning
+            return made
 
         def pass_and_launch(one: RunEngine, *arguments: Any) -> None:
             points.pass_by(BEGUN)
@@ -239,7 +240,7 @@ class Points:
             await take(one, *arguments)
 
         lay(runs, "finish", finish_and_pass)
-        lay(RunEngine, "_begin", begin_and_pass)
+        lay(beginning, "begin", begin_and_pass)
         lay(RunEngine, "_launch", pass_and_launch)
         lay(Succession, "_begin", pass_and_take)
 

@@ -1,0 +1,28 @@
+"""The tools that a run's client offers and carries out itself, as the agent's toolset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ag_ui.core import Tool
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import ExternalToolset
+
+from agents.deps import RunDeps
+from db.errors import invalid
+
+ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
+
+
+def offered(tools: Sequence[Tool], taken: set[str]) -> ExternalToolset[RunDeps]:
+    """``taken``: the names of the run's other tools. Raises AppError for one of these, and for one said twice."""
+    names = set(taken)
+    definitions = []
+    for tool in tools:
+        if tool.name in names:
+            raise invalid(f"The tool name '{tool.name}' is taken.", "Rename the client's tool.", "tool_name_taken")
+        names.add(tool.name)
+        schema = tool.parameters if isinstance(tool.parameters, dict) else ANYTHING
+        definitions.append(ToolDefinition(name=tool.name, parameters_json_schema=schema, description=tool.description))
+    return ExternalToolset(definitions)
