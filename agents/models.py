@@ -1,15 +1,6 @@
 """Which model a run talks to: from a model id and a project's settings to a pydantic-ai model.
 
-Model ids, as people write them in a project or in the settings:
-
-====================  ==================================================================================
-``openai:NAME``       OpenAI's Responses API, or a transparent proxy of it at ``base_url``
-``openai-chat:NAME``  chat completions: OpenAI itself, or any compatible endpoint at ``base_url``
-``NAME``              the same as ``openai-chat:NAME``; needs a ``base_url``
-``ollama:NAME``       an Ollama found on this machine (or at ``base_url``)
-``lmstudio:NAME``     an LM Studio found on this machine (or at ``base_url``)
-``local``             the small local model: text only, calls no tools
-====================  ==================================================================================
+Model ids are those of :mod:`db.model_ids`.
 
 Use, with one factory a process (nothing of pydantic-ai is imported before the first ``warm`` or ``resolve``)::
 
@@ -38,7 +29,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agents.model_ports import LocalModelPort, RunsAModel, TenantEndpoints, TenantKeys
 from agents.model_settings import checked_parameters
-from agents.model_spec import HOW_TO_CONFIGURE, ModelSpec, check_base_url, not_configured, parse_model_id
+from agents.model_spec import HOW_TO_CONFIGURE, ModelSpec, check_base_url, not_configured
+from db import model_ids
 from db.errors import invalid
 
 if TYPE_CHECKING:
@@ -110,7 +102,7 @@ class ModelFactory:
     def effective(self, spec: ModelSpec | None = None) -> ModelSpec:
         """The spec a run is started and recorded with: defaults filled in, faults of the caller raised."""
         spec = self._named(spec or ModelSpec())
-        provider, name = parse_model_id(spec.model, spec.base_url)
+        provider, name = model_ids.parse(spec.model, spec.base_url)
         checked_parameters(spec.parameters)
         if spec.base_url:
             check_base_url(spec.base_url)
@@ -131,7 +123,7 @@ class ModelFactory:
         ``model_unavailable`` (the local model did not come up).
         """
         spec = self.effective(spec)
-        provider, name = parse_model_id(spec.model, spec.base_url)
+        provider, name = model_ids.parse(spec.model, spec.base_url)
         base_url, key = spec.base_url, (spec.api_key or "").strip() or NO_KEY
         way: _Way = "outside" if base_url is None or spec.trusted else "tenant"
         if provider == "local" and self._local is not None:
@@ -268,5 +260,5 @@ def _key_provider(spec: ModelSpec) -> str | None:
     """Whose key a project may have for this; ``None`` where the endpoint is the operator's own, or on this machine."""
     if spec.base_url:
         return None if spec.trusted else "compatible"
-    provider, _name = parse_model_id(spec.model)
+    provider, _name = model_ids.parse(spec.model)
     return "openai" if provider in ("openai", "openai-chat") else None

@@ -200,7 +200,7 @@ def timeouts(silence: float) -> httpx2.Timeout:
 
 
 def build(endpoint: Endpoint, name: str, parameters: Mapping[str, object]) -> Model:
-    """A model that talks to ``endpoint``; ``provider`` is one of :data:`agents.models.PROVIDERS`."""
+    """A model that talks to ``endpoint``; ``provider`` is one of :data:`db.model_ids.PROVIDERS`."""
     sdk = ExplicitOpenAI(endpoint)
     # The checked names are a subset of ModelSettings' keys, which a type checker cannot see.
     settings = cast(ModelSettings, checked_parameters(parameters))

@@ -15,7 +15,8 @@ from pydantic_ai.messages import ModelResponse
 from pydantic_ai.usage import RequestUsage
 
 from agents.model_errors import cost_of
-from agents.model_spec import ModelSpec, parse_model_id
+from agents.model_spec import ModelSpec
+from db import model_ids
 
 MILLION: Final = Decimal(1_000_000)
 
@@ -40,7 +41,7 @@ class Prices:
     def estimate(self, spec: ModelSpec, input_tokens: int, output_tokens: int) -> Decimal:
         """What a request may cost; 0 when nobody knows."""
         usage = RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens)
-        provider, name = parse_model_id(spec.model, spec.base_url)
+        provider, name = model_ids.parse(spec.model, spec.base_url)
         # At a base URL there may be anything under any name.
         known = "openai" if provider.startswith("openai") and spec.base_url is None else None
         guess = ModelResponse(parts=[], usage=usage, model_name=name, provider_name=known or "unknown")

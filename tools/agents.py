@@ -6,6 +6,7 @@ on request. No run has it: an agent that could change agents could give itself m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
@@ -20,7 +21,7 @@ from tools.changes import wanted
 from tools.contract import Caller, ProjectId, tool
 from tools.pages import Cursor
 from tools.preview import Preview
-from tools.project_settings import Instructions, Model, ModelParameters, instructions_part
+from tools.project_settings import Instructions, Model, ModelParameters, check_model, instructions_part
 from tools.result import USUAL_BYTES, MaxBytes
 from tools.roles import administered, readable
 from tools.trust import Trusted, Untrusted
@@ -152,7 +153,7 @@ async def create_agent(
         "limits": _given(limits),
     }
     async with call.transaction() as connection:
-        await administered(connection, project_id)
+        _check_models((await administered(connection, project_id))["base_url"], model, fallback_models)
         if not await agents.insert(connection, project_id, uuid7(), name, settings):
             raise conflict(
                 "agent_name_taken",
@@ -194,7 +195,7 @@ async def update_agent(
     }
     changes = wanted(given, clear, _EMPTY)
     async with call.transaction() as connection:
-        await administered(connection, project_id)
+        _check_models((await administered(connection, project_id))["base_url"], model, fallback_models or [])
         await agents.update(connection, project_id, agent, changes)
         row = await agents.fetch(connection, project_id, agent)
     if row is None:
@@ -231,6 +232,13 @@ async def delete_agent(call: Caller, project_id: ProjectId, agent: AgentName) ->
         if not await agents.delete(connection, project_id, agent):
             raise not_found("agent")
     return DeletedAgent(name=agent)
+
+
+def _check_models(base_url: str | None, model: str | None, fallbacks: Sequence[str]) -> None:
+    if model is not None:
+        check_model(model, base_url)
+    for number, fallback in enumerate(fallbacks):
+        check_model(fallback, base_url, f"fallback_models.{number}")
 
 
 def _given(model: BaseModel | None) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from db import model_ids
+from db.errors import AppError
 from tools.pages import part
 from tools.result import NOTE_BYTES
 
@@ -63,7 +65,11 @@ Instructions: TypeAlias = Annotated[
 ]
 Model: TypeAlias = Annotated[
     str,
-    Field(min_length=1, max_length=200, description="Model id: openai:NAME, openai-chat:NAME (needs base_url), local."),
+    Field(
+        min_length=1,
+        max_length=200,
+        description="openai:NAME, openai-chat:NAME, ollama:NAME, local; with base_url any NAME.",
+    ),
     AfterValidator(_text),
 ]
 BaseUrl: TypeAlias = Annotated[
@@ -84,6 +90,15 @@ Approvals: TypeAlias = Annotated[
 RegistryPublic: TypeAlias = Annotated[bool, Field(description="Anybody may install components.")]
 RegistryNamespace: TypeAlias = Annotated[str, Field(description="Of @namespace/component."), AfterValidator(_namespace)]
 RetentionDays: TypeAlias = Annotated[int, Field(ge=1, le=3650, description="Delete threads unused for so long.")]
+
+
+def check_model(model: str, base_url: str | None, at: str = "model") -> None:
+    """Refuse at once what runs would be refused later. ``at``: the argument that it is of."""
+    try:
+        model_ids.parse(model, base_url)
+    except AppError as refused:
+        refused.details = {"arguments": [{"do": "change", "at": at}]}
+        raise
 
 
 def instructions_part(

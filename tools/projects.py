@@ -30,6 +30,7 @@ from tools.project_settings import (
     RegistryPublic,
     RetentionDays,
     ToolCalls,
+    check_model,
     instructions_part,
 )
 from tools.resources import resource
@@ -120,6 +121,8 @@ async def create_project(
 ) -> Project:
     """Create a project owned by the caller. Use before any tool that needs a project id."""
     _check_base_url(call, base_url)
+    if model is not None:
+        check_model(model, base_url)
     project_id = uuid7()
     settings = {"name": name, "instructions": instructions, "model": model, "base_url": base_url}
     async with call.transaction() as connection:
@@ -205,6 +208,8 @@ async def update_project(
             raise not_found("project")
         if not changed:
             raise needs_administrator()
+        if row["model"] is not None and not changes.keys().isdisjoint(("model", "base_url")):
+            _check_model(row, model)
     return _shown(row)
 
 
@@ -249,6 +254,17 @@ def _check_base_url(call: Caller, base_url: str | None) -> None:
         call.services.outside.check(base_url)
     except AppError as refused:
         refused.details = {"arguments": [{"do": "change", "at": "base_url"}]}
+        raise
+
+
+def _check_model(changed: asyncpg.Record, given: str | None) -> None:
+    """Refuse a model and a base URL that do not go together, before they are kept. What was kept is not repeated."""
+    try:
+        check_model(changed["model"], changed["base_url"])
+    except AppError as refused:
+        if given is None:
+            refused.message = "Without its base URL the project's model names no provider: give another, or clear it."
+            refused.details = {"arguments": [{"do": "give", "at": "model"}]}
         raise
 
 

@@ -5,8 +5,10 @@ These variables are taken out of the process environment once read, so that no S
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from db import model_ids
+from db.errors import AppError
 from server.settings.section import HttpUrl, Section, variable
 
 PROVIDER_ENVIRONMENT = frozenset(
@@ -72,12 +74,23 @@ class EmbeddingSettings(Section):
 class ModelSettings(Section):
     """Which models runs may use, in the order: the project's, this default, a detected one, the local model."""
 
+    openai: OpenAISettings = Field(default_factory=OpenAISettings)
     default: str | None = variable(
         "INNKEEPER_MODEL", description="The model of a project that names none, such as `openai:gpt-5.2`."
     )
-    openai: OpenAISettings = Field(default_factory=OpenAISettings)
     anthropic: AnthropicSettings = Field(default_factory=AnthropicSettings)
     google: GoogleSettings = Field(default_factory=GoogleSettings)
     groq: GroqSettings = Field(default_factory=GroqSettings)
     mistral: MistralSettings = Field(default_factory=MistralSettings)
     embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+
+    @field_validator("default")
+    @classmethod
+    def _is_a_model_id(cls, default: str | None, info: ValidationInfo) -> str | None:
+        openai = info.data.get("openai")
+        if default is not None and isinstance(openai, OpenAISettings):
+            try:
+                model_ids.parse(default, openai.base_url)
+            except AppError:
+                raise ValueError(f"must be one of {model_ids.SUPPORTED} (OPENAI_BASE_URL)") from None
+        return default

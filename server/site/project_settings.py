@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from db import projects
+from db import model_ids, projects
 from db.errors import AppError
 from db.principal import Principal
 from server.connect.links import installs, named
@@ -32,7 +32,7 @@ MOST_BYTES: Final = 512 * 1024
 RULES: Final = {
     "name": "A name has 1 to 80 characters.",
     "instructions": "Instructions have at most 20,000 characters.",
-    "model": "The id of a model has at most 200 characters.",
+    "model": f"The id of a model: {model_ids.SUPPORTED}; at most 200 characters.",
     "base_url": "A base URL begins with https:// or http://, names no user, and leads outside.",
     "max_input_tokens": "Most input tokens: a whole number from 256 to 10,000,000, or nothing.",
     "tool_call_limit": "Most tool calls: a whole number from 0 to 1,000.",

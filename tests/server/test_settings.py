@@ -91,6 +91,7 @@ def test_all_faults_are_told_at_once_as_sentences_without_any_value() -> None:
             "INNKEEPER_ROOT_SECRET": "hunter2",
             "INNKEEPER_DRAIN_SECONDS": "hunter2",
             "INNKEEPER_ALOWED_HOSTS": "hunter2",
+            "INNKEEPER_MODEL": "hunter2",
             "POSTHOG_HOST": "hunter2",
         }
     )
@@ -99,6 +100,7 @@ def test_all_faults_are_told_at_once_as_sentences_without_any_value() -> None:
         "INNKEEPER_ROOT_SECRET",
         "INNKEEPER_DRAIN_SECONDS",
         "DATABASE_URL",
+        "INNKEEPER_MODEL",
         "POSTHOG_HOST",
         "INNKEEPER_PUBLIC_URL",
     ]

@@ -15,6 +15,7 @@ from tools.narrowing import Narrowing
 
 __all__ = ["authenticator", "database", "house", "owner", "stranger", "tenant", "unasked", "urls"]
 pytestmark = [pytest.mark.promise("RUN-01", "RUN-11"), pytest.mark.asyncio(loop_scope="module")]
+ALL = Narrowing(families=frozenset({"agents", "projects"}))
 AGENTS = Narrowing(families=frozenset({"agents", "runs"}))
 
 
@@ -104,6 +105,39 @@ async def test_what_an_agent_cannot_be_is_refused_with_what_it_can(dispatch: Dis
         assert error.status == 400
         assert word in f"{error.message} {error.hint}"
     assert (await refused(dispatch, tenant, "update_agent", agent="default")).status == 400
+
+
+async def test_a_model_that_no_run_could_ask_is_refused_when_it_is_saved(dispatch: Dispatch, tenant: Tenant) -> None:
+    here = {"project_id": str(tenant.project_id)}
+    for model in ("gpt-4o", "anthropic:claude", "openai:", " "):
+        for tool, given, at in (
+            ("create_agent", {**here, "name": "a", "model": model}, "model"),
+            ("create_agent", {**here, "name": "a", "fallback_models": ["local", model]}, "fallback_models.1"),
+            ("update_agent", {**here, "agent": "default", "model": model}, "model"),
+            ("update_agent", {**here, "agent": "default", "fallback_models": [model]}, "fallback_models.0"),
+            ("create_project", {"name": "a", "model": model}, "model"),
+            ("update_project", {**here, "model": model}, "model"),
+        ):
+            with pytest.raises(AppError) as caught:
+                await dispatch.call(tenant.principal, tool, given, narrowing=ALL)
+            repair = {"do": "change", "at": at}
+            assert (caught.value.code, caught.value.details) == ("model_not_supported", {"arguments": [repair]})
+            assert "openai:NAME" in caught.value.hint
+    assert (await do(dispatch, tenant, "get_agent", agent="default"))["model"] is None
+
+
+async def test_a_plain_name_of_a_model_needs_the_base_url_of_its_project(dispatch: Dispatch, tenant: Tenant) -> None:
+    here = {"project_id": str(tenant.project_id)}
+    both = {**here, "model": "phi4:3b", "base_url": "https://models.example.test/v1"}
+    await dispatch.call(tenant.principal, "update_project", both)
+    made = await do(dispatch, tenant, "create_agent", name="plain", model="qwen", fallback_models=["phi"])
+    assert (made["model"], made["fallback_models"]) == ("qwen", ["phi"])
+    with pytest.raises(AppError) as caught:
+        await dispatch.call(tenant.principal, "update_project", {**here, "clear": ["base_url"]})
+    repair = {"do": "give", "at": "model"}
+    assert (caught.value.code, caught.value.details) == ("model_not_supported", {"arguments": [repair]})
+    assert "phi4" not in f"{caught.value.message} {caught.value.hint}"
+    await dispatch.call(tenant.principal, "update_project", {**here, "clear": ["base_url", "model"]})
 
 
 async def test_only_administrators_of_a_project_make_agents(dispatch: Dispatch, tenant: Tenant, house: House) -> None:

@@ -145,8 +145,10 @@ async def test_a_busy_thread_refuses_a_run_unless_it_may_wait(
     ).code == "thread_not_found"
 
 
-async def test_why_a_run_failed_is_said_in_words(dispatch: Dispatch, tenant: Tenant, model: ScriptedModel) -> None:
-    await do(dispatch, tenant, "update_project", model="gpt-9")
+async def test_why_a_run_failed_is_said_in_words(
+    dispatch: Dispatch, tenant: Tenant, owner: Owner, model: ScriptedModel
+) -> None:
+    await owner.execute("UPDATE projects SET model = 'gpt-9' WHERE id = $1", tenant.project_id)
     started = await do(dispatch, tenant, "start_run", message="Hello")
     found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=20)
     assert (found["status"], found["error_code"]) == ("failed", "model_not_supported")
