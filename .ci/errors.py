@@ -136,8 +136,9 @@ def _described(call: ast.Call, factory: str, place: str) -> Made:
     hint = _text(given["hint"]) if "hint" in given else ""
     if factory == "not_found":
         kind = _text(given["kind"]) or "…"
-        code, message = f"{kind}_not_found", f"There is no such {kind}, or this caller may not see it."
-        hint = hint or f"List what this caller can see (list_{kind}s) and use an id from there."
+        code = f"{kind}_not_found"
+        message = f"There is no such {kind.replace('_', ' ')}, or this caller may not see it."
+        hint = hint or f"List what this caller can see (list_{kind}s) and use one of those."
     status = given.get("status")
     shown = str(status.value) if isinstance(status, ast.Constant) else str(STATUS.get(factory, "…"))
     return Made(place, code, shown, " ".join(message.split()), hint, _retryable(given))

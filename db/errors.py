@@ -6,7 +6,10 @@ Everything that is not an :class:`AppError` is a crash: it says nothing to the c
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
+
+CALLED_BY: Final = {"agent": "a name", "contact": "an address", "template": "a name"}
+"""What callers call those of a kind by whose ids they never give."""
 
 
 class Repair(TypedDict, total=False):
@@ -77,15 +80,16 @@ class AppError(Exception):
 def not_found(kind: str, hint: str | None = None, details: Details | None = None) -> AppError:
     """The same answer for "does not exist", "was deleted" and "is not yours": nobody can tell the three apart.
 
-    Without a ``hint`` of its own it names the tool that lists the kind, which must exist then.
+    Without a ``hint`` of its own it names the tool that lists the kind, which must exist then, and what its rows are
+    called by.
     """
     if hint is None:
         details = {"next_tool": f"list_{kind}s", **(details or {})}
     return AppError(
         f"{kind}_not_found",
         404,
-        f"There is no such {kind}, or this caller may not see it.",
-        hint or f"List what this caller can see (list_{kind}s) and use an id from there.",
+        f"There is no such {kind.replace('_', ' ')}, or this caller may not see it.",
+        hint or f"List what this caller can see (list_{kind}s) and use {CALLED_BY.get(kind, 'an id')} from there.",
         details=details,
     )
 
@@ -98,13 +102,11 @@ def conflict(code: str, message: str, hint: str, details: Details | None = None)
     return AppError(code, 409, message, hint, details=details)
 
 
-def unauthenticated(message: str = "This needs a valid access token.") -> AppError:
-    return AppError(
-        "unauthenticated",
-        401,
-        message,
-        "Send 'Authorization: Bearer <key>' with a key that is neither revoked nor expired.",
-    )
+def unauthenticated(
+    message: str = "This needs a valid access token.",
+    hint: str = "Send 'Authorization: Bearer <key>' with a key that is neither revoked nor expired.",
+) -> AppError:
+    return AppError("unauthenticated", 401, message, hint)
 
 
 def missing_scope(scope: str) -> AppError:

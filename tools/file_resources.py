@@ -7,7 +7,7 @@ from unicodedata import normalize
 from uuid import UUID
 
 from db import files
-from db.errors import not_found
+from db.errors import AppError, not_found
 from db.scopes import Scope
 from tools import inline
 from tools.contract import Caller, ProjectId
@@ -88,10 +88,14 @@ async def file(call: Caller, project_id: ProjectId, file_id: FileId) -> FileCont
 async def file_at_path(call: Caller, project_id: ProjectId, path: Path) -> FileContent:
     """The ready file at a path."""
     if "\x00" in path:
-        raise not_found("file")
+        raise _nothing_there()
     async with call.transaction() as connection:
         file_id = await files.ready_at(connection, normalize("NFC", path))
     if file_id is None:
-        raise not_found("file")
+        raise _nothing_there()
     content: FileContent = await file.function(call, project_id, file_id)
     return content
+
+
+def _nothing_there() -> AppError:
+    return not_found("file", "Use the path of a ready file, as list_files shows it.", {"next_tool": "list_files"})

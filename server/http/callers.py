@@ -63,23 +63,23 @@ class Callers:
         """The token's principal, or the key's own where no token is beside it."""
         key, token = _only(request, "x-api-key"), bearer.bearer_token(request.scope)
         if token is None and "authorization" in request.headers:
-            raise unauthenticated()
+            raise _unknown()
         if token is not None and token.startswith(PUBLISHABLE_KEY) and key in (None, token):
             key, token = token, None
         if token is None and key is None:
-            raise unauthenticated()
+            raise _unknown()
         if token is None:
             return await self._by_key(key or "")
         principal = await self._authenticator.authenticate(token)
         if principal is None:
-            raise unauthenticated("This access token is unknown, revoked or expired.")
+            raise _unknown("This access token is unknown, revoked or expired.")
         return principal if key in (None, token) else await self._beside(principal, key or "")
 
     async def _by_key(self, key: str) -> Principal:
         publishable = key.startswith(PUBLISHABLE_KEY)
         found = await (self._authenticator.publishable(key) if publishable else self._authenticator.authenticate(key))
         if found is None or found.kind == "end_user":
-            raise unauthenticated("This key is unknown, revoked or expired.")
+            raise _unknown("This key is unknown, revoked or expired.")
         return found
 
     async def _beside(self, principal: Principal, key: str) -> Principal:
@@ -88,7 +88,10 @@ class Callers:
         bound = by_key.project_id is not None
         together = by_key.project_id == principal.project_id if bound else by_key.user_id == principal.user_id
         if principal.kind != "end_user" or not together:
-            raise unauthenticated("The token and the key of this request do not belong together.")
+            raise unauthenticated(
+                "The token and the key of this request do not belong together.",
+                "Send a key of the same project as x-api-key, or the token alone.",
+            )
         return replace(principal, origins=by_key.origins if principal.origins is None else principal.origins)
 
     async def _for(self, principal: Principal, user_key: str, request: Request) -> Principal:
@@ -133,6 +136,14 @@ def named_in(body: bytes) -> str | None:
     return None
 
 
+def _unknown(message: str = "This needs a valid access token or key.") -> AppError:
+    return unauthenticated(
+        message,
+        "Send a key or token that is neither revoked nor expired, once: 'Authorization: Bearer <key or token>', or "
+        "'x-api-key: <key>'.",
+    )
+
+
 def nobody() -> AppError:
     return AppError(
         "end_user_required",
@@ -145,5 +156,5 @@ def nobody() -> AppError:
 def _only(request: Request, name: str) -> str | None:
     found = request.headers.getlist(name)
     if len(found) > 1:
-        raise unauthenticated()
+        raise _unknown()
     return found[0] if found else None

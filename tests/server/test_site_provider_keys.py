@@ -337,7 +337,7 @@ async def test_a_key_is_deleted_by_a_tool_that_asks_first(
     await dispatch.call(tenant.principal, "delete_provider_key", arguments, narrowing=KEYS)
 
     assert await kept(owner) == []
-    with pytest.raises(Exception, match="no such provider_key"):
+    with pytest.raises(Exception, match="no such provider key"):
         await dispatch.call(tenant.principal, "delete_provider_key", arguments, narrowing=KEYS)
 
 

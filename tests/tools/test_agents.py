@@ -69,7 +69,11 @@ async def test_an_agent_is_made_read_changed_and_deleted(dispatch: Dispatch, ten
     listed = await do(dispatch, tenant, "list_agents")
     assert [agent["name"] for agent in listed["agents"]] == ["default", "support"]
     assert await do(dispatch, tenant, "delete_agent", agent="support") == {"name": "support", "deleted": True}
-    assert (await refused(dispatch, tenant, "get_agent", agent="support")).code == "agent_not_found"
+    gone = await refused(dispatch, tenant, "get_agent", agent="support")
+    assert (gone.code, gone.hint) == (
+        "agent_not_found",
+        "List what this caller can see (list_agents) and use a name from there.",
+    )
 
 
 async def test_the_default_agent_is_changed_but_never_deleted(

@@ -314,5 +314,9 @@ async def test_revoking_a_key_ends_what_its_end_users_do_at_once(product: Produc
         await accounts.revoke_key(product.house.owner, str(product.publishable_id))
         while (await http.post("/agui/demo", json=run_input())).status_code == 200:
             pass
-        assert (await http.post("/agui/demo", json=run_input())).status_code == 401
+        for path in ("/agui/demo", "/v1/threads/runs"):
+            answer = await http.post(path, json=run_input())
+            assert answer.status_code == 401
+            assert "'Authorization: Bearer <" in answer.json()["hint"]
+            assert "'x-api-key: <" in answer.json()["hint"]
     assert (await product.visitor()).status_code == 401
