@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from server.data_directory import DatabaseUrls, DataDirectory
@@ -21,13 +21,14 @@ OPS_ROLE = "innkeeper_ops"
 
 @asynccontextmanager
 async def open_for_up(
-    settings: DatabaseSettings, data: DataDirectory, progress: Progress
+    settings: DatabaseSettings, data: DataDirectory, progress: Progress, give_up: Callable[[], None]
 ) -> AsyncIterator[DatabaseUrls]:
-    """A migrated database: embedded and stopped at the end, unless ``DATABASE_URL`` names one."""
+    """A migrated database: embedded, kept running and stopped at the end, unless ``DATABASE_URL`` names one.
+    ``give_up`` is called when the embedded one went away and cannot be started again."""
     if settings.url is not None:
         yield await _prepare_named(settings, data, progress)
         return
-    async with embedded(data, progress) as urls:
+    async with embedded(data, progress, give_up) as urls:
         if urls.owner is None:
             raise RuntimeError("the embedded database has an owner")
         await bring_up_to_date(urls.owner, "the embedded database", APP_ROLE, OPS_ROLE, progress)
@@ -35,13 +36,16 @@ async def open_for_up(
 
 
 @asynccontextmanager
-async def embedded(data: DataDirectory, progress: Progress) -> AsyncIterator[DatabaseUrls]:
-    """The PostgreSQL of the data directory, started and stopped here."""
-    from db.embedded import EmbeddedPostgres
+async def embedded(
+    data: DataDirectory, progress: Progress, give_up: Callable[[], None] = lambda: None
+) -> AsyncIterator[DatabaseUrls]:
+    """The PostgreSQL of the data directory, started and stopped here, and kept running meanwhile (``kept``)."""
+    from db.embedded import EmbeddedPostgres, kept
 
     cluster = await EmbeddedPostgres.start(data.root, progress=progress)
     try:
-        yield DatabaseUrls(cluster.app_url, cluster.ops_url, cluster.owner_url)
+        async with kept(cluster, progress, give_up):
+            yield DatabaseUrls(cluster.app_url, cluster.ops_url, cluster.owner_url)
     finally:
         await cluster.stop()
         progress("PostgreSQL stopped")

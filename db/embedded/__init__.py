@@ -3,5 +3,6 @@
 from db.embedded.addresses import Addresses
 from db.embedded.cluster import EmbeddedPostgres
 from db.embedded.errors import DataDirectoryInUse, EmbeddedError
+from db.embedded.keeper import kept
 
-__all__ = ["Addresses", "DataDirectoryInUse", "EmbeddedError", "EmbeddedPostgres"]
+__all__ = ["Addresses", "DataDirectoryInUse", "EmbeddedError", "EmbeddedPostgres", "kept"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -22,6 +23,8 @@ from db.embedded.state import SUPERUSER, State, take_lock
 from db.embedded.upgrade import UPGRADED, upgrade
 
 Progress = Callable[[str], None]
+# How often it is asked whether somebody wants it to stop, and so how long a smart shutdown has.
+STOPPING_SECONDS = 5.0
 
 
 class EmbeddedPostgres:
@@ -30,12 +33,12 @@ class EmbeddedPostgres:
     ``addresses`` says how to connect, and so do the properties of the same names.
     """
 
-    def __init__(self, server: Server, addresses: Addresses, binaries: Binaries) -> None:
+    def __init__(self, launch: _Launch, server: Server) -> None:
+        self._launch = launch
         self._server = server
         self._stopped = False
-        self.addresses = addresses
-        self.server_version = binaries.version
-        self.pid = server.pid
+        self.addresses = addresses = Addresses(launch.site.sockets, launch.state)
+        self.server_version = launch.binaries.version
         self.url = addresses.url
         self.owner_url = addresses.owner_url
         self.app_url = addresses.app_url
@@ -48,6 +51,11 @@ class EmbeddedPostgres:
         return self._server.site.data
 
     @property
+    def pid(self) -> int:
+        """The first process of PostgreSQL, another one after `start_again`."""
+        return self._server.pid
+
+    @property
     def running(self) -> bool:
         return not self._stopped and self._server.running
 
@@ -56,6 +64,22 @@ class EmbeddedPostgres:
         if not self._stopped:
             self._stopped = True
             await to_end(lambda: _release(self._server))
+
+    async def ended(self) -> str:
+        """Wait until PostgreSQL has gone away without `stop`, and say how. A smart shutdown is made a fast one."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOPPING_SECONDS):
+                    return await self._server.ended()
+            if self._server.is_stopping():
+                await to_end(lambda: self._server.hurry(self._launch.binaries))
+
+    async def start_again(self) -> None:
+        """After `ended`: start PostgreSQL at the same addresses, where nobody else can have begun meanwhile. Raises
+        EmbeddedError; nothing is left running then."""
+        await to_end(self._server.stop)
+        with _writing_in(self._launch.data_dir):
+            self._server = await self._launch.run()
 
     @classmethod
     async def start(
@@ -76,17 +100,14 @@ class EmbeddedPostgres:
         """
         lock = await to_end(lambda: _claim(data_dir.absolute()), undo=os.close)
         try:
-            launch = await to_end(lambda: _Launch.plan(data_dir.absolute(), lock, binaries, elsewhere, progress))
-            launch.fast_unsafe = fast_unsafe
-            await launch.make_or_upgrade(old_bin_dirs)
-            server = await launch.serve()
-        except OSError as error:
-            os.close(lock)
-            raise unwritable(Path(error.filename) if error.filename else data_dir, error) from error
+            with _writing_in(data_dir):
+                launch = await to_end(lambda: _Launch.plan(data_dir.absolute(), lock, binaries, elsewhere, progress))
+                launch.fast_unsafe = fast_unsafe
+                launch.old_bin_dirs = old_bin_dirs
+                return cls(launch, await launch.run())
         except BaseException:
             os.close(lock)
             raise
-        return cls(server, Addresses(launch.site.sockets, launch.state), launch.binaries)
 
     @classmethod
     async def attach(cls, data_dir: Path) -> Addresses:
@@ -119,6 +140,14 @@ class EmbeddedPostgres:
             await cluster.stop()
 
 
+@contextmanager
+def _writing_in(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(Path(error.filename) if error.filename else data_dir, error) from error
+
+
 def _claim(data_dir: Path) -> int:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,6 +174,7 @@ class _Launch:
         self.binaries = binaries
         self.progress = progress
         self.fast_unsafe = False
+        self.old_bin_dirs: Sequence[Path] = ()
 
     @classmethod
     def plan(cls, data_dir: Path, lock: int, binaries: Binaries | None, elsewhere: Path, progress: Progress) -> _Launch:
@@ -172,7 +202,12 @@ class _Launch:
         sockets = socket_folder(data, account)
         return cls(data_dir, Site(data, sockets, data_dir / "postgres.log", account, lock), state, found, progress)
 
-    async def make_or_upgrade(self, old_bin_dirs: Sequence[Path]) -> None:
+    async def run(self) -> Server:
+        """The server, ready. Raises EmbeddedError or OSError."""
+        await self._make_or_upgrade()
+        return await self._serve()
+
+    async def _make_or_upgrade(self) -> None:
         site, data = self.site, self.site.data
         upgraded = data.with_name(UPGRADED)
         finish_exchange(self.state, self.data_dir, data, upgraded)
@@ -197,10 +232,17 @@ class _Launch:
             )
         if major < self.binaries.major:
             await upgrade(
-                self.data_dir, self.state, site, self.binaries, major, old_bin_dirs, self.fast_unsafe, self.progress
+                self.data_dir,
+                self.state,
+                site,
+                self.binaries,
+                major,
+                self.old_bin_dirs,
+                self.fast_unsafe,
+                self.progress,
             )
 
-    async def serve(self) -> Server:
+    async def _serve(self) -> Server:
         self.progress(f"starting PostgreSQL {self.binaries.version}")
         if self.state.sockets != str(self.site.sockets):
             self.state.sockets = str(self.site.sockets)

@@ -21,7 +21,7 @@ from db.embedded.addresses import Addresses
 from db.embedded.binaries import Binaries
 from db.embedded.blocking import to_end
 from db.embedded.errors import EmbeddedError, server_failed
-from db.embedded.place import SOCKET
+from db.embedded.leftovers import LOCK_FILE, remedied, stop_unowned
 from db.embedded.state import SUPERUSER, State
 
 WATCHDOG = Path(__file__).with_name("watchdog.py")
@@ -29,7 +29,9 @@ WATCHDOG = Path(__file__).with_name("watchdog.py")
 READY_SECONDS = 300.0
 STOP_SECONDS = 30.0
 LARGEST_LOG = 4 << 20
-LOCK_FILE = "postmaster.pid"
+# Of postmaster.pid (PostgreSQL's pidfile.h), counted from 0.
+STATUS_LINE = 7
+LARGEST_LOCK_FILE = 4096
 # Nothing of our environment, where keys may be, reaches PostgreSQL.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": "/"}
 
@@ -124,7 +126,7 @@ class Server:
         while True:
             try:
                 return await asyncpg.connect(url, timeout=10)
-            except (OSError, asyncpg.CannotConnectNowError) as error:
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as error:
                 if not self.running:
                     raise server_failed("PostgreSQL stopped.", self.site.log, self.last_words()) from error
                 if time.monotonic() > deadline:
@@ -138,16 +140,48 @@ class Server:
                     f"The database refuses the password in the file postgres.json: {error}.",
                     "Put back the postgres.json that belongs to this database folder.",
                 ) from error
+            except asyncpg.PostgresError as error:
+                raise server_failed(f"PostgreSQL answers: {error}.", self.site.log, self.last_words()) from error
             await asyncio.sleep(0.01)
+
+    async def ended(self) -> str:
+        """Wait until PostgreSQL has ended, or its watchdog, and say how it came to that."""
+        stdout = self._watchdog.stdout
+        assert stdout is not None  # noqa: S101 -- for the type checker: it was asked for in spawn
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(stdout.fileno(), told.set)
+        try:
+            await told.wait()
+        finally:
+            loop.remove_reader(stdout.fileno())
+        word, _, status = stdout.readline().decode().strip().partition(" ")
+        return how_it_ended(int(status)) if word == "exit" else "its watchdog was killed"
+
+    def is_stopping(self) -> bool:
+        """Whether somebody asked it to stop. A smart shutdown takes no connections and waits for all there are to end,
+        which ours never do (PostgreSQL, "Shutting Down the Server")."""
+        with suppress(OSError, IndexError):
+            descriptor = os.open(self.site.data / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                return file.read(LARGEST_LOCK_FILE).splitlines()[STATUS_LINE].strip() == b"stopping"
+        return False
+
+    def hurry(self, binaries: Binaries) -> None:
+        """Make a smart shutdown a fast one."""
+        self.site.as_account(binaries.program("pg_ctl"), "stop", "-m", "fast", "-t", "20", "-D", str(self.site.data))
 
     def _recovers(self) -> bool:
         return any("not properly shut down" in line for line in self.last_words(50))
 
     def stop(self) -> None:
-        """An orderly stop: open transactions are rolled back, memory goes to disk. Bounded; harder when it drags."""
+        """An orderly stop: open transactions are rolled back, memory goes to disk. Bounded; harder when it drags.
+        A second call does nothing."""
         watchdog = self._watchdog
         assert watchdog.stdin is not None  # noqa: S101 -- for the type checker: it was asked for in spawn
         assert watchdog.stdout is not None  # noqa: S101 -- the same
+        if watchdog.stdin.closed:
+            return
         with suppress(OSError):
             watchdog.stdin.write(b"stop\n")
         try:
@@ -175,19 +209,31 @@ async def start_server(
 ) -> tuple[Server, asyncpg.Connection]:
     """A server that is ready, with a superuser's connection to it. Whatever fails, nothing is left running."""
     superuser = Addresses(site.sockets, state).url("postgres", SUPERUSER)
-    orphan = await to_end(lambda: clear_leftovers(binaries, site))
-    if orphan:
-        progress("stopped a PostgreSQL that an earlier process left running")
-    for attempt in (1, 2):
+
+    async def attempt() -> tuple[Server, asyncpg.Connection]:
         server = await to_end(lambda: Server.spawn(binaries, site, fast_unsafe), undo=Server.stop)
         try:
             return server, await server.ready(superuser, progress)
         except BaseException:
-            taken = any('lock file "' in line and "already exists" in line for line in server.last_words())
             await to_end(server.stop)
-            if attempt == 2 or not (taken and await to_end(lambda: forget_dead_owner(site))):
-                raise
-    raise AssertionError("the second attempt returns or raises")
+            raise
+
+    if await to_end(lambda: stop_unowned(binaries, site)):
+        progress("stopped a PostgreSQL that an earlier process left running")
+    try:
+        return await attempt()
+    except EmbeddedError as error:
+        refused = error.message
+        if not await to_end(lambda: remedied(refused, binaries, site)):
+            raise
+    return await attempt()
+
+
+def how_it_ended(status: int) -> str:
+    """In words, what ``os.waitstatus_to_exitcode`` says of a server that nobody of us stopped."""
+    if status < 0:
+        return f"killed by signal {-status}"
+    return "somebody stopped it" if status == 0 else f"it failed with exit code {status}"
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -199,35 +245,3 @@ def open_log(path: Path) -> BinaryIO:
     log = os.fdopen(descriptor, "ab")
     log.seek(0, os.SEEK_END)
     return log
-
-
-def clear_leftovers(binaries: Binaries, site: Site) -> bool:
-    """Stop a PostgreSQL that outlived both its owner and its watchdog. True when there was one.
-
-    Whether one lives is asked by the protocol, never by a pid that a file names; the signal is sent as the account.
-    """
-    if not os.path.lexists(site.data / LOCK_FILE):
-        return False
-    answer = site.as_account(binaries.program("pg_isready"), "-q", "-t", "2", "-h", str(site.sockets))
-    if answer.returncode > 1:
-        return False
-    site.as_account(binaries.program("pg_ctl"), "stop", "-m", "fast", "-t", "20", "-D", str(site.data))
-    return True
-
-
-def forget_dead_owner(site: Site) -> bool:
-    """Remove the lock files of a dead server whose pid another process has now (usual in containers).
-
-    Only when no process at all works in the folder, as every process of PostgreSQL does. True when that is so.
-    """
-    wanted = site.data.stat()
-    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()] if Path("/proc").is_dir() else []
-    for process in processes:
-        with suppress(OSError):
-            found = (process / "cwd").stat()
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return False
-    if processes:
-        (site.data / LOCK_FILE).unlink(missing_ok=True)
-        (site.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
-    return bool(processes)

@@ -46,7 +46,7 @@ async def _up(arguments: Namespace, settings: Settings, stop: process.Stop) -> i
         stack.callback(bound.close)
         stack.enter_context(data.lock())
         importing = asyncio.create_task(_import_application())
-        urls = await stack.enter_async_context(open_for_up(settings.database, data, say))
+        urls = await stack.enter_async_context(open_for_up(settings.database, data, say, stop.ask))
         if urls.owner is None:
             raise RuntimeError("up knows the owner")
         api_key, project_id = await ensure_first_account(urls.owner, data)

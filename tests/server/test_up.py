@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -196,7 +198,9 @@ async def test_a_run_that_does_not_end_in_time_goes_on_at_the_next_start_and_a_s
 
 
 @pytest.mark.promise("HOME-05")
-async def test_kill_9_leaves_no_orphan_and_the_next_start_works(data: Path, tmp_path: Path) -> None:
+async def test_kill_9_leaves_no_orphan_and_the_next_start_works_and_starts_a_killed_postgres_again(
+    data: Path, tmp_path: Path
+) -> None:
     async with up(data, cwd=tmp_path) as running:
         below = descendants(running.process.pid)
         assert len(below) > 1
@@ -209,6 +213,21 @@ async def test_kill_9_leaves_no_orphan_and_the_next_start_works(data: Path, tmp_
         await eventually(all_gone)
     async with up(data, cwd=tmp_path) as again:
         await again.call("list_projects")
+        place = Path(json.loads((data / "postgres.json").read_text())["place"])
+        server = int((place / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(server, signal.SIGKILL)
+
+        async def answers_again() -> bool:
+            with contextlib.suppress(httpx2.HTTPStatusError):
+                answer = await again.call("list_projects")
+                return not is_alive(server) and not answer["result"].get("isError")
+            return False
+
+        await eventually(answers_again, 30)
+        stopped = await again.end()
+    assert stopped.code == 0
+    assert "PostgreSQL went away: killed by signal 9" in stopped.err
+    assert "PostgreSQL answers again" in stopped.err
 
 
 @pytest.mark.promise("HOME-05")
