@@ -24,6 +24,7 @@ from db.principal import Principal
 from migrations import runner
 from tests.db.clusters import open_folder
 from tests.fakes.memory_store import MemoryStore
+from tests.machine import Stopwatch
 from tools.dispatch import Dispatch
 from tools.ports import Services
 
@@ -41,6 +42,12 @@ async def cluster() -> AsyncIterator[EmbeddedPostgres]:
             yield running
         finally:
             await running.stop()
+
+
+@pytest.fixture
+def stopwatch(cluster: EmbeddedPostgres) -> Stopwatch:
+    """For what this process does with its database."""
+    return Stopwatch(cluster.pid)
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,7 @@ async def living_run(owner: Owner, tenant: Tenant) -> UUID:
     return run_id
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Return as soon as ``holds`` does; fail after ``seconds``. Asks again at each turn of the event loop."""
     async with asyncio.timeout(seconds):
         while not await holds():  # noqa: ASYNC110  any kind of condition, not one that sets an event

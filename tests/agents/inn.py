@@ -262,7 +262,7 @@ async def orphan(owner: Owner) -> None:
     )
 
 
-async def ended(owner: Owner, run_id: str, seconds: float = 10) -> str:
+async def ended(owner: Owner, run_id: str, seconds: float = 60) -> str:
     """Wait for the end of a run and give its status."""
     async with asyncio.timeout(seconds):
         while True:

@@ -151,7 +151,7 @@ async def test_props_that_are_hard_to_read_or_to_check_hold_up_neither_the_run_n
         model.script(Turn(ToolCall("show_component_Any", props)), Turn("There."))
         offered = offering({"name": "Any", "propsSchema": {"type": "object", **schema}})
         asked = body(user("Show me"), thread=str(uuid4()), **offered)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             stream = await run(house_open, tenant.token, asked)
         [content] = shown(stream).values()
         assert (content["status"], stream.text) == (status, "There.")

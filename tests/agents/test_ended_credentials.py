@@ -37,7 +37,7 @@ from tests.db.test_oauth_grants import granted
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Gate, Turn
 
-SECONDS = 5.0
+SECONDS = 12.0
 """What a reader may take to hear of it. Nothing else wakes one up within its 15 s between two keep-alives."""
 Ending = tuple[str, str, Callable[[], Awaitable[Any]]]
 

@@ -66,7 +66,7 @@ async def test_a_run_that_is_taken_over_while_it_asks_asks_once(
         inn(urls, model_url=model.base_url, catalog=catalog) as house,
         running(house, tenant.token, body(user("Send it"), thread="t")) as (stream, response),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await first.reached.wait()
             await eventually(asked)
             await orphan(owner)
@@ -90,7 +90,7 @@ async def test_a_resumed_run_that_is_taken_over_makes_the_call_once(
     paused = await run(house_open, tenant.token, body(user("Send it"), thread="t"))
     [interrupt] = paused.last["outcome"]["interrupts"]
     async with running(house_open, tenant.token, resuming((interrupt, True))) as (stream, response):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await model.requested(2)
             await orphan(owner)
             await rest(stream, response.aiter_raw())

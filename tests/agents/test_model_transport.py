@@ -12,7 +12,7 @@ from agents.model_transport import ModelTransport
 from agents.openai_models import http_client
 from tests.fakes.raw_server import Asked, Send, always, answer, raw_server
 
-pytestmark = [pytest.mark.promise("RUN-10"), pytest.mark.timeout(10)]
+pytestmark = [pytest.mark.promise("RUN-10"), pytest.mark.timeout(60)]
 CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n6\r\n: hi\n\n\r\n"
 SOON = httpx2.Timeout(0.1)
 MUCH = b"x" * (16 << 20)

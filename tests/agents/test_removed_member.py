@@ -65,5 +65,5 @@ async def heard(inn: Inn) -> None:
     await inn.database.listener.listen("innkeeper_test", lambda _payload: said.set())
     async with inn.database.system() as connection:
         await connection.execute("NOTIFY innkeeper_test")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await said.wait()

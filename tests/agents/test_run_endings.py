@@ -40,7 +40,7 @@ async def test_a_dropped_connection_ends_the_run_when_the_client_asked_for_that(
     replayed = await run(house_open, tenant.token, asked)
     assert replayed.types[-2:] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
     assert replayed.last["outcome"] == {"type": "cancelled"}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await model.disconnected.wait()
     after = await run(house_open, tenant.token, body(user("Go on"), thread="t"))
     assert after.last["outcome"] == {"type": "success"}
@@ -60,7 +60,7 @@ async def test_cancelling_reaches_a_run_on_another_process(
         run_id = await owner.fetchval("SELECT id FROM runs")
         assert not await other.engine.cancel(tenant.principal, tenant.project_id, uuid7())
         assert await other.engine.cancel(tenant.principal, tenant.project_id, run_id)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             async for data in chunks:
                 stream.feed(data)
     assert stream.last["outcome"] == {"type": "cancelled"}
@@ -95,7 +95,7 @@ async def test_a_run_that_is_deleted_with_its_project_still_ends_its_stream(
         chunks = response.aiter_raw()
         await until(stream, chunks, "TEXT_MESSAGE_CONTENT")
         await owner.execute("DELETE FROM projects")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for data in chunks:
                 stream.feed(data)
     assert stream.last["code"] == "run_gone"
@@ -115,7 +115,7 @@ async def test_deleting_a_project_asks_all_its_runs_to_stop(
         speaking(house_open, stranger.token, body(user("Hello"))) as (theirs, their_chunks),
     ):
         await other.engine.cancel_project(tenant.principal, tenant.project_id)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             async for data in chunks:
                 mine.feed(data)
         gate.open()
@@ -141,7 +141,7 @@ async def test_a_run_outlives_the_loss_of_every_database_connection(
         )
         await superuser.close()
         gate.open()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for data in chunks:
                 stream.feed(data)
     assert stream.last["outcome"] == {"type": "success"}

@@ -154,7 +154,7 @@ async def test_another_process_replays_the_same_bytes_and_follows_live(
         await until(here, chunks, "TEXT_MESSAGE_CONTENT")
         await until(there, their_chunks, "TEXT_MESSAGE_CONTENT")
         gate.open()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for data in their_chunks:
                 there.feed(data)
             async for data in chunks:

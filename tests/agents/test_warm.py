@@ -8,11 +8,14 @@ import sys
 
 import pytest
 
+from tests.machine import within
+
 SCRIPT = """
-import asyncio, json, sys, time
+import asyncio, json, os, sys, time
 from agents.engine import RunEngine
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
+from tests.machine import stood_ready
 import server.app
 
 heavy = {"pydantic_ai", "openai", "aiohttp", "fastmcp", "ag_ui"}
@@ -25,10 +28,11 @@ async def main():
     factory = ModelFactory(default=ModelSpec("openai-chat:x", base_url="http://127.0.0.1:1/v1"))
     engine = RunEngine(None, factory, mcp_app=nothing)
     warming = asyncio.create_task(engine.warm())
-    longest, last = 0.0, time.perf_counter()
+    # Without what the machine's other work took: while the import stands ready, nobody has the interpreter.
+    longest, last = 0.0, time.perf_counter() - stood_ready(os.getpid())
     while not warming.done():
         await asyncio.sleep(0.001)
-        now = time.perf_counter()
+        now = time.perf_counter() - stood_ready(os.getpid())
         longest, last = max(longest, now - last), now
     await warming
     await factory.aclose()
@@ -40,8 +44,7 @@ asyncio.run(main())
 
 @pytest.mark.promise("HOME-51")
 async def test_importing_what_runs_need_stalls_no_stream_over_100_ms() -> None:
-    stalls = []
-    for _attempt in range(3):  # the machine's other work may take the processor away; the import must not
+    async def longest() -> float:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", SCRIPT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -50,7 +53,6 @@ async def test_importing_what_runs_need_stalls_no_stream_over_100_ms() -> None:
         found = json.loads(answer)
         assert found["early"] == [], "imported before ready"
         assert found["warm"]
-        stalls.append(found["longest"])
-        if found["longest"] <= 0.1:
-            break
-    assert min(stalls) <= 0.1, stalls
+        return float(found["longest"])
+
+    await within(0.1, longest)

@@ -51,7 +51,7 @@ class Asking(Told):
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._session.asked[request_id] = reply
         await self._put(to_json({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params or {}}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             said = await reply
         if "error" in said:
             raise MCPError(said["error"]["code"], said["error"]["message"])

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -98,14 +98,12 @@ def lives(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: object, seconds: float) -> float:
-    """Poll until the condition holds; the answer is how long that took."""
-    assert callable(condition)
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Poll until the condition holds."""
     begin = time.monotonic()
     while not condition():
         assert time.monotonic() - begin < seconds, "it did not happen in time"
         time.sleep(0.02)
-    return time.monotonic() - begin
 
 
 def processes_in(data: Path) -> list[int]:

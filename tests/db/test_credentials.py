@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from functools import partial
 
 import asyncpg
 import pytest
@@ -14,6 +14,7 @@ from db.database import Database
 from db.errors import AppError
 from db.tokens import new_token
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, opened
+from tests.machine import Stopwatch, within
 
 pytestmark = pytest.mark.promise("HOME-32")
 
@@ -63,24 +64,29 @@ async def test_only_the_hash_of_a_key_is_stored(owner: Owner, tenant: Tenant) ->
     assert len(row["token_hash"]) == 32
 
 
-async def test_a_revocation_reaches_every_process_within_100_ms(owner: Owner, urls: DatabaseUrls, house: House) -> None:
+async def test_a_revocation_reaches_every_process_within_100_ms(
+    owner: Owner, urls: DatabaseUrls, house: House, stopwatch: Stopwatch
+) -> None:
     async with opened(urls) as one, opened(urls) as other:
         processes = [Authenticator(one), Authenticator(other)]
         for process in processes:
             await process.start()
-        delays = []
-        for _ in range(50):
+
+        async def p99() -> float:
+            return statistics.quantiles([await delay() for _ in range(50)], n=100)[98]
+
+        async def delay() -> float:
             victim = await house.tenant()
             for process in processes:
                 assert await process.authenticate(victim.token) is not None
                 assert await process.still_valid(victim.principal)
             await accounts.revoke_key(owner, victim.token)
-            revoked = perf_counter()
-            for process in processes:
-                await eventually(lambda: refuses(process, victim))  # noqa: B023  awaited before the next round
-            delays.append(perf_counter() - revoked)
+            with stopwatch:
+                for process in processes:
+                    await eventually(partial(refuses, process, victim))
+            return stopwatch.took
 
-    assert statistics.quantiles(delays, n=100)[98] < 0.1, delays
+        await within(0.1, p99)
 
 
 async def test_nothing_is_taken_from_memory_while_revocations_cannot_be_heard(
@@ -105,7 +111,7 @@ async def test_nothing_is_taken_from_memory_while_revocations_cannot_be_heard(
         finally:
             await superuser.execute("ALTER ROLE innkeeper_app CONNECTION LIMIT -1")
             await superuser.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await database.listener.wait()
         assert await authenticator.authenticate(victim.token) is None
 

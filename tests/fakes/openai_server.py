@@ -86,7 +86,7 @@ class ScriptedModel:
         self.requests.clear()
         self._script.clear()
 
-    async def requested(self, number: int = 1, timeout: float = 10) -> Recorded:
+    async def requested(self, number: int = 1, timeout: float = 60) -> Recorded:
         """Wait until that many requests have come, and give the last of them."""
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= number)

@@ -28,7 +28,7 @@ async def on_socket(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     server = PromptServer(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.listening.wait()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:

@@ -144,12 +144,12 @@ async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[tuple[str, int]]:
     server = PromptServer(config)
     running = asyncio.create_task(server.serve(sockets=[bound]))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.listening.wait()
         yield bound.getsockname()
     finally:
         server.end()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await running
         bound.close()
 
@@ -162,7 +162,7 @@ async def client_of(app: ASGIApp, token: str | None = FULL_KEY) -> AsyncIterator
         headers["authorization"] = f"Bearer {token}"
     async with (
         served(app) as (host, port),
-        httpx2.AsyncClient(base_url=f"http://{host}:{port}", headers=headers, timeout=10) as client,
+        httpx2.AsyncClient(base_url=f"http://{host}:{port}", headers=headers, timeout=60) as client,
     ):
         yield client
 

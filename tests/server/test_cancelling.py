@@ -194,7 +194,7 @@ async def test_a_write_whose_reader_has_left_is_ended_by_its_key(
     async with here.post("write_and_pause") as response:
         await anext(response.aiter_lines())
     assert (await elsewhere.stop()).status_code == 202
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await workshop.cancelled.wait()
     await nothing_at_work(here)
     assert await written(owner) == 0

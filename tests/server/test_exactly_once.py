@@ -156,7 +156,7 @@ async def test_a_process_killed_after_commit_and_before_its_answer_leaves_the_an
     async with wire(urls.app) as held, serving(urls, held.url, tmp_path) as running:
         held.armed_by = b"INSERT INTO idempotency"
         call = asyncio.create_task(create(running, tenant.token))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await held.committed.wait()
         assert not call.done()
         await kill(running)

@@ -241,10 +241,10 @@ async def test_a_silent_a_dripping_and_an_endless_other_side_end_in_time() -> No
 
     for handler in (silent, stalls, drips):
         async with outside(handler) as server:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 error = await refusal(internet(), server.url(host="public.example"), seconds=0.2)
             assert (error.code, error.retryable) == ("remote_timeout", True)
-    async with outside(endless) as server, asyncio.timeout(10):
+    async with outside(endless) as server, asyncio.timeout(60):
         error = await refusal(internet(), server.url(host="public.example"), max_bytes=1 << 20)
     assert error.code == "remote_too_large"
 

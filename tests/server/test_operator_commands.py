@@ -127,7 +127,7 @@ async def test_without_mail_up_prints_the_link_that_signs_in_and_logs_it_nowhere
             assert (await browser.post("/sign-in", data=typed)).status_code == 200
             stderr, link = running.process.stderr, ""
             assert stderr is not None
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not link.startswith(url):
                     link = (await stderr.readline()).decode().strip()
             opened = await browser.post("/sign-in/mail", data=fields(await browser.get(link)))

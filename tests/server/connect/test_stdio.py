@@ -46,7 +46,7 @@ async def said(process: asyncio.subprocess.Process, message: dict[str, Any]) -> 
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(message).encode() + b"\n")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         answer: dict[str, Any] = json.loads(await process.stdout.readline())
     return answer
 
@@ -115,7 +115,7 @@ async def test_progress_comes_while_the_work_goes_on_and_who_cancels_ends_a_read
         connected(Desk(tmp_path), mode, f"http://{host}:{port}/mcp", "--token-file", key) as client,
     ):
         calling = asyncio.create_task(client.call_tool("read_much", {}, progress_callback=progress))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await heard.wait()
             assert not calling.done()
             calling.cancel()

@@ -48,7 +48,7 @@ async def provided() -> AsyncIterator[Provider]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield Provider(**json.loads(await process.stdout.readline()))
     finally:
         process.kill()

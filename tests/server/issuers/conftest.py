@@ -51,7 +51,7 @@ async def peers(peers_folder: Path) -> AsyncIterator[dict[str, Peer]]:
         ports = json.loads(await process.stdout.readline())
     yield {name: Peer(name, f"http://127.0.0.1:{port}") for name, port in ports.items()}
     process.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await process.wait()
 
 

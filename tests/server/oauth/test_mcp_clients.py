@@ -111,7 +111,7 @@ async def test_mcp_remote_signs_in_steps_up_once_and_writes(
     try:
         with os.fdopen(writing, "w") as errors:
             transport = stdio_client(program, errlog=errors)
-            async with asyncio.timeout(20), Client(transport, mode="legacy") as client:
+            async with asyncio.timeout(60), Client(transport, mode="legacy") as client:
                 assert "create_project" not in {tool.name for tool in (await client.list_tools()).tools}
                 made = await client.call_tool("create_project", {"name": "Through mcp-remote"})
                 assert made.is_error is False
