@@ -82,13 +82,10 @@ async def close_session(database: Database, person: Principal) -> None:
         await connection.execute("SELECT close_session()")
 
 
-async def live(connection: Connection, person: Principal) -> list[asyncpg.Record]:
-    """The person's sessions that have not ended: ``id, created_at, expires_at``, the newest first."""
-    return await connection.fetch(
-        "SELECT id, created_at, expires_at FROM credentials WHERE user_id = $1 AND kind = 'session'"
-        " AND revoked_at IS NULL AND expires_at > now() ORDER BY created_at DESC, id DESC",
-        person.user_id,
-    )
+async def live(connection: Connection) -> list[asyncpg.Record]:
+    """The sessions that have not ended of the person of this transaction, the newest first: ``id, created_at,
+    expires_at``, and from where each was opened, where that is known: ``address, user_agent``."""
+    return await connection.fetch("SELECT * FROM live_sessions()")
 
 
 async def end(connection: Connection, person: Principal, session: UUID) -> None:

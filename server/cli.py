@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_backups(add)
     opening = add("open", "print a link that opens the pages in a browser, once, for ten minutes")
     opening.add_argument(
-        "approval", nargs="?", type=UUID, metavar="APPROVAL", help="the approval to open (default: all)"
+        "approval", nargs="?", type=UUID, metavar="APPROVAL", help="the approval to open (default: the projects)"
     )
     opening.add_argument("--user", metavar="EMAIL_OR_ID", help="as whom (default: the account of 'up')")
     opening.add_argument("--url", help="address of the server (default: INNKEEPER_PUBLIC_URL, else the running 'up')")

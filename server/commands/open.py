@@ -16,6 +16,7 @@ from server.owner import owned_database
 from server.refusal import Refusal
 from server.roles import connect
 from server.settings import Settings
+from server.site.rendering import HOME
 from server.terminal import note, progress, put
 
 
@@ -29,7 +30,7 @@ async def _run(arguments: Namespace) -> int:
         address = _address(settings, arguments)
         async with connect(urls.owner or urls.app, "DATABASE_OWNER_URL") as connection:
             token = await sessions.create_link(connection, await user_named(connection, arguments.user))
-    page = f"/approvals/{arguments.approval}" if arguments.approval else "/approvals"
+    page = f"/approvals/{arguments.approval}" if arguments.approval else HOME
     url = f"{address}{page}?{urlencode({'link': token})}"
     if arguments.json:
         put(json.dumps({"url": url, "minutes": sessions.LINK_MINUTES}))

@@ -21,7 +21,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def show(_request: Request, person: Principal) -> Response:
         async with database.transaction(person, read_only=True) as connection:
-            found = await sessions.live(connection, person)
+            found = await sessions.live(connection)
         return site.page(person, "sessions.html", {"sessions": found, "here": person.credential_id})
 
     async def end(request: Request, person: Principal) -> Response:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from db.errors import AppError
+from server.site import user_agents
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -107,6 +108,7 @@ def _environment() -> Environment:
     environment.globals |= {"style_url": STYLE_URL, "home": HOME, "navigation": NAVIGATION, "tabs": PROJECT_TABS}
     environment.filters["when"] = _when
     environment.filters["until"] = _until
+    environment.filters["browser"] = user_agents.described
     return environment
 
 

@@ -56,6 +56,7 @@ SECURITY_DEFINERS = {
     "keep_document",
     "keep_members",
     "lease_budget",
+    "live_sessions",
     "make_creator_owner",
     "meter_run",
     "name_end_user",

@@ -48,15 +48,15 @@ async def test_open_says_what_is_missing(urls: DatabaseUrls, tenant: Tenant, tmp
     assert "Traceback" not in nowhere.err + wrong.err
 
 
-async def test_open_finds_the_running_up_and_its_link_opens_the_list(tmp_path: Path) -> None:
+async def test_open_finds_the_running_up_and_its_link_opens_the_projects(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with up(data, cwd=tmp_path) as running:
         opened = await run("open", "--json", "--data", data, cwd=tmp_path)
         assert opened.code == 0, opened.err
         url = json.loads(opened.out)["url"]
-        assert url.startswith(f"{running.ready['url']}/approvals?link=ik_ol_")
+        assert url.startswith(f"{running.ready['url']}/projects?link=ik_ol_")
         async with httpx2.AsyncClient(trust_env=False, follow_redirects=True) as browser:
-            form = {"link": parse_qs(urlsplit(url).query)["link"][0], "to": "/approvals"}
+            form = {"link": parse_qs(urlsplit(url).query)["link"][0], "to": "/projects"}
             page = await browser.post(f"{running.ready['url']}/sign-in/link", data=form)
             assert page.status_code == 200
-            assert "Nothing waits" in page.text
+            assert "First project" in page.text

@@ -12,8 +12,12 @@ from db import sessions
 from server.http.address import PublicAddress
 from server.keyring import Keyring
 from server.site.session import COOKIE, Sessions
+from server.site.user_agents import described
 from tests.server.oauth.people import Inn, Person, hidden
 
+MOZILLA = "Mozilla/5.0"
+KIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:133.0) Gecko/20100101 Firefox/133.0"
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN-02")]
 
 
@@ -22,11 +26,13 @@ async def test_a_person_sees_their_sessions_and_ends_one_or_all_others(
 ) -> None:
     async with inn.browser() as second, inn.browser() as third:
         browsers = [Person(inn, browser, person.user_id, person.projects) for browser in (second, third)]
-        for one in browsers:
+        for one, agent in zip(browsers, (FIREFOX, "curl/8.5.0 <b>"), strict=True):
+            one.browser.headers["user-agent"] = agent
             await one.sign_in()
         page = await person.browser.get("/sessions")
-        assert page.text.count("Another browser") == 2
-        assert page.text.count("This browser") == 1
+        told = re.findall("<strong>(.*?)</strong>.*?from ([0-9.]+)[.]", page.text, re.DOTALL)
+        assert told == [("curl", "127.0.0.1"), ("Firefox on Windows", "127.0.0.1"), ("python-httpx2", "127.0.0.1")]
+        assert page.text.count("this browser") == 1
         form = {"csrf": hidden(page)["csrf"]}
         others = re.findall(r'action="(/sessions/[0-9a-f-]{36}/end)"[^§]*?End it', page.text)
         foreign = hidden(await stranger.browser.get("/sessions"))
@@ -38,10 +44,36 @@ async def test_a_person_sees_their_sessions_and_ends_one_or_all_others(
         assert ended.status_code == 303
         assert [(await one.browser.get("/sessions")).status_code for one in browsers] == [401, 401]
         mine = await person.browser.get("/sessions")
-        assert "Another browser" not in mine.text
+        assert "Firefox" not in mine.text
         own = re.findall(r'action="(/sessions/[0-9a-f-]{36}/end)"', mine.text)
         await person.browser.post(own[0], data=form)
         assert (await person.browser.get("/sessions")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (FIREFOX, "Firefox on Windows"),
+        (f"{MOZILLA} (Macintosh; Intel Mac OS X 10_15_7) {KIT} Version/18.1 Safari/605.1.15", "Safari on macOS"),
+        (
+            f"{MOZILLA} (iPhone; CPU iPhone OS 18_1 like Mac OS X) {KIT} CriOS/131.0 Mobile Safari/604.1",
+            "Chrome on iPhone",
+        ),
+        (f"{MOZILLA} (Linux; Android 10; K) {KIT} Chrome/131.0 Mobile Safari/537.36 EdgA/131.0", "Edge on Android"),
+        (
+            f"{MOZILLA} (Linux; Android 14; SM) {KIT} SamsungBrowser/27.0 Chrome/125.0 Safari/537.36",
+            "Samsung Internet on Android",
+        ),
+        (f"{MOZILLA} (X11; CrOS x86_64 14541.0.0) {KIT} Chrome/131.0 Safari/537.36", "Chrome on ChromeOS"),
+        (f"{MOZILLA} (X11; Linux x86_64) {KIT} Chrome/131.0 Safari/537.36 OPR/116.0", "Opera on Linux"),
+        ("curl/8.5.0", "curl"),
+        (f"{MOZILLA} (compatible)", "A browser"),
+        ("<script>", "A browser"),
+        (None, "A browser"),
+    ],
+)
+async def test_a_browser_is_called_by_its_family_and_its_system(agent: str | None, said: str) -> None:
+    assert described(agent) == said
 
 
 async def test_signing_in_again_makes_a_new_session_and_ends_the_one_before(inn: Inn, person: Person) -> None:
