@@ -22,7 +22,7 @@ from agents.models import ModelFactory
 from agents.quiet import quietly
 from agents.readers import Readers, RunHandle
 from agents.succession import Succession
-from agents.tails import Wakeups
+from agents.wakeups import Wakeups
 from db import credentials, events, runs
 from db.agents import DEFAULT as DEFAULT_AGENT
 from db.database import Database

@@ -11,7 +11,8 @@ from uuid import UUID
 from agents import admission
 from agents.event_log import EventLog
 from agents.live_runs import LiveRuns
-from agents.tails import Tail, Wakeups
+from agents.tails import Tail
+from agents.wakeups import Wakeups
 from db import runs, threads, transcript
 from db.database import Database
 from db.errors import AppError, missing_scope, not_found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
 from db.errors import AppError
 from db.job_queue import STATES
+from server.argument_types import families, port, positive, server_name
 from server.refusal import Refusal
 from server.terminal import note, put
 
@@ -101,7 +101,7 @@ def _add_processes(add: _Add) -> None:
     for command in (up, serve):
         command.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
         command.add_argument(
-            "--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)"
+            "--port", type=port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)"
         )
     _add_data(up)
     up.add_argument("--json", action="store_true", help="print exactly one line of JSON on stdout, when ready")
@@ -116,7 +116,7 @@ def _add_jobs(add: _Add) -> None:
     listing = actions.add_parser("list", help="print the newest jobs; those that ended well are gone")
     listing.add_argument("--state", choices=STATES, help="only these")
     listing.add_argument("--project", type=UUID, metavar="ID", help="only jobs of this project")
-    listing.add_argument("--limit", type=_positive, default=50, metavar="N", help="default: %(default)s")
+    listing.add_argument("--limit", type=positive, default=50, metavar="N", help="default: %(default)s")
     listing.add_argument("--before", type=int, metavar="ID", help="only older ones: the last id of the page before")
     retry = actions.add_parser("retry", help="let dead jobs begin anew, or one that waits for its next attempt at once")
     retry.add_argument("ids", nargs="*", type=int, metavar="ID", help="the id that 'jobs list' prints")
@@ -152,7 +152,7 @@ def _add_keys(add: _Add) -> None:
     create.add_argument("--feed", action="store_true", help="a key that only installs from --project's registry")
     create.add_argument("--publishable", action="store_true", help="a key for browsers: acts for --project's end users")
     create.add_argument("--origin", action="append", metavar="URL", help="of pages that may use it (repeatable)")
-    create.add_argument("--days", type=_positive, metavar="N", help="expire after N days (default: never)")
+    create.add_argument("--days", type=positive, metavar="N", help="expire after N days (default: never)")
     listing = actions.add_parser("list", help="print the account's keys, without their secret part")
     revoke = actions.add_parser("revoke", help="make a key useless, on every process, at once")
     revoke.add_argument("id", help="the id that 'keys list' prints")
@@ -226,9 +226,9 @@ def _add_connections(add: _Add) -> None:
         "(default: those that are found here)",
     )
     connect.add_argument("--url", help="its address (default: INNKEEPER_PUBLIC_URL, else the running 'up')")
-    connect.add_argument("--name", type=_server_name, default="innkeeper", help="of the entry (default: %(default)s)")
+    connect.add_argument("--name", type=server_name, default="innkeeper", help="of the entry (default: %(default)s)")
     connect.add_argument("--project", type=UUID, metavar="ID", help="narrow the connection to one project")
-    connect.add_argument("--tools", type=_families, metavar="A,B", help="narrow it to these families of tools")
+    connect.add_argument("--tools", type=families, metavar="A,B", help="narrow it to these families of tools")
     connect.add_argument("--read-only", action="store_true", help="narrow it to what changes nothing")
     connect.add_argument(
         "--transport",
@@ -272,31 +272,6 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="data directory (default: INNKEEPER_DATA, else ~/.local/share/innkeeper)",
     )
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
-    return int(text)
-
-
-def _server_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a name: give letters, digits, '-' and '_'")
-    return text
-
-
-def _families(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    if not names or not all(re.fullmatch(r"[a-z_]+", name) for name in names):
-        raise argparse.ArgumentTypeError(f"{text!r} are no families of tools: give some as in projects,runs")
-    return names
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number: give 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

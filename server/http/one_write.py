@@ -23,9 +23,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from server.http.bounded_heads import BoundedHeadsProtocol
 from server.http.fields import FIELDS_KEY, Fields
 from server.http.heads import BODY_KEY, KnownHead, known_head
+from server.http.joining_transport import JoiningTransport
 
-HEAD = b"HTTP/1.1 "
-CONTINUE = b"HTTP/1.1 100 "
 WHOLE: Final = "innkeeper.whole"
 """A key of the scope, where the server takes whole answers in one message: a ``http.response.start`` that has the body
 under this key, as long as its ``content-length`` says. No other message follows it. Header values are stripped then,
@@ -263,46 +262,3 @@ async def _leave(*_asgi: object) -> None:
 
 def _ignore() -> None:
     """Nothing follows."""
-
-
-class JoiningTransport:
-    """A transport that holds a head back for at most one turn of the loop. Everything else is the transport's own."""
-
-    __slots__ = ("_head", "_loop", "_transport", "_turn", "is_closing")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self.is_closing = transport.is_closing
-        self._loop = loop
-        self._head = b""
-        self._turn: asyncio.Handle | None = None
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            if self._turn is not None:
-                self._turn.cancel()
-            self._transport.write(head + data)
-        elif data.startswith(HEAD) and not data.startswith(CONTINUE):
-            self._head = data
-            self._turn = self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-
-    def write_whole(self, data: bytes) -> None:
-        """Write a head with its body."""
-        if self._head:
-            self._flush()
-        self._transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from agents.agui import sse
 from agents.engine import RunEngine
 from agents.readers import RunHandle
-from agents.tails import Events
+from agents.wakeups import Events
 from server.http.fields import fields_of
 from server.limits.run_places import RunPlaces
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from agents.engine import RunEngine
 from agents.readers import RunHandle
-from agents.tails import Events
+from agents.wakeups import Events
 from server.http.run_stream import RunStream
 from server.limits.run_places import RunPlaces
 from server.v1.dialect import Dialect

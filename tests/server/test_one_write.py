@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from server.http import bounded_heads
 from server.http.bounded_heads import MOST_BYTES
-from server.http.one_write import JoiningTransport, OneWriteProtocol
+from server.http.joining_transport import JoiningTransport
+from server.http.one_write import OneWriteProtocol
 from tests.prompt_server import PromptServer
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from agents.tails import POLL_SECONDS, POLLS, Wakeups
+from agents.wakeups import POLL_SECONDS, POLLS, Wakeups
 from tests.agents.inn import body, user
 from tests.conftest import DatabaseUrls, Tenant
 from tests.fakes.openai_server import ScriptedModel, scripted_model
