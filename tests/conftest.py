@@ -24,7 +24,6 @@ from db.principal import Principal
 from migrations import runner
 from tests.db.clusters import open_folder
 from tests.fakes.memory_store import MemoryStore
-from tests.machine import Stopwatch
 from tools.dispatch import Dispatch
 from tools.ports import Services
 
@@ -42,12 +41,6 @@ async def cluster() -> AsyncIterator[EmbeddedPostgres]:
             yield running
         finally:
             await running.stop()
-
-
-@pytest.fixture
-def stopwatch(cluster: EmbeddedPostgres) -> Stopwatch:
-    """For what this process does with its database."""
-    return Stopwatch(cluster.pid)
 
 
 @dataclass(frozen=True)

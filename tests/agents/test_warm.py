@@ -11,11 +11,11 @@ import pytest
 from tests.machine import within
 
 SCRIPT = """
-import asyncio, json, os, sys, time
+import asyncio, json, sys
 from agents.engine import RunEngine
 from agents.model_spec import ModelSpec
 from agents.models import ModelFactory
-from tests.machine import stood_ready
+from tests.machine import Stopwatch
 import server.app
 
 heavy = {"pydantic_ai", "openai", "aiohttp", "fastmcp", "ag_ui"}
@@ -29,11 +29,10 @@ async def main():
     engine = RunEngine(None, factory, mcp_app=nothing)
     warming = asyncio.create_task(engine.warm())
     # Without what the machine's other work took: while the import stands ready, nobody has the interpreter.
-    longest, last = 0.0, time.perf_counter() - stood_ready(os.getpid())
+    longest, watch = 0.0, Stopwatch()
     while not warming.done():
         await asyncio.sleep(0.001)
-        now = time.perf_counter() - stood_ready(os.getpid())
-        longest, last = max(longest, now - last), now
+        longest = max(longest, watch.lap())
     await warming
     await factory.aclose()
     print(json.dumps({"early": early, "longest": longest, "warm": "pydantic_ai" in sys.modules}))

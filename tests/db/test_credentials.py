@@ -11,6 +11,7 @@ import pytest
 from db import accounts
 from db.credentials import Authenticator
 from db.database import Database
+from db.embedded.cluster import EmbeddedPostgres
 from db.errors import AppError
 from db.tokens import new_token
 from tests.conftest import DatabaseUrls, House, Owner, Tenant, eventually, opened
@@ -65,7 +66,7 @@ async def test_only_the_hash_of_a_key_is_stored(owner: Owner, tenant: Tenant) ->
 
 
 async def test_a_revocation_reaches_every_process_within_100_ms(
-    owner: Owner, urls: DatabaseUrls, house: House, stopwatch: Stopwatch
+    owner: Owner, urls: DatabaseUrls, house: House, cluster: EmbeddedPostgres
 ) -> None:
     async with opened(urls) as one, opened(urls) as other:
         processes = [Authenticator(one), Authenticator(other)]
@@ -81,10 +82,10 @@ async def test_a_revocation_reaches_every_process_within_100_ms(
                 assert await process.authenticate(victim.token) is not None
                 assert await process.still_valid(victim.principal)
             await accounts.revoke_key(owner, victim.token)
-            with stopwatch:
-                for process in processes:
-                    await eventually(partial(refuses, process, victim))
-            return stopwatch.took
+            watch = Stopwatch(cluster.pid)
+            for process in processes:
+                await eventually(partial(refuses, process, victim))
+            return watch.seconds()
 
         await within(0.1, p99)
 

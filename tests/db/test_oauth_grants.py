@@ -11,6 +11,7 @@ import pytest
 
 from db.credentials import Authenticator
 from db.database import Database
+from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
 from db.oauth.clients import HOUSE_CLIENT_ID
 from db.principal import Principal
@@ -37,7 +38,7 @@ async def granted(owner: Owner, user_id: UUID, *projects: UUID, scopes: str = "p
 
 @pytest.mark.promise("IDN-13")
 async def test_the_end_of_a_grant_reaches_every_process_within_100_ms(
-    owner: Owner, urls: DatabaseUrls, tenant: Tenant, stopwatch: Stopwatch
+    owner: Owner, urls: DatabaseUrls, tenant: Tenant, cluster: EmbeddedPostgres
 ) -> None:
     async with opened(urls) as one, opened(urls) as other:
         processes = [Authenticator(one), Authenticator(other)]
@@ -55,10 +56,10 @@ async def test_the_end_of_a_grant_reaches_every_process_within_100_ms(
             for process in processes:
                 assert await process.authenticate(token) is not None
             await owner.execute("UPDATE credentials SET revoked_at = now() WHERE id = $1", grant)
-            with stopwatch:
-                for process in processes:
-                    await eventually(partial(refused, process, token))
-            return stopwatch.took
+            watch = Stopwatch(cluster.pid)
+            for process in processes:
+                await eventually(partial(refused, process, token))
+            return watch.seconds()
 
         await within(0.1, p99)
 
