@@ -115,7 +115,7 @@ async def _read(mcp: HouseMCP, reader: Principal, project_id: UUID, offer: FromR
         ours = (await _whole(mcp, reader, offer, {**asked, "version": found["version"]}))["meta"]["innkeeper"]
         props, state = ours.get("props"), ours.get("state")
     place = f"{PLACE}: {offer.name}@{found['version']}"
-    return _component(offer.name, description[:LONGEST_DESCRIPTION], props, state, place)
+    return await schemas.in_turn(lambda: _component(offer.name, description[:LONGEST_DESCRIPTION], props, state, place))
 
 
 async def _whole(mcp: HouseMCP, reader: Principal, offer: FromRegistry, asked: dict[str, Any]) -> Any:

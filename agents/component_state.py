@@ -13,6 +13,7 @@ from agents import schemas
 from agents.json_state import check, patched
 from agents.schemas import UnusableSchemaError
 from db import shown_components
+from db.aside import aside
 from db.database import Database
 from db.errors import AppError, invalid, needs_member, not_found
 from db.principal import Principal
@@ -54,7 +55,7 @@ async def change(
                 True,
                 1,
             )
-        state = _new(shown.kept, asked)
+        state = await aside(lambda: _new(shown.kept, asked))
         await shown_components.keep_state(connection, project_id, shown.message_id, name, state)
     return state
 

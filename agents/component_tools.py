@@ -38,7 +38,7 @@ class ComponentTools(AbstractToolset[RunDeps]):
         component = ctx.deps.components[name]
 
         async def shown() -> str | None:
-            return _wrong(component, tool_args)
+            return await schemas.in_turn(lambda: _wrong(component, tool_args))
 
         held = journal.held.get()
         step = (journal.TOOL, ctx.run_step, ctx.tool_call_id or name, shown)

@@ -127,7 +127,7 @@ class RunEngine:
             raise missing_scope(Scope.runs_write)
         admission.check_depth(principal)
         kit = await self._kit()
-        asked = kit.parse(body)
+        asked = await kit.parse(body)
         if self._closing:
             raise AppError("shutting_down", 503, "This server is shutting down.", "Send it again.", True, 1)
         named = admission.named_project(principal, project_id or asked.project)
@@ -200,7 +200,7 @@ class RunEngine:
 
     async def told_before(self, messages: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> list[StoredMessage]:
         """What was said in a thread before its first run, as :mod:`agents.initial_messages` has it, to be stored."""
-        return (await self._kit()).told_before(messages, about)
+        return await (await self._kit()).told_before(messages, about)
 
     async def hung_up(self, handle: RunHandle) -> None:
         """A reader's connection broke. Ends the run, wherever it lives, if its input says so."""

@@ -28,12 +28,17 @@ def patched(state: Any, patch: Any) -> Any:
     """A new state. Raises AppError ``patch_invalid`` when the patch is none, or does not apply as a whole."""
     if not isinstance(patch, list) or len(patch) > MOST_OPERATIONS:
         raise _invalid(f"it must be a list of at most {MOST_OPERATIONS} operations")
+    state = json.loads(json.dumps(state))
+    room = LARGEST
     for number, operation in enumerate(patch):
         try:
-            state = jsonpatch.JsonPatch([operation]).apply(state)
-            # Each copy can double what is there; everything else grows with the patch.
-            if operation["op"] == "copy" and len(json.dumps(state)) > LARGEST:
-                raise _too_large()
+            made = jsonpatch.JsonPatch([operation])
+            if operation["op"] == "copy":
+                # Each can double what is there; everything else grows with the patch.
+                room -= len(json.dumps(jsonpatch.JsonPointer(operation["from"]).resolve(state)))
+                if room < 0:
+                    raise _too_large()
+            state = made.apply(state, in_place=True)
         except _FAULTS as error:
             raise _invalid(f"operation {number}: {str(error)[:200]}") from None
         except RecursionError:

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.tools import ToolDefinition
 
-from agents import assistant, component_state, demo, history, initial_messages, journal, run_input
+from agents import assistant, component_state, demo, history, initial_messages, journal, run_input, schemas
 from agents.assistant import Assistant
 from agents.attachments import Attachments, Fetch, no_files
 from agents.component_tools import ComponentTools
@@ -30,6 +30,7 @@ from agents.narrator import Narrator
 from agents.plan import Plan
 from agents.run_input import RunInput
 from agents.shared_state import StateTools
+from db.aside import SMALL, aside
 from db.database import Database
 from db.principal import Principal
 from db.runs import StoredMessage
@@ -50,8 +51,9 @@ class Kit:
     consent: Consent
     ledger: Ledger
 
-    def parse(self, body: bytes) -> RunInput:
-        return run_input.parse(body)
+    async def parse(self, body: bytes) -> RunInput:
+        taking = schemas.in_turn if len(body) <= SMALL else aside
+        return await taking(lambda: run_input.parse(body))
 
     def next_turn(self, stored: str, asked: RunInput, max_input_tokens: int | None) -> Turn:
         return history.next_turn(stored, asked, max_input_tokens)
@@ -62,8 +64,8 @@ class Kit:
         asked = component_state.parse(body)
         return await component_state.change(self.database, principal, project_id, thread, component_id, asked)
 
-    def told_before(self, messages: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> list[StoredMessage]:
-        return history.to_store(initial_messages.told(messages, about))
+    async def told_before(self, messages: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> list[StoredMessage]:
+        return await aside(lambda: history.to_store(initial_messages.told(messages, about)))
 
     def to_store(self, messages: Sequence[ModelMessage]) -> list[StoredMessage]:
         return history.to_store(messages)

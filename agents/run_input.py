@@ -19,9 +19,13 @@ from agents import component_offers, json_state, wishes
 from agents.component_offers import Component, FromRegistry
 from agents.interrupts import Resume
 from agents.wishes import Wishes
-from db.errors import invalid
+from db.errors import AppError, invalid
 from db.runs import OnBusy
 
+MOST: Final = {"messages": 10_000, "tools": 500, "context": 1_000, "resume": 1_000}
+"""Of each list: all of it is checked in one go, which lets nobody else do anything."""
+MOST_FAULTS: Final = 1_000
+"""To list more takes longer than to find them."""
 LONGEST_ID: Final = 255
 LONGEST_REASON: Final = 1_000
 OUR_PROPS: Final = "innkeeper"
@@ -63,17 +67,14 @@ class RunInput:
 
 def parse(body: bytes) -> RunInput:
     """Raises AppError ``invalid_arguments`` with what is wrong and where."""
+    value = _counted(body)
     try:
         asked = RunAgentInput.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in found]
-        raise invalid(
-            f"The body is not an AG-UI RunAgentInput. {'; '.join(faults[:3])}.",
-            'At least: {"threadId": "t", "runId": "r", "messages": [{"id": "m", "role": "user", "content": "Hello"}]}.',
-        ) from error
+        raise _not_one(error) from None
     text = body.decode()
-    value = json.loads(text)
+    if value is None:
+        raise invalid("A number of the body is too long.", "Send it as a string.")
     if "\\u0000" in text and _holds_nul(value):
         raise invalid("A text holds the character U+0000, which cannot be stored.", "Leave it out.")
     for name, given in (("threadId", asked.thread_id), ("runId", asked.run_id)):
@@ -99,6 +100,29 @@ def parse(body: bytes) -> RunInput:
         state=asked.state,
         about=ours.get("about"),
         wishes=wishes.parse(ours.get("parameters")),
+    )
+
+
+def _counted(body: bytes) -> Any:
+    """The JSON value of ``body``, or ``None`` where it is none. Raises AppError for a list that is too long."""
+    try:
+        value = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return None
+    for name, most in MOST.items():
+        listed = value.get(name) if isinstance(value, dict) else None
+        if isinstance(listed, list) and len(listed) > most:
+            raise invalid(f"There are {len(listed)} {name}; {most} is the most.", f"Send fewer {name}.")
+    return value
+
+
+def _not_one(error: ValidationError) -> AppError:
+    number = error.error_count()
+    found = error.errors(include_url=False, include_input=False) if number <= MOST_FAULTS else ()
+    faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in found[:3]]
+    return invalid(
+        f"The body is not an AG-UI RunAgentInput. {'; '.join(faults) or f'{number} things of it are wrong'}.",
+        'At least: {"threadId": "t", "runId": "r", "messages": [{"id": "m", "role": "user", "content": "Hello"}]}.',
     )
 
 

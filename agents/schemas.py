@@ -1,45 +1,51 @@
 """JSON Schemas that clients send, and values held to them: without leaving the process, and in bounded time.
 
-A reference leads to a place in the same schema and nothing is ever fetched. Patterns are matched by an engine without
-backtracking (RE2's syntax); what it does not know, and ``patternProperties``, is refused when the schema comes. What
-takes too many steps, because references multiply or much is held to much, is not checked to its end.
+A reference leads to a place in the same schema and nothing is ever fetched. Patterns are those of
+:mod:`agents.patterns`; others, and ``patternProperties``, are refused when the schema comes. What takes too many steps,
+because references multiply or much is held to much, is not checked to its end; what takes more than a few is checked
+beside the event loop (:func:`in_turn`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]  # it ships no types
 from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # it brings no types
 from jsonschema.validators import extend  # type: ignore[import-untyped]  # it brings no types
-from pydantic_core import SchemaError as PatternError
-from pydantic_core import SchemaValidator, core_schema
-from pydantic_core import ValidationError as NoMatchError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+
+from agents import patterns
+from agents.patterns import PatternError
+from db.aside import aside
 
 LARGEST: Final = 64 << 10
 MOST_STEPS: Final = 100_000
 """Keywords looked at while one value or one schema is checked: half a second."""
 MOST_STEPS_OF_A_RUN: Final = 200_000
 """While all of a run's schemas are checked that are not known yet."""
+MOST_STEPS_AT_ONCE: Final = 500
+"""While the event loop waits for it: 3 ms."""
 MOST_KNOWN: Final = 128
 """Schemas of which it is remembered what is wrong with them: clients send theirs with every run."""
 MOST_FAULTS: Final = 5
+_WEIGHED_IN_A_STEP: Final = 10
+"""Of a pattern's weight, when it is compiled."""
+_MATCHED_IN_A_STEP: Final = 1_600
+"""Of a pattern's weight times characters."""
 _WHOLE: Final = frozenset({"const", "enum", "uniqueItems"})
 """Keywords that look at a value with all that is in it."""
 _EACH: Final = frozenset(
     {"additionalProperties", "contains", "items", "propertyNames", "unevaluatedItems", "unevaluatedProperties"}
 )
 """Those that go through what it holds."""
-
-_left: ContextVar[list[int] | None] = ContextVar("innkeeper_schema_steps", default=None)
-"""How many steps may still be taken."""
 
 
 class UnusableSchemaError(Exception):
@@ -50,33 +56,63 @@ class TooManyStepsError(UnusableSchemaError):
     """It is not known what is wrong with it, if anything."""
 
 
+class NotAtOnceError(Exception):
+    """It takes longer than the event loop may wait."""
+
+
+@dataclass(slots=True)
+class _Left:
+    """How many steps may still be taken, and what is raised when there are none."""
+
+    steps: int
+    error: Exception
+
+    def take(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise self.error
+
+
+_left: ContextVar[_Left | None] = ContextVar("innkeeper_schema_steps", default=None)
+Came = TypeVar("Came")
+
+
 @contextmanager
-def bounded(most: int) -> Iterator[None]:
+def bounded(most: int, error: Exception | None = None) -> Iterator[None]:
     """All that is checked within it takes ``most`` steps at most, and no more than what it is within itself."""
     outer = _left.get()
-    left = [most if outer is None else min(most, outer[0])]
-    given = left[0]
+    left = _Left(most, error or TooManyStepsError("checking it takes too long"))
+    if outer is not None and outer.steps < most:
+        left = _Left(outer.steps, outer.error)
+    given = left.steps
     token = _left.set(left)
     try:
         yield
     finally:
         _left.reset(token)
         if outer is not None:
-            outer[0] -= given - left[0]
+            outer.steps -= given - left.steps
 
 
-@lru_cache(maxsize=256)
-def _pattern(text: str) -> SchemaValidator:
-    return SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
+async def in_turn(work: Callable[[], Came]) -> Came:
+    """What ``work`` comes to, which checks schemas or values and does nothing else: at once if that takes few steps,
+    and otherwise anew, beside the event loop."""
+    try:
+        with bounded(MOST_STEPS_AT_ONCE, NotAtOnceError()):
+            return work()
+    except NotAtOnceError:
+        return await aside(work)
+
+
+def _take(steps: int) -> None:
+    left = _left.get()
+    if left is not None:
+        left.take(steps)
 
 
 def _counted(name: str, keyword: Any) -> Any:
     def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-        left = _left.get()
-        if left is not None:
-            left[0] -= 1 + _work(name, wanted, value)
-            if left[0] < 0:
-                raise TooManyStepsError("checking it takes too long")
+        _take(1 + _work(name, wanted, value))
         return keyword(validator, wanted, value, schema) or iter(())
 
     return check
@@ -89,7 +125,7 @@ def _work(name: str, wanted: Any, value: Any) -> int:
         return max(listed, 1) * (_size(value) // 2) + listed
     if name in _EACH and isinstance(value, list | dict):
         return listed + len(value) * (20 if name.startswith("unevaluated") else 1)
-    return listed + (len(value) // 16 if name == "pattern" and isinstance(value, str) else 0)
+    return listed
 
 
 def _size(value: Any) -> int:
@@ -124,9 +160,13 @@ def _plain(value: Any) -> Any:
 
 def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
     if isinstance(value, str):
+        known = patterns.compiled(pattern)
+        _take(len(value) // 16 + known.weight * len(value) // _MATCHED_IN_A_STEP)
         try:
-            _pattern(pattern).validate_python(value)
-        except NoMatchError:
+            found = known.matches(value)
+        except PatternError:
+            raise TooManyStepsError("checking it takes too long") from None
+        if not found:
             yield ValidationError(f"{value[:100]!r} does not match {pattern!r}")
 
 
@@ -219,7 +259,7 @@ def _check_keywords(schema: dict[str, Any]) -> None:
             raise UnusableSchemaError(f"the reference {reference[:100]!r} leads out of it")
         if isinstance(one.get("pattern"), str):
             try:
-                _pattern(one["pattern"])
+                _take(patterns.compiled(one["pattern"]).weight // _WEIGHED_IN_A_STEP)
             except PatternError:
                 raise UnusableSchemaError(f"the pattern {one['pattern'][:100]!r} is not supported") from None
         places += one.values()

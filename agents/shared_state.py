@@ -23,6 +23,7 @@ from agents.deps import RunDeps
 from agents.json_state import patched
 from agents.patience import patiently
 from db import threads
+from db.aside import aside
 from db.database import Database
 from db.errors import AppError
 from db.principal import Principal
@@ -99,7 +100,7 @@ class SharedState:
             kept, set_by = await threads.state(connection, self._project_id, self._thread_id)
             if set_by == call:
                 return kept, True
-            value = patched(self.value, patch)
+            value = await aside(lambda: patched(self.value, patch))
             await threads.keep_state(connection, self._project_id, self._thread_id, value, call)
         return value, False
 

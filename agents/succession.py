@@ -75,7 +75,7 @@ class Succession:
             if kept is None:
                 raise unauthenticated("The key that this run was started with has been revoked or has expired.")
             frames = await events.whole(connection, claim.project_id, claim.run_id)
-            asked = kit.parse(kept.input.encode())
+            asked = await kit.parse(kept.input.encode())
             turn = kit.next_turn(kept.history, asked, kept.settings.max_input_tokens)
             await _settle(connection, kit, claim, kept.caller, turn)
             if turn.said is not None:

@@ -1,4 +1,4 @@
-"""A bound on request bodies that holds before they are buffered, declared length or not."""
+"""Bounds on request bodies that hold before they are buffered or read, declared length or not."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agents.json_values import MOST_VALUES, Values
 from db.errors import AppError
 from server.http.fields import fields_of
 from server.http.problem import send_problem
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+UNCOUNTED = 64 * 1024
+"""Bytes of a body that are read whatever they hold."""
 
 
 class BodyTooLargeError(Exception):
-    """Raised out of ``receive`` at the first chunk over the limit; :class:`BodyLimit` turns it into 413."""
+    """Raised out of ``receive`` at the first chunk over a limit; :class:`BodyLimit` turns it into 413."""
+
+    def __init__(self, error: AppError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class BodyLimit:
@@ -41,20 +48,27 @@ class BodyLimit:
             return self._count(scope, receive, send)
         if not declared.isdigit() or len(declared) > 18 or int(declared) > self.limit:
             return send_problem(send, self._too_large())
+        if int(declared) > UNCOUNTED:
+            return self._count(scope, receive, send)
         # The HTTP parser lets no more through than what was declared.
         return self.app(scope, receive, send)
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
+        values = Values()
         started = False
 
         async def counting_receive() -> Message:
             nonlocal received
             message = await receive()
             if message["type"] == "http.request":
-                received += len(message.get("body", b""))
+                piece = message.get("body", b"")
+                received += len(piece)
                 if received > self.limit:
-                    raise BodyTooLargeError
+                    raise BodyTooLargeError(self._too_large())
+                values.feed(piece)
+                if values.count > MOST_VALUES:
+                    raise BodyTooLargeError(_too_many())
             return message
 
         async def watching_send(message: Message) -> None:
@@ -64,10 +78,10 @@ class BodyLimit:
 
         try:
             await self.app(scope, counting_receive, watching_send)
-        except BodyTooLargeError:
+        except BodyTooLargeError as refused:
             if started:
                 raise
-            await send_problem(send, self._too_large())
+            await send_problem(send, refused.error)
 
     def _too_large(self) -> AppError:
         return AppError(
@@ -77,6 +91,15 @@ class BodyLimit:
             "Send less at once; files go through the storage tools, not through a request body.",
             details={"max_bytes": self.limit},
         )
+
+
+def _too_many() -> AppError:
+    return AppError(
+        "too_many_values",
+        413,
+        f"The request body holds over {MOST_VALUES} JSON values.",
+        "Send fewer at once; files go through the storage tools, not through a request body.",
+    )
 
 
 def _plain(scope: Scope) -> bool:

@@ -218,3 +218,12 @@ async def test_lifespan_passes_the_guards() -> None:
 
     await app({"type": "lifespan", "state": {}}, receive, send)  # type: ignore[arg-type]  # minimal ASGI
     assert done == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.promise("RUN-22")
+async def test_a_body_of_too_many_values_is_413_and_one_of_long_texts_is_not() -> None:
+    async with asgi(BodyLimit(count_body)) as client:
+        many = await client.post("/", content=b"[" + b"0," * 50_000 + b"0]")
+        text = await client.post("/", content=b'["' + b'\\",[' * 100_000 + b'"]')
+    assert many.json()["type"] == "urn:innkeeper:error:too_many_values"
+    assert (text.status_code, text.text) == (200, str(400_004))
