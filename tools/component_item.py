@@ -29,6 +29,8 @@ MOST_FILES: Final = 2 << 20
 MOST_ITEM: Final = 256 << 10
 MOST_WORDS: Final = 4_000
 DEEPEST: Final = 40
+MOST_VALUES: Final = 10_000
+"""Of an item and its schemas: to check one takes some hundredth of a millisecond."""
 TARGETED: Final = ("registry:file", "registry:page")
 _OF_FILES: Final = ("path", "target", "content")
 Json: TypeAlias = dict[str, Any]
@@ -116,8 +118,13 @@ def _plain(item: Json, *, strict: bool) -> Json:
 def _unspeakable(value: Any) -> Iterator[Fault]:
     """What no database, no file and no recursion can take, found without recursion."""
     places: list[tuple[Any, At]] = [(value, ())]
+    number = 0
     while places:
         one, at = places.pop()
+        number += 1
+        if number > MOST_VALUES:
+            yield Fault(at[:1], f"must hold at most {MOST_VALUES} values and names, with its schemas")
+            return
         if len(at) > DEEPEST:
             yield Fault(at[:3], f"is nested more than {DEEPEST} deep")
             return

@@ -251,6 +251,9 @@ def _validated(spec: ToolSpec, caller: Principal, arguments: Mapping[str, Any]) 
     try:
         model: BaseModel = spec.input_model.__pydantic_validator__.validate_python(given)
     except ValidationError as error:
+        number = error.error_count()
+        if number > mistakes.MOST_LISTED:
+            raise mistakes.too_many(spec, number) from None
         faults = error.errors(include_url=False, include_input=False)
         raise mistakes.wrong_arguments(spec, given, faults, bound=caller.project_id is not None) from None
     return vars(model)  # of a model that nobody else has

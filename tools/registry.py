@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 
 from db import components
+from db.aside import aside
 from db.errors import AppError, not_found
 from db.scopes import Scope
 from tools import component_reading, publishing
@@ -158,7 +159,7 @@ async def _prepared(
     async with call.services.database.transaction(call.principal, project_id) as connection:
         registry = await publishing.writable_registry(connection, project_id)
     own = publishing.own_addresses(project_id, registry.namespace, call.services.pages.base())
-    made = checked(item, version=version, props=props, state=state, own=own)
+    made = await aside(lambda: checked(item, version=version, props=props, state=state, own=own))
     await publishing.store_contents(call.services, call.principal, project_id, made)
     return made
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from db import components, registry_sync
+from db.aside import aside
 from db.errors import AppError
 from db.registry_sync import Ending, Staged
 from server.integrations.registry_upstream import Entry, Upstream
@@ -174,7 +175,7 @@ class _Checking:
         needs = item.get("registryDependencies")
         if isinstance(needs, list):
             item["registryDependencies"] = [self._named(one) if isinstance(one, str) else one for one in needs]
-        return checked(item, own=self._own, root=(), strict=False)
+        return await aside(lambda: checked(item, own=self._own, root=(), strict=False))
 
     def _own(self, address: str) -> str | None:
         return self.ours(address) or self.upstream.own(self.names, address)

@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
+from db.aside import SMALL, aside
 from db.errors import invalid
 
 LARGEST_METADATA = 65_536
+MOST_FAULTS = 1_000
+"""To list more takes longer than to find them."""
 """Bytes as JSON."""
 TOOL_NAME = "^[a-zA-Z0-9_-]{1,64}$"
 """As models' providers take them."""
@@ -128,15 +131,21 @@ class MessageQuery(ThreadQuery):
     order: Literal["asc", "desc"] = "asc"
 
 
+async def read(model: type[Model], body: bytes) -> Model:
+    """As :func:`parse`; a long body beside the event loop."""
+    return parse(model, body) if len(body) <= SMALL else await aside(lambda: parse(model, body))
+
+
 def parse(model: type[Model], given: bytes | dict[str, Any]) -> Model:
     """A body, or the fields of a query. Raises AppError with what is wrong and where."""
     try:
         return model.model_validate_json(given) if isinstance(given, bytes) else model.model_validate(given)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
+        number = error.error_count()
+        found = error.errors(include_url=False, include_input=False) if number <= MOST_FAULTS else ()
         faults = [f"{'.'.join(str(step) for step in fault['loc']) or 'the body'}: {fault['msg']}" for fault in found]
         raise invalid(
-            f"This is not what is asked for here. {'; '.join(faults[:3])}.",
+            f"This is not what is asked for here. {'; '.join(faults[:3]) or f'{number} things of it are wrong'}.",
             "Send it as @tambo-ai/typescript-sdk does; GET /openapi.json describes it.",
         ) from error
 

@@ -46,7 +46,7 @@ class V1Runs:
 
     async def begin(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """A run in a thread of its own."""
-        wanted = asked.parse(Run, await request.body())
+        wanted = await asked.read(Run, await request.body())
         check_writes(principal, narrowing)
         new = await Beginning.of(self._engine, wanted.thread or NewThread(), wanted.thread_metadata)
 
@@ -57,7 +57,7 @@ class V1Runs:
 
     async def go_on(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
         """A run in a thread that is there."""
-        wanted = asked.parse(Run, await request.body())
+        wanted = await asked.read(Run, await request.body())
         async with writing(self._database, principal, narrowing) as (connection, project_id):
             row = await thread_of(connection, project_id, request.path_params["thread_id"])
             wanted = await within_limits(connection, project_id, row["id"], wanted)

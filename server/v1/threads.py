@@ -42,7 +42,7 @@ class ThreadEdge:
         self._database = database
 
     async def create(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
-        wanted = asked.parse(NewThread, await request.body() or b"{}")
+        wanted = await asked.read(NewThread, await request.body() or b"{}")
         check_writes(principal, narrowing)
         new = await Beginning.of(self._engine, wanted)
         async with writing(self._database, principal, narrowing) as (connection, project_id):
@@ -65,7 +65,7 @@ class ThreadEdge:
         return _json({**thread(row), "messages": said})
 
     async def change(self, request: Request, principal: Principal, narrowing: Narrowing) -> Response:
-        wanted = asked.parse(ThreadChange, await request.body() or b"{}")
+        wanted = await asked.read(ThreadChange, await request.body() or b"{}")
         data = None if wanted.metadata is None else asked.metadata(wanted.metadata)
         async with writing(self._database, principal, narrowing) as (connection, project_id):
             thread_id = await held(connection, project_id, request.path_params["thread_id"])
