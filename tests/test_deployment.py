@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from server.cli import _parser as parser
-from server.settings.loading import sections
-from server.settings.section import variable_names
+from server.settings.loading import known_names
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -19,16 +18,6 @@ COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
 OF_POSTGRES = {"POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS", "OWNER_PASSWORD", "APP_PASSWORD", "OPS_PASSWORD"}
 
 pytestmark = pytest.mark.promise("HOME-61")
-
-
-def known_variables() -> set[str]:
-    return {
-        name
-        for _, section in sections()
-        for field, info in section.model_fields.items()
-        if info.validation_alias is not None
-        for name in variable_names(section, field)
-    }
 
 
 def test_the_image_is_built_in_two_stages_and_runs_as_nobody_special() -> None:
@@ -63,4 +52,4 @@ def test_no_secret_of_the_production_shape_has_a_default() -> None:
 def test_every_variable_of_the_production_shape_is_a_setting() -> None:
     given = set(re.findall(r"^ +([A-Z][A-Z0-9_]+): ", COMPOSE, re.MULTILINE)) - OF_POSTGRES
     assert given
-    assert given - known_variables() == set()
+    assert given - known_names() == set()

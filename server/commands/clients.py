@@ -5,31 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from db.oauth import clients
 from db.scopes import ALL_SCOPES
 from server.commands.keys import uuid_of
-from server.commands.reading import read_settings
+from server.commands.owning import Actions, act
 from server.oauth import redirects
-from server.owner import owner_connection
 from server.refusal import Refusal
-from server.terminal import note, progress, put, put_all
+from server.terminal import note, put, put_all
 
 if TYPE_CHECKING:
     from server.roles import Connection
 
 
 def run(arguments: Namespace) -> int:
-    return asyncio.run(_run(arguments))
-
-
-async def _run(arguments: Namespace) -> int:
-    settings = read_settings(environment="development")
-    async with owner_connection(settings, arguments.data, progress()) as connection:
-        await ACTIONS[arguments.action](connection, arguments)
-    return 0
+    return asyncio.run(act(ACTIONS, arguments))
 
 
 async def _create(connection: Connection, arguments: Namespace) -> None:
@@ -100,7 +92,7 @@ async def _delete(connection: Connection, arguments: Namespace) -> None:
     put(json.dumps({"deleted": arguments.id}) if arguments.json else f"Client {arguments.id} is gone.")
 
 
-ACTIONS: Mapping[str, Callable[[Connection, Namespace], Awaitable[None]]] = {
+ACTIONS: Actions = {
     "create": _create,
     "list": _list,
     "delete": _delete,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from db import accounts
 from db.scopes import ALL_SCOPES
+from server.commands.owning import Actions, act
 from server.commands.reading import read_settings
-from server.owner import owner_connection
 from server.refusal import Refusal
-from server.terminal import note, progress, put, put_all
+from server.terminal import note, put, put_all
 
 if TYPE_CHECKING:
     from server.roles import Connection
@@ -26,14 +25,11 @@ def run(arguments: Namespace) -> int:
 
 
 async def _run(arguments: Namespace) -> int:
-    settings = read_settings(environment="development")
     if arguments.action == "rotate":
         from server.commands.rotate import rotate
 
-        return await rotate(settings, arguments)
-    async with owner_connection(settings, arguments.data, progress()) as connection:
-        await ACTIONS[arguments.action](connection, arguments)
-    return 0
+        return await rotate(read_settings(environment="development"), arguments)
+    return await act(ACTIONS, arguments)
 
 
 async def _create(connection: Connection, arguments: Namespace) -> None:
@@ -111,7 +107,7 @@ async def _revoke(connection: Connection, arguments: Namespace) -> None:
     put(json.dumps(_shown(key)) if arguments.json else f"Key {key.id} ({key.hint}…) is revoked.")
 
 
-ACTIONS: Mapping[str, Callable[[Connection, Namespace], Awaitable[None]]] = {
+ACTIONS: Actions = {
     "create": _create,
     "list": _list,
     "revoke": _revoke,

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from db import users
 from db.errors import not_found
 from server.commands.keys import user_named
-from server.commands.reading import read_settings
-from server.owner import owner_connection
+from server.commands.owning import Actions, act
 from server.refusal import Refusal
-from server.terminal import progress, put
+from server.terminal import put
 from tools.mailboxes import Mailbox
 
 if TYPE_CHECKING:
@@ -23,14 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
-    return asyncio.run(_run(arguments))
-
-
-async def _run(arguments: Namespace) -> int:
-    settings = read_settings(environment="development")
-    async with owner_connection(settings, arguments.data, progress()) as connection:
-        await ACTIONS[arguments.action](connection, arguments)
-    return 0
+    return asyncio.run(act(ACTIONS, arguments))
 
 
 async def _list(connection: Connection, arguments: Namespace) -> None:
@@ -86,7 +77,7 @@ async def _revoke(connection: Connection, arguments: Namespace) -> None:
     _say(arguments, f"{arguments.user} is no administrator of this instance.", user_id)
 
 
-ACTIONS: Mapping[str, Callable[[Connection, Namespace], Awaitable[None]]] = {
+ACTIONS: Actions = {
     "list": _list,
     "add": _add,
     "disable": _disable,
