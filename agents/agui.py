@@ -71,6 +71,11 @@ def without_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def storable(text: str) -> str:
+    """As PostgreSQL can keep it: without U+0000 and halves of surrogate pairs."""
+    return without_surrogates(text).replace("\x00", "\ufffd")
+
+
 def run_started(thread_id: str, run_id: str) -> Event:
     return {"type": "RUN_STARTED", "threadId": thread_id, "runId": run_id, "protocolVersion": PROTOCOL_VERSION}
 

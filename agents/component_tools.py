@@ -3,23 +3,20 @@ but to hold the props to their schema, and to tell the model."""
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
-from pydantic_core import SchemaValidator, core_schema
 
 from agents import journal, schemas
+from agents.call_arguments import ARGUMENTS, RETRIES
 from agents.component_offers import Component
 from agents.deps import RunDeps
 from agents.schemas import UnusableSchemaError
 
 SHOWN: Final = "The user sees it now."
-RETRIES: Final = 3
-_ANY_OBJECT: Final = SchemaValidator(core_schema.dict_schema(keys_schema=core_schema.str_schema()))
 
 
 class ComponentTools(AbstractToolset[RunDeps]):
@@ -53,16 +50,13 @@ class ComponentTools(AbstractToolset[RunDeps]):
             description=f"Show the user {component.name}. {component.description}".strip(),
             parameters_json_schema=dict(component.props_schema),
         )
-        return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES, args_validator=_ANY_OBJECT)
+        return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES, args_validator=ARGUMENTS)
 
 
 def _wrong(component: Component, props: dict[str, Any]) -> str | None:
     """What a model is told of props that do not fit."""
     try:
-        json.dumps(props, allow_nan=False)
         found = schemas.faults(component.props_schema, props)
-    except ValueError:
-        found = ["a number is none of JSON"]
     except UnusableSchemaError as error:
         found = [f"the schema of its props cannot be used: {error}"]
     if not found:

@@ -27,7 +27,7 @@ from agents.shared_state import UPDATE, SharedState
 from db.agents import DEMO, Limits
 from db.runs import Ending, Status
 from db.spending import Used
-from db.transcript import OURS
+from db.transcript import OURS, PARTS, RESULTS
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import AbstractToolset
@@ -130,7 +130,7 @@ class Conversation:
         lost = None if status == "succeeded" else cut_off(new, {tool.name for tool in self._plan.asked.tools})
         if lost is not None:
             _remember(new, CUT_OFF, lost)
-        self._meter.broken_off(self._narrator.broken_off())
+        self._meter.broken_off("".join(self._narrator.broken_off().values()))
         scripted = self._plan.agent == DEMO
         used = Used() if scripted else self._meter.used
         return Ending(
@@ -234,8 +234,18 @@ class Conversation:
         last = new.pop() if new and isinstance(new[-1], ModelResponse) and not new[-1].parts else None
         if said and (last is not None or not new or isinstance(new[-1], ModelRequest)):
             answer = last if isinstance(last, ModelResponse) else ModelResponse(parts=[], state="interrupted")
-            new.append(replace(answer, parts=[TextPart(said)], metadata={OURS: self._narrator.ids()}))
+            ours = {**self._narrator.ids(), PARTS: list(said)}
+            new.append(replace(answer, parts=[TextPart(text) for text in said.values()], metadata={OURS: ours}))
+        for message in new:
+            self._note_order(message)
         return new
+
+    def _note_order(self, message: ModelMessage) -> None:
+        results = [part for part in message.parts if isinstance(part, ToolReturnPart)]
+        order = self._narrator.in_order(results)
+        if isinstance(message, ModelRequest) and order != [part.tool_call_id for part in results]:
+            ours = (message.metadata or {}).get(OURS, {})
+            message.metadata = {**(message.metadata or {}), OURS: {**ours, RESULTS: order}}
 
 
 def _decided(decisions: Mapping[str, str | None]) -> DeferredToolResults | None:

@@ -71,7 +71,7 @@ def _summary(results: Iterable[ToolReturnPart], offered: set[str]) -> str:
 
 
 def _line(result: ToolReturnPart) -> str:
-    content: Any = result.metadata[STRUCTURED] if isinstance(result.metadata, dict) else result.content
+    content: Any = (result.metadata or {}).get(STRUCTURED, result.content)
     if result.outcome != "success" or not isinstance(content, dict):
         return f"{result.tool_name} failed: {result.model_response_str()}"
     if result.tool_name == "create_project":

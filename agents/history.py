@@ -24,7 +24,11 @@ from pydantic_ai.messages import (
     ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
+    ModelResponsePart,
     TextContent,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
     ToolReturnPart,
     UserContent,
     UserPromptPart,
@@ -33,7 +37,7 @@ from pydantic_ai.messages import (
 )
 
 from agents import attachment_address, open_calls
-from agents.agui import without_surrogates
+from agents.agui import storable
 from agents.component_state import with_states
 from agents.context_window import within
 from agents.interrupts import Answered
@@ -41,7 +45,7 @@ from agents.run_input import RunInput
 from db.errors import invalid
 from db.ids import uuid7
 from db.runs import StoredMessage
-from db.transcript import ABOUT, COMPONENTS, CONTEXT, OURS
+from db.transcript import ABOUT, COMPONENTS, CONTEXT, OURS, PARTS
 
 Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
 LINKS: Final[dict[str, type[Link]]] = {
@@ -109,15 +113,32 @@ def _told_ids(history: Sequence[ModelMessage]) -> list[str | None]:
     for message in history:
         ours = (message.metadata or {}).get(OURS, {})
         if isinstance(message, ModelResponse):
-            shown = {one["call"] for one in ours.get(COMPONENTS, {}).values()}
-            if message.text or any(call.tool_call_id not in shown for call in message.tool_calls):
-                found.append(ours.get("message"))
+            found += _answer_ids(message, ours)
             continue
         ids = ours.get("ids", ())
         for number, part in enumerate(message.parts):
             if isinstance(part, UserPromptPart):
                 found.append(ids[number] if number < len(ids) else None)
     return found
+
+
+def _answer_ids(answer: ModelResponse, ours: Mapping[str, Any]) -> list[str | None]:
+    shown = {one["call"] for one in ours.get(COMPONENTS, {}).values()}
+    if PARTS not in ours:
+        said = answer.text or any(call.tool_call_id not in shown for call in answer.tool_calls)
+        return [ours.get("message")] if said else []
+    told = [part for part in answer.parts if isinstance(part, ToolCallPart) or _words(part)]
+    named = zip(told, ours[PARTS], strict=False)
+    return list(dict.fromkeys(name for part, name in named if _is_message(part, shown)))
+
+
+def _words(part: ModelResponsePart) -> bool:
+    return isinstance(part, TextPart | ThinkingPart) and bool(part.content)
+
+
+def _is_message(part: ModelResponsePart, shown: Set[str]) -> bool:
+    """Whether it is in an assistant's message: neither reasoning nor a component."""
+    return isinstance(part, TextPart) or (isinstance(part, ToolCallPart) and part.tool_call_id not in shown)
 
 
 def _differs(ours: Sequence[str | None], theirs: Sequence[str]) -> bool:
@@ -152,7 +173,7 @@ def _row(message: ModelMessage) -> StoredMessage:
 def _cleaned(value: Any) -> Any:
     """The same JSON value without what jsonb cannot hold: U+0000 and lone surrogates."""
     if isinstance(value, str):
-        return without_surrogates(value).replace("\x00", "\ufffd")
+        return storable(value)
     if isinstance(value, dict):
         return {_cleaned(key): _cleaned(held) for key, held in value.items()}
     return [_cleaned(held) for held in value] if isinstance(value, list) else value

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from pydantic_ai import RunContext, ToolDefinition
@@ -17,7 +18,9 @@ from pydantic_ai.exceptions import ApprovalRequired, ToolFailed
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import BinaryContent, ToolReturn
 from pydantic_ai.toolsets.abstract import ToolsetTool
+from pydantic_core import to_json
 
+from agents.call_arguments import ARGUMENTS
 from agents.deps import RunDeps
 from agents.house_mcp import CallRefusedError, HouseMCP
 from agents.tool_schemas import Fixed
@@ -57,7 +60,7 @@ class HouseTools(MCPToolset[RunDeps]):
         listing = await self._listing(ctx.deps.grant)
         if not listing.tools:
             # How often a tool may be tried again is the agent's to say: it is the same in every run.
-            listing.tools = {one.name: self.tool_for_tool_def(one, ctx=ctx) for one in listing.definitions}
+            listing.tools = {one.name: self._tool(one, ctx) for one in listing.definitions}
         return dict(listing.tools)
 
     async def call_tool(
@@ -80,11 +83,15 @@ class HouseTools(MCPToolset[RunDeps]):
                 # answer that came too late is told to the model.
                 raise ApprovalRequired({"approval": approval["id"]})
             raise ToolFailed(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
-        if not _untrusted(result):
-            return value
-        # Words of others reach a model only between the marks that the text has around them.
-        text = "\n".join(block["text"] for block in result.get("content", ()) if block.get("type") == "text")
-        return ToolReturn(text, metadata={STRUCTURED: value, **result["_meta"]})
+        if _untrusted(result):
+            # Words of others reach a model only between the marks that the text has around them.
+            text = "\n".join(block["text"] for block in result.get("content", ()) if block.get("type") == "text")
+            return ToolReturn(text, metadata={STRUCTURED: value, **result["_meta"]})
+        # As text, in the order of its fields: clients, the thread and the model are told the same.
+        return ToolReturn(to_json(value).decode(), metadata={STRUCTURED: value}) if isinstance(value, dict) else value
+
+    def _tool(self, definition: ToolDefinition, ctx: RunContext[RunDeps]) -> ToolsetTool[RunDeps]:
+        return replace(self.tool_for_tool_def(definition, ctx=ctx), args_validator=ARGUMENTS)
 
     async def names(self, grant: Principal) -> set[str]:
         """The names of the tools that ``grant`` may call."""

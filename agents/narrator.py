@@ -50,6 +50,7 @@ class Narrator:
         self._told = told
         self._showing = dict(showing)
         self._results: Counter[str] = Counter()
+        self._order: dict[str, None] = {}
         self._text: str | None = None
         self._reasoning: str | None = None
         self._calls: dict[int, str | ComponentStream] = {}
@@ -58,8 +59,8 @@ class Narrator:
         self._first: str | None = None
         self._half: tuple[str, str, str] | None = None
         self._answering = False
-        self._said: list[str] = []
-        self._thoughts: list[str] = []
+        self._said: dict[str, list[str]] = {}
+        self._parts: dict[int, str] = {}
 
     def tell(self, event: AgentStreamEvent) -> None:
         """Say in AG-UI what an event of pydantic-ai tells of the answer so far."""
@@ -91,17 +92,23 @@ class Narrator:
         for part in results:
             self._result(part)
 
-    def broken_off(self) -> str:
-        """The text that the model has said of an answer that it is still in the middle of."""
-        return "".join(self._said) if self._answering else ""
+    def broken_off(self) -> dict[str, str]:
+        """The texts, by the ids of their messages, that the model has said of an answer that it is still in the middle
+        of."""
+        return {message: "".join(said) for message, said in self._said.items()} if self._answering else {}
+
+    def in_order(self, results: Sequence[ToolReturnPart]) -> list[str]:
+        """The calls of results in the order in which these were told."""
+        found = {part.tool_call_id for part in results}
+        return [call_id for call_id in self._order if call_id in found]
 
     def ids(self) -> dict[str, object]:
         """By which ids the log has the answer that has just ended."""
         found: dict[str, object] = {"message": self._parent}
         if self._first not in (None, self._parent):
             found[transcript.FIRST] = self._first
-        if self._thoughts:
-            found["reasoning"] = list(self._thoughts)
+        if self._parts:
+            found[transcript.PARTS] = [self._parts[index] for index in sorted(self._parts)]
         if self._shown:
             found[transcript.COMPONENTS] = dict(self._shown)
         return found
@@ -116,10 +123,11 @@ class Narrator:
                 self._log.emit(component_stream.ended(component_id, "invalid" if wrong else "done", wrong))
             return
         self._results[call_id] += 1
+        self._order[call_id] = None
         number = self._results[call_id]
         if number > self._told.get(call_id, 0):
             message_id = transcript.result_id(self._log.run_id, call_id, number)
-            self._log.emit(agui.tool_result(message_id, call_id, part.model_response_str()))
+            self._log.emit(agui.tool_result(message_id, call_id, agui.storable(part.model_response_str())))
 
     def _start(self, event: PartStartEvent) -> None:
         part = event.part
@@ -129,38 +137,30 @@ class Narrator:
             self._first = None
             self._answering = True
             self._said.clear()
-            self._thoughts.clear()
+            self._parts.clear()
             self._shown = {}
         if isinstance(part, TextPart):
-            if self._text is None:
-                self._text = self._parent = str(uuid7())
-                self._first = self._first or self._text
-                self._log.emit(agui.text_start(self._text))
-            self._say("TEXT_MESSAGE_CONTENT", self._text, part.content)
+            self._say_text(event.index, part.content)
         elif isinstance(part, ThinkingPart):
-            if self._reasoning is None:
-                self._reasoning = str(uuid7())
-                self._thoughts.append(self._reasoning)
-                self._first = self._first or self._reasoning
-                for told in agui.reasoning_start(self._reasoning):
-                    self._log.emit(told)
-            self._say("REASONING_MESSAGE_CONTENT", self._reasoning, part.content)
+            self._think(event.index, part.content)
         elif isinstance(part, ToolCallPart) and not storable(part.tool_call_id):
             raise bad_response()
         elif isinstance(part, ToolCallPart) and part.tool_name in self.components:
-            self._calls[event.index] = self._show(part)
+            self._calls[event.index] = stream = self._show(part)
+            self._parts[event.index] = stream.id
         elif isinstance(part, ToolCallPart):
             self._calls[event.index] = part.tool_call_id
+            self._parts[event.index] = self._parent
             self._first = self._first or self._parent
-            self._log.emit(agui.tool_start(part.tool_call_id, part.tool_name, self._parent))
+            self._log.emit(agui.tool_start(part.tool_call_id, agui.storable(part.tool_name), self._parent))
             self._say("TOOL_CALL_ARGS", part.tool_call_id, _arguments(part.args))
 
     def _delta(self, event: PartDeltaEvent) -> None:
         delta = event.delta
         if isinstance(delta, TextPartDelta):
-            self._say("TEXT_MESSAGE_CONTENT", self._text, delta.content_delta)
+            self._say_text(event.index, delta.content_delta)
         elif isinstance(delta, ThinkingPartDelta):
-            self._say("REASONING_MESSAGE_CONTENT", self._reasoning, delta.content_delta or "")
+            self._think(event.index, delta.content_delta or "")
         elif isinstance(delta, ToolCallPartDelta):
             call = self._calls.get(event.index)
             if isinstance(call, ComponentStream):
@@ -206,12 +206,37 @@ class Narrator:
         self._log.draw(stream)
         return stream
 
+    def _say_text(self, index: int, text: str) -> None:
+        """A message begins with its first words: a part without any is none."""
+        if not text:
+            return
+        if self._text is None:
+            self._text = self._parent = str(uuid7())
+            self._first = self._first or self._text
+            self._said[self._text] = []
+            self._log.emit(agui.text_start(self._text))
+        self._parts[index] = self._text
+        self._said[self._text].append(text)
+        self._say("TEXT_MESSAGE_CONTENT", self._text, text)
+
+    def _think(self, index: int, text: str) -> None:
+        if not text:
+            return
+        if self._reasoning is None:
+            self._reasoning = str(uuid7())
+            self._first = self._first or self._reasoning
+            for told in agui.reasoning_start(self._reasoning):
+                self._log.emit(told)
+        self._parts[index] = self._reasoning
+        self._say("REASONING_MESSAGE_CONTENT", self._reasoning, text)
+
     def _say(self, kind: str, of: str | None, text: str) -> None:
         """Say ``text`` but for half a surrogate pair at its end: the other half may be in the next piece."""
         if of is None or not text:
             return
-        if kind == "TEXT_MESSAGE_CONTENT":
-            self._said.append(text)
+        if "\x00" in text:
+            # No client could send it back: texts with it are refused, for PostgreSQL has no place for it.
+            text = text.replace("\x00", "\ufffd")
         if self._half is not None and self._half[:2] == (kind, of):
             text, self._half = self._half[2] + text, None
         if "\ud800" <= text[-1] <= "\udbff":

@@ -8,7 +8,7 @@ can give the result of a call that nobody allowed. So is which of the house's ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -173,11 +173,12 @@ def _tool_return(message: ToolMessage, call: ToolCallPart) -> ToolReturnPart:
     content: Any = message.content
     if not isinstance(content, str):
         content = "\n".join(_text_of(part) for part in content)
+    given = ToolReturnPart(call.tool_name, content, call.tool_call_id)
     if message.error:
-        return ToolReturnPart(
-            call.tool_name, f"{content}\n{message.error}".strip(), call.tool_call_id, outcome="failed"
-        )
-    return ToolReturnPart(call.tool_name, content, call.tool_call_id)
+        given = replace(given, content=f"{content}\n{message.error}".strip(), outcome="failed")
+    if given.content != message.content:
+        given.metadata = {OURS: message.model_dump(mode="json", include={"content", "error"}, exclude_none=True)}
+    return given
 
 
 def _text_of(part: Any) -> str:

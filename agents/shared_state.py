@@ -15,10 +15,10 @@ from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
-from pydantic_core import SchemaValidator, core_schema
 
 from agents import agui, journal
 from agents.agui import Event
+from agents.call_arguments import ARGUMENTS, RETRIES
 from agents.deps import RunDeps
 from agents.json_state import patched
 from agents.patience import patiently
@@ -54,7 +54,6 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     },
     "required": ["patch"],
 }
-_ANY_OBJECT: Final = SchemaValidator(core_schema.dict_schema(keys_schema=core_schema.str_schema()))
 
 
 class SharedState:
@@ -118,7 +117,7 @@ class StateTools(AbstractToolset[RunDeps]):
         definition = ToolDefinition(
             name=UPDATE, description=DESCRIPTION, parameters_json_schema=dict(PARAMETERS), sequential=True
         )
-        return {UPDATE: ToolsetTool(toolset=self, tool_def=definition, max_retries=3, args_validator=_ANY_OBJECT)}
+        return {UPDATE: ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES, args_validator=ARGUMENTS)}
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[RunDeps], tool: ToolsetTool[RunDeps]

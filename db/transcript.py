@@ -24,6 +24,11 @@ COMPONENTS: Final = "components"
 """Where in :data:`OURS` an answer keeps the components it shows, by their ids."""
 FIRST: Final = "first"
 """Where in :data:`OURS` an answer keeps the id of what was told first of it, where that is not its message's."""
+PARTS: Final = "parts"
+"""Where in :data:`OURS` an answer keeps by which ids it was told: one for each of its parts that tells something."""
+RESULTS: Final = "results"
+"""Where in :data:`OURS` a message keeps the calls whose results it has, in the order in which these were told: calls
+that are made at once end in any order."""
 ABOUT: Final = "about"
 """Where in :data:`OURS` a message of a client keeps what that says of it."""
 CONTEXT: Final = "context"
@@ -46,17 +51,41 @@ class _Reading:
 
     counted: Counter[tuple[UUID, str]] = field(default_factory=Counter)
     shown: dict[str, Message] = field(default_factory=dict)
+    results: set[str] = field(default_factory=set)
+    """The ids of those that the house gave."""
 
 
 def messages(rows: Sequence[asyncpg.Record]) -> list[Message]:
-    """AG-UI messages of consecutive rows with ``id``, ``run_id`` and ``content``."""
-    return [message for said in by_row(rows) for message in said]
+    """AG-UI messages of consecutive rows with ``id``, ``run_id`` and ``content``: what a client has that heard all that
+    was told of them, in its order."""
+    reading = _Reading()
+    found: list[Message] = []
+    for row in rows:
+        for message in _of(row, reading):
+            if message["id"] in reading.results:
+                message.pop("error", None)
+                found.insert(_place(found, message["toolCallId"]), message)
+            else:
+                found.append(message)
+    return found
 
 
 def by_row(rows: Sequence[asyncpg.Record]) -> list[list[Message]]:
-    """As :func:`messages`, those of each row for themselves. How a component came out is said by the row behind."""
+    """The messages of each row for themselves, and why calls failed. How a component came out is said by the row
+    behind."""
     reading = _Reading()
     return [list(_of(row, reading)) for row in rows]
+
+
+def _place(found: Sequence[Message], call_id: str) -> int:
+    """Where a result of the house goes: behind its call and that call's other results, as @ag-ui/client 1.0 has it."""
+    for number in range(len(found) - 1, -1, -1):
+        if any(call["id"] == call_id for call in found[number].get("toolCalls", ())):
+            behind = number + 1
+            while behind < len(found) and found[behind]["role"] == "tool":
+                behind += 1
+            return behind
+    return len(found)
 
 
 def _of(row: asyncpg.Record, reading: _Reading) -> Iterator[Message]:
@@ -67,7 +96,9 @@ def _of(row: asyncpg.Record, reading: _Reading) -> Iterator[Message]:
         yield from _answer(content["parts"], ours, str(row["id"]), reading.shown)
         return
     ids = list(ours.get("ids", ()))
-    for number, part in enumerate(content["parts"]):
+    order = {call_id: place for place, call_id in enumerate(ours.get(RESULTS, ()))}
+    parts = sorted(enumerate(content["parts"]), key=lambda each: order.get(each[1].get("tool_call_id"), -1))
+    for number, part in parts:
         theirs = ids[number] if number < len(ids) else None
         if part["part_kind"] == "user-prompt":
             yield {"id": theirs or f"{row['id']}-{number}", "role": "user", "content": _said(part["content"])}
@@ -78,13 +109,21 @@ def _of(row: asyncpg.Record, reading: _Reading) -> Iterator[Message]:
         elif "tool_call_id" in part and part.get("tool_name"):
             call_id = part["tool_call_id"]
             reading.counted[row["run_id"], call_id] += 1
+            if theirs:
+                yield _given(part, theirs)
+                continue
             own = result_id(row["run_id"], call_id, reading.counted[row["run_id"], call_id])
-            yield _result(part, theirs or own)
+            reading.results.add(own)
+            yield _result(part, own)
 
 
 def _answer(
     parts: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], row_id: str, shown: Mapping[str, Message]
 ) -> Iterator[Message]:
+    if PARTS in ours:
+        yield from _told(parts, ours[PARTS], shown)
+        return
+    # As answers were kept before their parts had ids.
     reasoning = list(ours.get("reasoning", ()))
     thoughts = [part["content"] for part in parts if part["part_kind"] == "thinking" and part["content"]]
     if thoughts:
@@ -100,6 +139,28 @@ def _answer(
             message["toolCalls"] = calls
         yield message
     yield from shown.values()
+
+
+def _told(parts: Sequence[Mapping[str, Any]], ids: Sequence[str], shown: Mapping[str, Message]) -> Iterator[Message]:
+    """The messages of an answer in the order in which they began."""
+    found: dict[str, Message] = {}
+    for part, name in zip((part for part in parts if _tells(part)), ids, strict=False):
+        if part["part_kind"] == "thinking":
+            message = found.setdefault(name, {"id": name, "role": "reasoning"})
+            message["content"] = message.get("content", "") + part["content"]
+        elif part.get("tool_call_id") in shown:
+            found[name] = shown[part["tool_call_id"]]
+        else:
+            message = found.setdefault(name, {"id": name, "role": "assistant"})
+            if part["part_kind"] == "text":
+                message["content"] = message.get("content", "") + part["content"]
+            else:
+                message.setdefault("toolCalls", []).append(_call(part))
+    yield from found.values()
+
+
+def _tells(part: Mapping[str, Any]) -> bool:
+    return part["part_kind"] == "tool-call" or (part["part_kind"] in ("text", "thinking") and bool(part["content"]))
 
 
 def _components(parts: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> dict[str, Message]:
@@ -154,11 +215,23 @@ def _call(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _result(part: Mapping[str, Any], message_id: str) -> Message:
-    text = _text(part["content"])
+    """A result of the house, as the model and the events were told it."""
+    text, outcome = _text(part["content"]), part.get("outcome", "retried")
     message = {"id": message_id, "role": "tool", "toolCallId": part["tool_call_id"], "content": text}
-    if part.get("outcome", "retried") != "success":
+    if outcome in ("failed", "retried"):
+        message["content"] = json.dumps({"error": text}, ensure_ascii=False, separators=(",", ":"))
+    if outcome != "success":
         message["error"] = text
     return message
+
+
+def _given(part: Mapping[str, Any], message_id: str) -> Message:
+    """A result of a client's tool, as that gave it."""
+    text = _text(part["content"])
+    given = (part.get("metadata") or {}).get(OURS)
+    if given is None:
+        given = {"content": text} if part.get("outcome", "success") == "success" else {"content": text, "error": text}
+    return {"id": message_id, "role": "tool", "toolCallId": part["tool_call_id"], **given}
 
 
 def _said(content: str | Sequence[Any]) -> str | list[dict[str, Any]]:

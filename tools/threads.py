@@ -132,5 +132,5 @@ def _name(row: asyncpg.Record) -> str:
 
 
 def _message(row: asyncpg.Record) -> Message:
-    parts = [{name: value for name, value in said.items() if name != "id"} for said in transcript.messages([row])]
+    parts = [{name: value for name, value in said.items() if name != "id"} for said in transcript.by_row([row])[0]]
     return Message(id=row["id"], role=row["role"], run_id=row["run_id"], created_at=row["created_at"], parts=parts)

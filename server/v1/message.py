@@ -63,7 +63,7 @@ def _blocks(said: dict[str, Any]) -> Iterable[Block]:
         yield {
             "type": "tool_result",
             "toolUseId": said["toolCallId"],
-            "content": [_text(said["content"])],
+            "content": [_text(said.get("error", said["content"]))],
             **({"isError": True} if "error" in said else {}),
         }
     elif kind == "activity" and said["content"]["status"] != "invalid":

@@ -37,6 +37,20 @@ async def test_a_clients_own_tool_pauses_the_run_and_its_result_continues_it(
     assert len(tool_messages) == 2
 
 
+@pytest.mark.promise("RUN-06", "RUN-10")
+async def test_a_call_of_the_clients_whose_arguments_are_no_object_is_told_to_the_model(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    fine = ToolCall("pick_colour", {})
+    for number, wrong in enumerate(('{"of": ', "[1]", '{"of": NaN}', '{"of": 1e999}', '{"of": "\\ud83d"}')):
+        bad = ToolCall("pick_colour", wrong)
+        model.script(Turn(bad), Turn(fine, ToolCall("pick_colour", wrong)))
+        stream = await run(house_open, tenant.token, body(user("Paint it"), thread=f"t{number}", tools=[FRONT]))
+        assert stream.last["outcome"] == {"type": "success", "pendingToolCallIds": [fine.id]}, wrong
+        [told] = [one["content"] for one in model.requests[-1].body["messages"] if one["role"] == "tool"]
+        assert "no JSON object" in told
+
+
 async def test_open_calls_of_the_client_may_be_passed_over_with_a_new_message(
     house_open: Inn, tenant: Tenant, model: ScriptedModel
 ) -> None:
