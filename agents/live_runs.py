@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from agents.event_log import EventLog
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from agents.kit import Kit
     from agents.plan import Plan
 
+MOST_ASKED: Final = 1000
+"""How many runs are remembered of which somebody asked for the end, and which do not live here."""
 _log = logging.getLogger("innkeeper.agents")
 
 
@@ -25,6 +27,7 @@ class LiveRuns:
 
     def __init__(self, writer: EventWriter) -> None:
         self.claimed: dict[UUID, int] = {}
+        self._asked: dict[UUID, None] = {}
         self._writer = writer
         self._runs: dict[UUID, LiveRun] = {}
         self._ended_as: Counter[str] = Counter()
@@ -43,6 +46,8 @@ class LiveRuns:
         run = LiveRun(plan, kit.conversation(plan, log), log, self._writer)
         self._runs[plan.run_id] = run
         run.done.add_done_callback(lambda done: self._ended(run, done))
+        if plan.run_id in self._asked:
+            run.stop("asked")
         return run
 
     def held(self) -> dict[UUID, int]:
@@ -62,6 +67,11 @@ class LiveRuns:
         run = self._runs.get(run_id)
         if run is not None:
             run.stop("asked")
+            return
+        # It may be on its way here, its row read before this was asked. Its lease would tell too, a second later.
+        self._asked[run_id] = None
+        if len(self._asked) > MOST_ASKED:
+            del self._asked[next(iter(self._asked))]
 
     async def wait(self) -> None:
         """Return once none lives here."""

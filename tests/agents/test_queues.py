@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from agents import leases
 from db.embedded.cluster import EmbeddedPostgres
 from db.runs import MOST_WAITING, OnBusy
 from tests.agents.inn import Inn, Stream, another_project, body, ended, inn, rest, run, running, speaking, until, user
@@ -191,6 +192,35 @@ async def test_what_was_said_before_a_cancel_stays_and_the_next_run_takes_the_hi
     assert roles == ["user", "assistant", "tool", "assistant", "user"]
     assert "There is" in str(model.requests[-1].body["messages"])
     assert not await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
+
+
+@pytest.mark.promise("RUN-04")
+async def test_a_run_that_is_cancelled_while_a_process_takes_it_up_ends_at_once(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The leases are not asked about meanwhile: they would tell of it as well, a second later.
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 3600.0)
+    model.play("Go", Turn("On and on", Hang()))
+    async with house_open.database.transaction(tenant.principal, tenant.project_id) as connection:
+        errand = Errand("default", "Go", "t", uuid4(), "reject")
+        run_id, _thread = await house_open.engine.begin(connection, tenant.principal, tenant.project_id, errand)
+        # What the user said cannot be written yet: whoever takes the run waits there, after it has read the run's row.
+        hold = owner.transaction()
+        await hold.start()
+        await owner.execute("LOCK TABLE messages IN SHARE ROW EXCLUSIVE MODE")
+    await eventually(lambda: waits_for_messages(owner))
+    assert await house_open.engine.cancel(tenant.principal, tenant.project_id, run_id)
+    await owner.execute("UPDATE runs SET lease_expires_at = now() + interval '1 hour'")
+    await hold.commit()
+    assert await ended(owner, str(run_id)) == "cancelled"
+    assert model.requests == []
+
+
+async def waits_for_messages(owner: Owner) -> bool:
+    found: bool = await owner.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'messages'::regclass AND NOT granted)"
+    )
+    return found
 
 
 async def stands(owner: Owner, *statuses: str) -> bool:
