@@ -70,15 +70,25 @@ async def fetch(connection: Connection, project_id: UUID, thread_id: UUID) -> as
 async def messages(
     connection: Connection, project_id: UUID, thread_id: UUID, *, before: UUID | None = None, limit: int | None = None
 ) -> list[asyncpg.Record]:
-    """The last ``limit`` messages of a thread, those before the message ``before``, in the order they were said."""
+    """The last ``limit`` messages of a thread, those before its message ``before``, in the order they were said."""
     rows = await connection.fetch(
         "SELECT m.id, m.run_id, m.role, m.content, m.position, m.created_at FROM messages m"
         " WHERE m.project_id = $1 AND m.thread_id = $2 AND ($3::uuid IS NULL OR m.position <"
-        "   (SELECT b.position FROM messages b WHERE b.project_id = $1 AND b.id = $3))"
+        "   (SELECT b.position FROM messages b WHERE b.project_id = $1 AND b.thread_id = $2 AND b.id = $3))"
         " ORDER BY m.position DESC LIMIT $4",
         *(project_id, thread_id, before, limit),
     )
     return rows[::-1]
+
+
+@traced
+async def has_message(connection: Connection, project_id: UUID, thread_id: UUID, message_id: UUID) -> bool:
+    """Whether the message is one of the thread's."""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM messages WHERE project_id = $1 AND thread_id = $2 AND id = $3)",
+        *(project_id, thread_id, message_id),
+    )
+    return found
 
 
 @traced

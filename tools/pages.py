@@ -57,7 +57,7 @@ def from_cursor(cursor: str | None) -> UUID | None:
         return None
     raw = _unwrapped(cursor)
     if len(raw) != 18 or not raw.startswith(_ROW):
-        raise _foreign("page")
+        raise foreign("page")
     return UUID(bytes=raw[2:])
 
 
@@ -72,10 +72,10 @@ def from_path_cursor(cursor: str | None) -> tuple[str, UUID] | None:
     raw = _unwrapped(cursor)
     try:
         if len(raw) <= 18 or not raw.startswith(_PATH):
-            raise _foreign("page")
+            raise foreign("page")
         return raw[18:].decode(), UUID(bytes=raw[2:18])
     except UnicodeDecodeError:
-        raise _foreign("page") from None
+        raise foreign("page") from None
 
 
 def to_place_cursor(project_id: UUID, kind: int, after: str | None) -> str:
@@ -133,14 +133,14 @@ def from_offset(cursor: str | None, subject: UUID) -> int:
         return 0
     raw = _unwrapped(cursor)
     if len(raw) != 26 or raw[:18] != _BYTES + subject.bytes:
-        raise _foreign("part")
+        raise foreign("part")
     return int.from_bytes(raw[18:])
 
 
 def _place(cursor: str, text: str) -> int:
     raw = _unwrapped(cursor)
     if len(raw) != len(_TEXT) + _PLACE.size or not raw.startswith(_TEXT):
-        raise _foreign("part")
+        raise foreign("part")
     place, checksum = _PLACE.unpack(raw[2:])
     if checksum != _checksum(text):
         raise AppError(
@@ -168,7 +168,8 @@ def _unwrapped(cursor: str) -> bytes:
         return b""
 
 
-def _foreign(first: str) -> AppError:
+def foreign(first: str) -> AppError:
+    """For a cursor of something else. ``first``: what one without it begins with."""
     return invalid(
         "That cursor is not one of this list.",
         f"Leave cursor out to start at the first {first}.",

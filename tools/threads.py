@@ -12,7 +12,7 @@ from db import conversations, threads, transcript
 from db.errors import needs_member, not_found
 from db.scopes import Scope
 from tools.contract import Caller, ProjectId, tool
-from tools.pages import DEFAULT_ROWS, Cursor, cut, from_cursor, to_cursor
+from tools.pages import DEFAULT_ROWS, Cursor, cut, foreign, from_cursor, to_cursor
 from tools.preview import Preview
 from tools.roles import readable
 from tools.runs import Status
@@ -77,9 +77,10 @@ async def get_thread(call: Caller, project_id: ProjectId, thread_id: ThreadId, c
     """Read what was said and done in a thread."""
     async with call.transaction() as connection:
         row = await _found(connection, project_id, thread_id)
-        rows = await threads.messages(
-            connection, project_id, thread_id, before=from_cursor(cursor), limit=DEFAULT_ROWS + 1
-        )
+        before = from_cursor(cursor)
+        if before is not None and not await threads.has_message(connection, project_id, thread_id, before):
+            raise foreign("page")
+        rows = await threads.messages(connection, project_id, thread_id, before=before, limit=DEFAULT_ROWS + 1)
     shown = [_message(one) for one in rows[::-1][:DEFAULT_ROWS]]
     more = to_cursor(shown[-1].id) if len(rows) > DEFAULT_ROWS else None
     return Thread(**_columns(row), messages=shown, next_cursor=more)

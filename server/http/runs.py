@@ -32,6 +32,7 @@ from tools.narrowing import Narrowing
 
 NO_STORE: Final = {"cache-control": "no-store"}
 LONGEST_EVENT_ID: Final = 15
+PAST_EVERY_LOG: Final = 10**LONGEST_EVENT_ID
 
 
 class RunServices(Protocol):
@@ -145,9 +146,10 @@ def last_event_id(request: Request) -> int:
     given = request.headers.get("last-event-id", "").strip()
     if not given:
         return 0
-    if not given.isascii() or not given.isdigit() or len(given) > LONGEST_EVENT_ID:
+    if not given.isascii() or not given.isdigit():
         raise invalid(
             "Last-Event-ID is not the id of an event.",
             "Send the id of the last event you have, or leave the header out to read from the first one.",
         )
-    return int(given)
+    number = given.lstrip("0")
+    return int(number or 0) if len(number) <= LONGEST_EVENT_ID else PAST_EVERY_LOG

@@ -102,6 +102,7 @@ async def test_a_place_that_the_log_does_not_have_is_410_with_a_snapshot(
     beyond = await followed(house_open, tenant.token, run_id, len(whole.ids) + 1)
     assert (beyond.status, beyond.problem["type"]) == (410, "urn:innkeeper:error:events_gone")
     assert f"ends at event {len(whole.ids)}" in beyond.problem["detail"]
+    assert (await followed(house_open, tenant.token, run_id, "9" * 30)).status == 410
     snapshot = beyond.problem["snapshot"]
     assert (snapshot["run"]["runId"], snapshot["run"]["status"]) == ("r", "succeeded")
     assert snapshot["run"]["lastEventId"] == len(whole.ids)

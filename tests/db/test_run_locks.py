@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +15,7 @@ from db.database import Database
 from db.events import Batch
 from tests.conftest import Owner, Tenant, eventually, living_run
 
-Change: TypeAlias = Callable[[Database, UUID, UUID, list[UUID]], Awaitable[None]]
+Change: TypeAlias = Callable[[Database, UUID, UUID, list[UUID]], Coroutine[Any, Any, None]]
 
 LOADED: Final = "SET plan_cache_mode = force_generic_plan; SET enable_nestloop = off"
 """How a statement is planned that was made many times, and for many runs."""

@@ -170,12 +170,13 @@ async def test_threads_and_messages_are_paged_newest_first_without_gap_or_repeat
         " SELECT $1, gen_random_uuid(), n::text FROM generate_series(1, 60) n",
         tenant.project_id,
     )
+    cursor: dict[str, str] = {}
     for tool, rows, more, count in (
         ("list_threads", "threads", {}, 61),
         ("get_thread", "messages", {"thread_id": started["thread_id"]}, 62),
     ):
         seen: list[str] = []
-        cursor: dict[str, str] = {}
+        cursor = {}
         while True:
             page = await do(dispatch, tenant, tool, **more, **cursor)
             seen += [row["id"] for row in page[rows]]
@@ -183,6 +184,9 @@ async def test_threads_and_messages_are_paged_newest_first_without_gap_or_repeat
                 break
             cursor = {"cursor": page["next_cursor"]}
         assert len(seen) == len(set(seen)) == count
+    other = await do(dispatch, tenant, "start_run", message="Something else")
+    error = await refused(dispatch, tenant, "get_thread", thread_id=other["thread_id"], **cursor)
+    assert error.code == "invalid_cursor"
 
 
 async def test_a_deleted_thread_takes_its_runs_with_it_also_those_that_go_on(
