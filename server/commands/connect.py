@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from server.connect import links, signing_in, toml_tables, verifying
-from server.connect.clients import CLIENTS, Client, Computer, Transport, client_named
+from server.connect.clients import ASKS_ITSELF, CLIENTS, Client, Computer, Transport, client_named
 from server.connect.ledger import Ledger, Record
 from server.connect.placing import CHANGED, KEPT, Placer, command, helper
 from server.connect.signing_in import TokenFile, Tokens
@@ -37,6 +37,8 @@ async def _run(arguments: Namespace) -> int:
         note(f"'{arguments.client}' is not known here: this is for clients of any kind.")
     if arguments.print or (arguments.client and chosen is None):
         put(printed(mcp_url, arguments.name, chosen, arguments.transport))
+        if chosen is not None:
+            note(f"This is for {chosen.file(computer)}. {_by_hand(chosen, house, arguments.transport)}")
         return 0
     clients = [chosen] if chosen else _agreed(_found(computer), arguments)
     if not clients:
@@ -208,6 +210,13 @@ def _entry(client: Client, house: str, mcp_url: str, transport: Transport | None
         return client.started(command("stdio", mcp_url))
     entry = client.entry(mcp_url)
     return {**entry, client.helper: helper(house)} if client.helper else entry
+
+
+def _by_hand(client: Client, house: str, transport: Transport | None) -> str:
+    """How a client is signed in whose entry somebody puts in themselves."""
+    if (transport or client.transport) == "stdio":
+        return f"It needs you to be signed in: innkeeper login {house}"
+    return ASKS_ITSELF
 
 
 def _restart(done: str) -> str:

@@ -54,6 +54,9 @@ class Computer:
         return self.home / ".config" / "innkeeper"
 
 
+ASKS_ITSELF: Final = "It asks you to sign in, in your browser, when it first starts the server."
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """``programs``: any of them on the path, or ``folder``, show that it is there. ``servers``: where its file has the
@@ -94,7 +97,7 @@ class Client:
         if (transport or self.transport) == "stdio":
             return "It is signed in: it starts Innkeeper's command line in the place of a server."
         if self.helper is None:
-            return "It asks you to sign in, in your browser, when it first starts the server."
+            return ASKS_ITSELF
         return "It is signed in: it asks Innkeeper's command line for its token."
 
 

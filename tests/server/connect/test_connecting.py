@@ -227,7 +227,10 @@ async def test_what_is_not_known_here_is_printed_and_nothing_is_touched(inn: Inn
     assert f'"url": "{url}"' in shown.out
     codex = await desk.run("connect", "codex", "--url", inn.url, "--print")
     assert codex.out == f'[mcp_servers.innkeeper]\nurl = "{inn.url}/mcp"\n'
-    assert '"type": "stdio"' in (await desk.run("connect", "code", "--url", inn.url, "--print")).out, "as it is typed"
+    assert "config.toml. It asks you to sign in" in codex.err
+    code = await desk.run("connect", "code", "--url", inn.url, "--print")
+    assert '"type": "stdio"' in code.out, "as it is typed"
+    assert f"mcp.json. It needs you to be signed in: innkeeper login {inn.url}" in code.err
     program = tomllib.loads(
         (await desk.run("connect", "codex", "--url", inn.url, "--print", "--transport", "stdio")).out
     )
