@@ -19,7 +19,7 @@ from db.embedded.folder import NAME, check_owner, finish_exchange, init_cluster,
 from db.embedded.place import ELSEWHERE, choose_place, socket_folder
 from db.embedded.roles import PREPARATION, prepare_cluster, prepare_database
 from db.embedded.server import Server, Site, start_server
-from db.embedded.state import SUPERUSER, State, take_lock
+from db.embedded.state import SUPERUSER, State, check_lock, take_lock
 from db.embedded.upgrade import UPGRADED, upgrade
 
 Progress = Callable[[str], None]
@@ -78,6 +78,7 @@ class EmbeddedPostgres:
         """After `ended`: start PostgreSQL at the same addresses, where nobody else can have begun meanwhile. Raises
         EmbeddedError; nothing is left running then."""
         await to_end(self._server.stop)
+        check_lock(self._launch.site.lock, self._launch.data_dir)
         with _writing_in(self._launch.data_dir):
             self._server = await self._launch.run()
 

@@ -88,9 +88,8 @@ def sync_folder(folder: Path) -> None:
 
 def take_lock(data_dir: Path) -> int:
     """The descriptor whose flock marks us as the owner. Blocks while a dead owner's PostgreSQL is still stopping."""
-    path = data_dir / "postgres.lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(_lock_file(data_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise unwritable(data_dir, error) from error
     try:
@@ -104,6 +103,25 @@ def take_lock(data_dir: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def check_lock(descriptor: int, data_dir: Path) -> None:
+    """Raises ``EmbeddedError`` when the directory that we marked is not the one of this name any more."""
+    try:
+        if os.path.samestat(os.fstat(descriptor), _lock_file(data_dir).stat()):
+            return
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            raise unwritable(data_dir, error) from error
+    raise EmbeddedError(
+        "data_directory_replaced",
+        f"The data directory {data_dir} was removed or replaced while it was in use.",
+        "Put it back, or start Innkeeper anew with what is there now.",
+    )
+
+
+def _lock_file(data_dir: Path) -> Path:
+    return data_dir / "postgres.lock"
 
 
 def _wait_for_lock(descriptor: int, data_dir: Path) -> None:
