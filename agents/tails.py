@@ -60,7 +60,19 @@ class Tail:
         return self.ended or (self._wakeups.closed and not self._lives_here())
 
     async def next(self, seconds: float) -> Events:
-        """Wait at most ``seconds`` for what follows; empty when nothing came."""
+        """Wait at most ``seconds`` for what follows; empty when nothing came, or when the database cannot say at the
+        moment whether this reader may have it."""
+        before = self._after
+        try:
+            return await self._following(seconds)
+        except AppError as error:
+            if not _passes(error):
+                raise
+            self._after, self.ended = before, False
+            await asyncio.sleep(min(seconds, self._wakeups.patience))
+            return []
+
+    async def _following(self, seconds: float) -> Events:
         if self._doubted and await self._is_gone():
             return self._end()
         log = self._log = self._log or self._find()
@@ -142,7 +154,7 @@ class Tail:
                 # Whoever looked may see it no more, which says nothing of this reader.
                 found = await self._look(self._after)
         except AppError as error:
-            if error.code not in PASSING and error.status != 503:
+            if not _passes(error):
                 raise
             return []
         if not found.there:
@@ -171,6 +183,10 @@ class Tail:
     def _forward(self, found: Events) -> None:
         if found:
             self._after = found[-1][0]
+
+
+def _passes(error: AppError) -> bool:
+    return error.code in PASSING or error.status == 503
 
 
 def _heard(looking: asyncio.Task[Found]) -> None:

@@ -11,21 +11,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from uuid import UUID
 
 import asyncpg
-from opentelemetry import trace
 
-from db.errors import AppError, lease_lost, unavailable
+from db.errors import AppError, unavailable
 from db.listener import Listener
 from db.origin import told
 from db.pools import LOST, open_pool
 from db.principal import Principal
 from db.resting import Resting
-from db.spans import active
-from db.turns import Turn, Turns
+from db.transaction import READING, Transaction
+from db.turns import Turns
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -43,10 +41,8 @@ WHOLE_SECONDS: Final = 60
 WHOLE_OF_RUNS_SECONDS: Final = 15
 """How long it may take in all: the server does not count a wait within a statement, such as between its preparation
 and its execution, as idle. A run's is shorter than the deadline of who carries the same call out again."""
-LEASE_LOST_STATE: Final = "IK002"
 OPS_SIZE: Final = 4
 IN_LINE: Final = 1000
-_tracer = trace.get_tracer("innkeeper.db")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ class Database:
         For a run's grant it raises ``AppError`` ``run_lease_lost`` unless the run lives under the grant's lease, at the
         beginning and, if anything was written, at the commit.
         """
-        begin = "BEGIN READ ONLY" if read_only or principal.read_only else "BEGIN"
+        begin = READING if read_only or principal.read_only else "BEGIN"
         if principal.run_id is None:
             begin += self._bounds(STANDSTILL_SECONDS, WHOLE_SECONDS)
         else:
@@ -148,14 +144,11 @@ class Database:
         The statement is its own transaction: what the function sets about the caller ends with it.
         """
         places = "".join(f", ${number}" for number in range(5, 5 + len(further)))
-        try:
-            async with Transaction(self._connections, None, self._turns.of(principal.user_id)) as connection:
-                return await connection.fetch(
-                    f"SELECT * FROM {function}($1, $2, $3, $4{places})",  # noqa: S608  a name out of our own code
-                    *(principal.credential_id, principal.user_id, principal.end_user_id, project_id, *further),
-                )
-        except LOST as error:
-            raise unavailable() from error
+        async with Transaction(self._connections, None, self._turns.of(principal.user_id)) as connection:
+            return await connection.fetch(
+                f"SELECT * FROM {function}($1, $2, $3, $4{places})",  # noqa: S608  a name out of our own code
+                *(principal.credential_id, principal.user_id, principal.end_user_id, project_id, *further),
+            )
 
     def system(self) -> Transaction:
         """A connection as nobody, each statement its own transaction, which saves two round trips.
@@ -218,81 +211,3 @@ class Database:
     def stats(self) -> PoolStats:
         pool = self._connections.pool
         return PoolStats(pool.get_size(), pool.get_idle_size() + len(self._connections), pool.get_max_size())
-
-
-class Transaction:
-    """One transaction (none without ``begin``) on one pooled connection. ``commit``: how it ends when all went well.
-
-    Losing the server inside it surfaces as ``AppError`` unavailable.
-    """
-
-    __slots__ = ("_begin", "_commit", "_connection", "_connections", "_span", "_turn")
-
-    def __init__(
-        self, connections: Resting, begin: str | None, turn: Turn | None = None, commit: str = "COMMIT"
-    ) -> None:
-        self._connections = connections
-        self._begin = begin
-        self._commit = commit
-        self._turn = turn
-        self._connection: Connection | None = None
-        self._span: trace.Span = trace.INVALID_SPAN
-
-    async def __aenter__(self) -> Connection:
-        if active():
-            self._span = _tracer.start_span("db.transaction")
-        try:
-            try:
-                if self._turn is not None:
-                    await self._turn.take()
-                self._connection = connection = await self._connections.take()
-                if self._begin is not None:
-                    await connection.execute(self._begin)
-            except BaseException:
-                self._span.end()
-                await self._release(broken=True, fine=False)
-                raise
-        except LOST as error:
-            raise unavailable() from error
-        except asyncpg.PostgresError as error:
-            if error.sqlstate == LEASE_LOST_STATE:
-                raise lease_lost() from error
-            raise
-        return connection
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        broken = True
-        try:
-            if self._begin is not None:
-                await connection.execute(self._commit if kind is None else "ROLLBACK")
-            broken = connection.is_closed()
-        except LOST as lost:
-            raise unavailable() from (error or lost)
-        except asyncpg.PostgresError as refused:
-            if refused.sqlstate == LEASE_LOST_STATE:
-                raise lease_lost() from refused
-            raise
-        finally:
-            self._span.end()
-            await self._release(broken=broken, fine=kind is None)
-        if isinstance(error, LOST) and not isinstance(error, AppError):
-            raise unavailable() from error
-
-    async def _release(self, *, broken: bool, fine: bool) -> None:
-        connection, self._connection = self._connection, None
-        try:
-            if connection is None:
-                return
-            if broken:
-                # A connection that was lost has been taken out of the pool already, and refuses every call.
-                with contextlib.suppress(asyncpg.InterfaceError):
-                    connection.terminate()
-            await self._connections.give_back(connection, fine=fine and not broken)
-        finally:
-            if self._turn is not None:
-                self._turn.give_back()

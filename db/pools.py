@@ -12,12 +12,19 @@ if TYPE_CHECKING:
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
 STATEMENT_SECONDS: Final = 30.0
+REFUSING: Final = (
+    # No connection, memory or room on the disk is left, or the disk does not work.
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    # It has become a standby, or was told to take no writes for now.
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What a server says that is there and cannot serve for reasons of its own, which pass."""
 LOST: Final = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
     # The server ended a transaction that stood still or took too long, and its connection.
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -25,6 +32,7 @@ LOST: Final = (
     # What a statement gets that is sent at the very moment the server closes the connection.
     asyncpg.InternalClientError,
     asyncio.TimeoutError,
+    *REFUSING,
 )
 
 

@@ -109,6 +109,11 @@ async def test_what_cannot_be_started_again_is_given_up_with_its_last_words_and_
             os.kill(cluster.pid, signal.SIGQUIT)
             await told.until("the next attempt is in 600 s")
         assert given_up.is_set(), "an end that was wanted is no giving up"
+        (made / "postgres.lock").rename(made / "away")
+        (made / "postgres.lock").touch()
+        with pytest.raises(EmbeddedError, match="was removed or replaced while it was in use"):
+            await cluster.start_again()
+        (made / "away").rename(made / "postgres.lock")
     finally:
         await cluster.stop()
     settings.write_text("")

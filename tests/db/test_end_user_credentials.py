@@ -10,10 +10,11 @@ import pytest
 
 from db import accounts, end_users
 from db.credentials import Authenticator
-from db.database import Database, Transaction
+from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
 from db.scopes import HELD_BY_END_USERS
+from db.transaction import Transaction
 from tests.conftest import House, Owner, Tenant, eventually
 from tests.db.product import Product
 

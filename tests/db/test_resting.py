@@ -11,6 +11,8 @@ import pytest
 
 from db.database import Database
 from db.errors import AppError
+from db.ids import uuid7
+from db.principal import Principal
 from tests.conftest import DatabaseUrls, Owner
 
 
@@ -59,3 +61,19 @@ async def test_what_was_cut_off_or_failed_leaves_nothing_to_the_next_use(single:
     async with asyncio.timeout(60), single.system() as connection:
         assert await connection.fetchval("SELECT 1") == 1
         assert not connection.is_in_transaction()
+
+
+@pytest.mark.promise("RUN-26")
+async def test_a_server_without_room_is_unavailable_and_a_write_that_is_a_defect_stays_one(
+    single: Database, owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    for state in ("53100", "53200", "58030"):  # no disk, no memory, a disk that fails (PostgreSQL, appendix A)
+        with pytest.raises(AppError) as refused:
+            async with single.system() as connection:
+                await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '{state}'; END $$")
+        assert (refused.value.code, refused.value.retryable) == ("unavailable", True)
+    assert [line for line in caplog.messages if "no room" in line] == ["the database refuses: no room"] * 3
+    nobody = Principal(uuid7(), uuid7(), None, None, frozenset())
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with single.transaction(nobody, read_only=True) as connection:
+            await connection.execute("DELETE FROM projects")

@@ -15,7 +15,7 @@ from agents.journal import TOOL, Journal
 from agents.leases import Leases
 from agents.narrator import Narrator
 from db import run_leases, runs
-from db.database import Transaction
+from db.transaction import Transaction
 from server.mail.message import Message
 from tests.conftest import Owner
 from tests.killing.points import lay

@@ -21,7 +21,7 @@ from agents.journal import MODEL, TOOL, Journal
 from agents.narrator import Narrator
 from agents.succession import Succession
 from db import events, ledger, runs
-from db.database import Transaction
+from db.transaction import Transaction
 from server.mail.carrier import Carried, Carrier, Leaving
 from server.mail.message import Message
 from server.mail.post import Post
