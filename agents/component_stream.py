@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from agents.agui import Event
 from agents.component_offers import Component
 from agents.partial_json import PartialObject, escaped
+from db import transcript
 from db.transcript import COMPONENT
 
 Status: TypeAlias = Literal["done", "invalid", "cancelled", "superseded"]
@@ -27,6 +28,7 @@ class ComponentStream:
         self.call_id = call_id
         self.component = component
         self._props = PartialObject("/props")
+        self._written: list[str] = []
 
     def begun(self) -> Event:
         content: dict[str, Any] = {
@@ -41,6 +43,7 @@ class ComponentStream:
 
     def feed(self, text: str) -> None:
         """A piece of the props, as JSON text."""
+        self._written.append(text)
         self._props.feed(text)
 
     def drawn(self) -> Event | None:
@@ -49,6 +52,16 @@ class ComponentStream:
         for prop, state in self._props.states().items():
             patch.append({"op": "add", "path": f"/streaming/{escaped(prop)}", "value": state})
         return changed(self.id, patch) if patch else None
+
+    def settled(self) -> Event | None:
+        """All of its props at once, as its thread has them, where what streamed in is not that: of text that is no
+        object of JSON none are left, and some names no patch can lead to."""
+        props = transcript.props("".join(self._written) or {})
+        if props == self._props.value and (self._props.whole or not self._props.begun):
+            return None
+        whole = {"props": props, "streaming": dict.fromkeys(props, "done")}
+        patch = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in whole.items()]
+        return changed(self.id, patch)
 
     def kept(self) -> dict[str, Any]:
         """What the thread keeps of it beside its props."""

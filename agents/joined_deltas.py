@@ -26,6 +26,8 @@ DELTAS: Final = frozenset(
 )
 PLACE: Final = ("type", "item_id", "output_index", "content_index", "summary_index")
 END: Final = b"\n\n"
+MARK: Final = b"\xef\xbb\xbf"
+"""A byte order mark, of which one may begin a stream of events (WHATWG HTML, 9.2.6); the SDKs take it for text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,12 @@ class Joiner:
         self.flowing = False
         self._rest = b""
         self._as_it_comes = False
+        self._begins = True
 
     def feed(self, data: bytes) -> bytes:
         """What to pass on of ``data``; an event that has not ended waits for its end."""
+        if self._begins and not MARK.startswith(start := self._rest + data):
+            self._begins, self._rest, data = False, b"", start.removeprefix(MARK)
         if self._as_it_comes or b"\r" in data:
             return self._give_up(data)
         whole, end, rest = (self._rest + data).rpartition(END)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import jsonpatch
@@ -13,6 +14,8 @@ from db.errors import AppError, invalid
 LARGEST: Final = 64 << 10
 MOST_OPERATIONS: Final = 200
 DEEPEST: Final = 200
+PROTOTYPE: Final = re.compile(r"/__proto__(/|$)|/constructor/prototype(/|$)")
+"""What JavaScript has everything inherit from: clients that apply patches refuse whole patches that lead there."""
 _FAULTS: Final = (
     jsonpatch.JsonPatchException,
     jsonpatch.JsonPointerException,
@@ -33,6 +36,8 @@ def patched(state: Any, patch: Any) -> Any:
     for number, operation in enumerate(patch):
         try:
             made = jsonpatch.JsonPatch([operation])
+            if PROTOTYPE.search(operation["path"]):
+                raise _invalid(f"operation {number}: no client can change what is called __proto__ or prototype")
             if operation["op"] == "copy":
                 # Each can double what is there; everything else grows with the patch.
                 room -= len(json.dumps(jsonpatch.JsonPointer(operation["from"]).resolve(state)))

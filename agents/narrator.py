@@ -189,6 +189,8 @@ class Narrator:
         call = self._calls.pop(index, None)
         if isinstance(call, ComponentStream):
             self._log.draw(call)
+            if settled := call.settled():
+                self._log.emit(settled)
         elif call is not None:
             self._log.emit(agui.tool_end(call))
 

@@ -89,7 +89,8 @@ class PartialObject:
 
     def __init__(self, root: str = "") -> None:
         self.broken = False
-        self._value: dict[str, Any] = {}
+        self.begun = False  # it has a member, or the beginning of one
+        self.value: dict[str, Any] = {}
         self._root = root
         self._stack: list[_Frame] = []
         self._expected: _Expected = "value"
@@ -211,7 +212,7 @@ class PartialObject:
             raise _BrokenError
         self._expected = "key or end" if isinstance(value, dict) else "value or end"
         if not self._stack:
-            self._value = value if isinstance(value, dict) else {}
+            self.value = value if isinstance(value, dict) else {}
             self._stack.append(_Frame(value, self._root, told=True))
             return
         outer = self._stack[-1]
@@ -240,6 +241,8 @@ class PartialObject:
         frame = self._stack[-1]
         text = open_.whole()
         if open_.is_key:
+            if text == "__proto__" or (text == "prototype" and frame.pointer.endswith("/constructor")):
+                raise _BrokenError  # clients refuse patches that lead to what JavaScript has everything inherit from
             frame.key = text
             self._expected = "colon"
             return
@@ -271,6 +274,7 @@ class PartialObject:
 
     def _start(self) -> None:
         if len(self._stack) == 1:
+            self.begun = True
             self._states[self._stack[0].key] = "started"
 
     def _grow(self) -> None:

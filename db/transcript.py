@@ -7,12 +7,13 @@ What of a message the house added (``metadata`` under ``innkeeper``) says by whi
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID, uuid5
+
+from pydantic_core import from_json
 
 if TYPE_CHECKING:
     import asyncpg
@@ -174,7 +175,7 @@ def _components(parts: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> 
             "name": one["name"],
             "toolCallId": one["call"],
             "status": "cancelled",
-            "props": _object(arguments[one["call"]]),
+            "props": props(arguments[one["call"]]),
             "streaming": {},
             "state": one.get("state"),
         }
@@ -191,21 +192,15 @@ def _conclude(content: dict[str, Any], part: Mapping[str, Any]) -> None:
         content["error"] = _text(part["content"])
 
 
-def _object(arguments: Any) -> dict[str, Any]:
+def props(arguments: Any) -> dict[str, Any]:
+    """The props of a component; none, if what its model wrote is no object of JSON, ``1e999`` in it, or too deep."""
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments, parse_float=_finite, parse_constant=_finite)
-        except (ValueError, RecursionError):
+            arguments = from_json(arguments)
+            json.dumps(arguments, allow_nan=False)
+        except ValueError:
             return {}
     return arguments if isinstance(arguments, dict) else {}
-
-
-def _finite(said: str) -> float:
-    """A number that JSON can hold: models write ``NaN`` and ``1e999`` as well."""
-    number = float(said)
-    if not math.isfinite(number):
-        raise ValueError(said)
-    return number
 
 
 def _call(part: Mapping[str, Any]) -> dict[str, Any]:

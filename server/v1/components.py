@@ -27,7 +27,10 @@ def started(said: Event, message_id: str) -> Iterator[Event]:
 def changed(said: Event) -> list[Event]:
     """Of an ``ACTIVITY_DELTA``; an end is the last of them (:func:`is_end`)."""
     component_id, patch = said["messageId"], said["patch"]
-    streaming = {_below(one, "/streaming"): one["value"] for one in patch if one["path"].startswith("/streaming/")}
+    streaming: dict[str, str] = {}
+    for one in patch:
+        if _is_of(one, "/streaming"):
+            streaming.update(one["value"] if one["path"] == "/streaming" else {_below(one, "/streaming"): one["value"]})
     found = []
     for name, field in ((PROPS, "/props"), (STATE, "/state")):
         operations = [{**one, "path": one["path"][len(field) :]} for one in patch if _is_of(one, field)]

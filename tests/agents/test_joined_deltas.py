@@ -153,6 +153,14 @@ def test_streams_with_other_line_ends_pass_as_they_come() -> None:
     assert joiner.feed(sent[:30]) + joiner.feed(sent[30:]) == sent
 
 
+def test_a_byte_order_mark_before_the_first_event_is_passed_over() -> None:
+    for sent in (frame(chat({"content": "a"})) * 2, b": hi\r\n\r\n", b"\xef\xbb\xbfdata: {}\n\n", b"\xef"):
+        for cut in range(6):
+            joiner, data = Joiner(), b"\xef\xbb\xbf" + sent
+            said = joiner.feed(data[:cut]) + joiner.feed(data[cut:]) + joiner.end()
+            assert said.replace(b" ", b"") == Joiner().feed(sent).replace(b" ", b"") or said == sent
+
+
 @pytest.mark.promise("RUN-21")
 async def test_a_model_answers_the_same_through_a_client_that_joins() -> None:
     words = [f"w{number} " for number in range(400)]

@@ -141,7 +141,10 @@ async def test_a_client_that_has_other_messages_is_told_those_of_the_thread(
 async def test_a_component_that_did_not_fit_is_the_same_in_the_stream_and_in_the_thread(
     house_open: Inn, tenant: Tenant, model: ScriptedModel
 ) -> None:
-    model.script(Turn(weather("Paris", "warm")), Turn("Hm."), Turn("Yes."))
+    wrong = ("hello", "[1]", '{"place": "x"', '{"place": "x"} y', '{"place": "x", "n": NaN}', '{"place": "\\ud83d"}')
+    odd = (*wrong, '{"place": ' + "[" * 300, '{"__proto__": 1, "place": "x"}', '{"constructor": {"prototype": 1}}')
+    calls = [ToolCall("show_component_Weather", text) for text in odd]
+    model.script(Turn(weather("Paris", "warm"), *calls), Turn("Hm."), Turn("Yes."))
     first = await run(house_open, tenant.token, body(user("Weather?"), thread="t", **offering()))
     later = await run(house_open, tenant.token, body(user("And?"), thread="t"))
     told = of(later, "MESSAGES_SNAPSHOT")[-1]["messages"]

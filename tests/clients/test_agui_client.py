@@ -138,6 +138,8 @@ async def test_the_agui_client_allows_a_call(guest: Guest, model: ScriptedModel,
     assert not await owner.fetchval("SELECT EXISTS (SELECT FROM projects WHERE id = $1)", other)
 
 
+# Names to which no client lets a patch lead.
+PARIS = {"place": "Paris", "constructor": {"prototype": {"a": 1}}, "__proto__": {"b": 2}}
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(24)
 WEATHER = {
     "name": "Weather",
@@ -152,7 +154,7 @@ async def test_the_agui_client_has_components_as_activities_and_a_new_one_gets_t
 ) -> None:
     model.script(
         Turn("Look: ", ToolCall("show_component_Weather", {"place": 1}), ToolCall("list_projects", {}), "Hm."),
-        Turn(ToolCall("show_component_Weather", {"place": "Paris"}), "So. ", ToolCall("create_project", {"name": ""})),
+        Turn(ToolCall("show_component_Weather", PARIS), "So. ", ToolCall("create_project", {"name": ""})),
         Turn(ToolCall("list_projects", "[1]"), ToolCall("list_projects", {"nul": "\x00"}), "\x00"),
         Turn("There."),
         Turn("Sunny."),
@@ -165,8 +167,8 @@ async def test_the_agui_client_has_components_as_activities_and_a_new_one_gets_t
     assert first["thrown"] is None
     shown = [message for message in first["all"] if message["role"] == "activity"]
     assert [one["content"]["status"] for one in shown] == ["invalid", "done"]
-    assert shown[1]["content"]["props"] == {"place": "Paris"}
-    assert shown[1]["content"]["streaming"] == {"place": "done"}
+    assert shown[1]["content"]["props"] == PARIS
+    assert shown[1]["content"]["streaming"] == dict.fromkeys(PARIS, "done")
     assert second["thrown"] is None
     assert second["all"][: len(first["all"])] == first["all"], "a client without messages is told them, to the letter"
     assert [message["content"] for message in second["all"] if message["role"] == "user"] == ["Weather?", "And now?"]
@@ -189,7 +191,9 @@ async def test_the_agui_client_attaches_a_picture(guest: Guest, model: ScriptedM
 @pytest.mark.promise("RUN-12")
 async def test_the_agui_client_shares_its_state_with_the_agent(guest: Guest, model: ScriptedModel) -> None:
     patch = [{"op": "add", "path": "/items/-", "value": "tea"}, {"op": "replace", "path": "/count", "value": 2}]
-    model.script(Turn(ToolCall("update_state", {"patch": patch})), Turn("Done."), Turn("Two."))
+    refused = [[{"op": "add", "path": path, "value": 1}] for path in ("/__proto__", "/constructor/prototype")]
+    calls = [ToolCall("update_state", {"patch": one}) for one in (*refused, patch)]
+    model.script(Turn(*calls), Turn("Done."), Turn("Two."))
     first, second = await guest.runs(
         {"id": "run-1", "say": "Tea", "state": {"items": ["milk"], "count": 1}},
         {"id": "run-2", "say": "How many?", "thread": "thread-1"},
