@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelResponse, PartEndEvent
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
@@ -19,6 +19,7 @@ from pydantic_ai.settings import ModelSettings
 from agents import call_ids
 from agents.hearing import Hearing, hearing
 from agents.model_errors import bad_response, map_model_error, of_an_answer
+from agents.portions import Portions
 from db.errors import AppError
 from db.transcript import OURS
 
@@ -86,10 +87,14 @@ class Attempts(WrapperModel):
         parameters: ModelRequestParameters,
     ) -> ModelResponse:
         async with self.wrapped.request_stream(messages, settings, parameters) as stream:
+            portions = Portions()
             async for event in stream:
                 if not heard.begun:
                     _check_begun(stream)
-                heard.hear(event)
+                for number, portion in enumerate(portions.of(event)):
+                    if number or isinstance(portion, PartEndEvent):
+                        await asyncio.sleep(0)
+                    heard.hear(portion)
             if not heard.begun:
                 _check_begun(stream)
             return stream.get()

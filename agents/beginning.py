@@ -56,7 +56,7 @@ async def begin(kit: Kit, connection: Connection, new: NewRun, asked: RunInput) 
     admission.refuse(begun, new)
     if begun.outcome != "started":
         return Beginning(new, begun, asked, None)
-    turn = kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)
+    turn = await kit.next_turn(begun.history, asked, begun.settings.max_input_tokens)
     await interrupts.settle(kit.consent, connection, new.caller, new.project_id, turn.answered)
     if turn.said is not None:
         await runs.add_messages(

@@ -10,8 +10,10 @@ import httpx2
 
 from agents.model_errors import too_much
 
-LONGEST_LINE: Final = 16 << 20
+LONGEST_LINE: Final = 4 << 20
 """One that holds a picture is long."""
+MOST_COMMAS: Final = 200_000
+"""Of a line, which the SDK reads in one go: it takes as long as there are values in it."""
 UNPACKED: Final = "identity"
 MOST_BYTES: Final = 64 << 20
 """Of a whole answer."""
@@ -27,7 +29,7 @@ class Bounds:
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._packed = headers.get("content-encoding", UNPACKED) != UNPACKED
-        self._line = self._total = self._lines = 0
+        self._line = self._total = self._lines = self._commas = 0
 
     def check(self, part: bytes) -> None:
         """Raises AppError ``model_bad_response`` where it is more than any model says."""
@@ -35,7 +37,10 @@ class Bounds:
         self._lines += part.count(b"\n") + part.count(b"\r")
         end = max(part.rfind(b"\n"), part.rfind(b"\r"))
         self._line = self._line + len(part) if end < 0 else len(part) - end - 1
+        self._commas = part.count(b",", end + 1) + (self._commas if end < 0 else 0)
         if self._packed or self._line > LONGEST_LINE or self._total > MOST_BYTES or self._lines > MOST_LINES:
+            raise too_much()
+        if self._commas > MOST_COMMAS:
             raise too_much()
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from agents import agui
 from agents.agui import Event
-from db.events import Batch
+from db.events import PAGE, Batch
 
 WINDOW: Final = 0.03
 """Seconds in which deltas are collected; the first one after a pause does not wait."""
@@ -166,8 +166,8 @@ class EventLog:
         self._wake()
 
     def after(self, seq: int) -> list[tuple[int, bytes]]:
-        """Committed events with a number over ``seq``."""
-        return list(enumerate(self._frames[seq : self._committed], seq + 1))
+        """Committed events with a number over ``seq``, ``PAGE`` of them at most."""
+        return list(enumerate(self._frames[seq : min(self._committed, seq + PAGE)], seq + 1))
 
     async def wait_after(self, seq: int, seconds: float) -> list[tuple[int, bytes]]:
         """Wait at most ``seconds`` for events over ``seq``; empty when none came or none will."""

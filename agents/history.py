@@ -42,6 +42,7 @@ from agents.component_state import with_states
 from agents.context_window import within
 from agents.interrupts import Answered
 from agents.run_input import RunInput
+from db.aside import SMALL
 from db.errors import invalid
 from db.ids import uuid7
 from db.runs import StoredMessage
@@ -80,7 +81,7 @@ class Turn:
 
 def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None) -> Turn:
     """Raises AppError when there is nothing to answer, or what is open is not answered as it must be."""
-    history = ModelMessagesTypeAdapter.validate_json(stored)
+    history = _read(stored)
     with_states(history)
     calls = open_calls.left_open(history)
     fresh = _fresh(asked.messages, _known_ids(history), calls.owed.keys() - calls.answered)
@@ -105,6 +106,21 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     theirs = [one.id for one in asked.messages if one.role in ("user", "assistant") and one.id not in new]
     differs = _differs(_told_ids(history), theirs)
     return Turn(within(messages, max_input_tokens), said, found.decisions, found.answered, differs)
+
+
+def _read(stored: str) -> list[ModelMessage]:
+    """The messages of a JSON array. Those of a long one are read one by one: all of them in one go would let no other
+    thread do anything meanwhile."""
+    if len(stored) <= SMALL:
+        return ModelMessagesTypeAdapter.validate_json(stored)
+    decoder = json.JSONDecoder()
+    found: list[ModelMessage] = []
+    at = stored.index("{")
+    while at >= 0:
+        _, end = decoder.raw_decode(stored, at)
+        found += ModelMessagesTypeAdapter.validate_json(f"[{stored[at:end]}]")
+        at = stored.find("{", end)
+    return found
 
 
 def _told_ids(history: Sequence[ModelMessage]) -> list[str | None]:

@@ -55,8 +55,10 @@ class Kit:
         taking = schemas.in_turn if len(body) <= SMALL else aside
         return await taking(lambda: run_input.parse(body))
 
-    def next_turn(self, stored: str, asked: RunInput, max_input_tokens: int | None) -> Turn:
-        return history.next_turn(stored, asked, max_input_tokens)
+    async def next_turn(self, stored: str, asked: RunInput, max_input_tokens: int | None) -> Turn:
+        if len(stored) + len(asked.text) <= SMALL:
+            return history.next_turn(stored, asked, max_input_tokens)
+        return await aside(lambda: history.next_turn(stored, asked, max_input_tokens))
 
     async def change_state(
         self, principal: Principal, project_id: UUID, thread: str, component_id: UUID, body: bytes

@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from agents.bounded_answers import Bounds, in_pieces
+from agents.joined_deltas import fed
 from agents.paced_stream import Pace, is_paced
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class _Body(httpx2.AsyncByteStream):
             return
         with self._pace:
             while data := await self._read():
-                joined = self._pace.joiner.feed(data)
+                joined = await fed(self._pace.joiner, data)
                 rested = self._rest(self._pace.rest())
                 async for piece in in_pieces(joined):
                     yield piece

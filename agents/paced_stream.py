@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx2
 
 from agents.bounded_answers import Bounds, in_pieces
-from agents.joined_deltas import Joiner
+from agents.joined_deltas import Joiner, fed
 
 AT_ONCE: Final = 2
 """Reads at the beginning of a stream that wait for nothing."""
@@ -109,7 +109,7 @@ class PacedStream(httpx2.AsyncByteStream):
             await self._news.wait()
             taken = self._taken()
             self._bounds.check(taken)
-            async for piece in in_pieces(self._pace.joiner.feed(taken)):
+            async for piece in in_pieces(await fed(self._pace.joiner, taken)):
                 yield piece
         if rest := self._pace.joiner.end():
             yield rest

@@ -18,6 +18,8 @@ Operation: TypeAlias = dict[str, Any]
 
 LONGEST_POINTER: Final = 256
 """What lies deeper comes whole: each operation names its place."""
+MOST_TOLD: Final = 20_000
+"""Operations piece by piece. What is open then, and whatever comes below the first level, is told once it is whole."""
 DEEPEST: Final = 200
 """As deep as pydantic reads the arguments of a call."""
 GROWTH: Final = 1.25
@@ -41,11 +43,12 @@ class _BrokenError(Exception):
 @dataclass(slots=True)
 class _Frame:
     """An object or array that is open. ``key``: the member that is being written. ``told``: whether what it holds is
-    told piece by piece, or all of it once it is whole."""
+    told piece by piece, or all of it once it is whole; ``begun``: some of it has been."""
 
     value: dict[str, Any] | list[Any]
     pointer: str
     told: bool
+    begun: bool = False
     key: str = ""
 
     def place(self) -> str:
@@ -87,7 +90,7 @@ class _Text:
 class PartialObject:
     """``root``: the pointer under which the object's members are told."""
 
-    def __init__(self, root: str = "") -> None:
+    def __init__(self, root: str = "", most_told: int = MOST_TOLD) -> None:
         self.broken = False
         self.begun = False  # it has a member, or the beginning of one
         self.value: dict[str, Any] = {}
@@ -98,6 +101,7 @@ class PartialObject:
         self._scalar: list[str] = []
         self._rest = ""
         self._told: list[Operation] = []
+        self._left = most_told
         self._states: dict[str, State] = {}
 
     @property
@@ -118,6 +122,10 @@ class PartialObject:
         if self._text is not None and not self._text.is_key and self._stack[-1].told:
             self._tell_text(self._text)
         told, self._told = self._told, []
+        self._left -= len(told)
+        if self._left < 0:
+            for frame in self._stack[1:]:
+                frame.told = False
         return told
 
     def states(self) -> dict[str, State]:
@@ -217,10 +225,10 @@ class PartialObject:
             return
         outer = self._stack[-1]
         pointer = outer.place()
-        told = outer.told and len(pointer) <= LONGEST_POINTER
+        told = outer.told and len(pointer) <= LONGEST_POINTER and self._left >= 0
         if told:
             self._told.append({"op": "add", "path": pointer, "value": type(value)()})
-        self._stack.append(_Frame(value, pointer, told))
+        self._stack.append(_Frame(value, pointer, told, begun=told))
 
     def _close(self, mark: str) -> None:
         if not self._stack or self._expected not in ("comma", "key or end", "value or end"):
@@ -232,7 +240,7 @@ class PartialObject:
             self._expected = "nothing"
             return
         if self._stack[-1].told and not frame.told:
-            self._told.append({"op": "add", "path": frame.pointer, "value": frame.value})
+            self._told.append({"op": "replace" if frame.begun else "add", "path": frame.pointer, "value": frame.value})
         self._stack[-1].put(frame.value)
         self._expected = "comma"
         self._finish()

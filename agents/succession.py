@@ -17,6 +17,7 @@ from agents.opening import opening
 from agents.patience import PASSING
 from agents.plan import Plan
 from db import events, run_leases, runs
+from db.aside import aside
 from db.database import Database
 from db.errors import AppError, unauthenticated
 from db.run_leases import Claim
@@ -76,7 +77,7 @@ class Succession:
                 raise unauthenticated("The key that this run was started with has been revoked or has expired.")
             frames = await events.whole(connection, claim.project_id, claim.run_id)
             asked = await kit.parse(kept.input.encode())
-            turn = kit.next_turn(kept.history, asked, kept.settings.max_input_tokens)
+            turn = await kit.next_turn(kept.history, asked, kept.settings.max_input_tokens)
             await _settle(connection, kit, claim, kept.caller, turn)
             if turn.said is not None:
                 stored = kit.to_store([turn.said])
@@ -87,7 +88,9 @@ class Succession:
         if self._live.claimed.get(claim.run_id) != claim.epoch:
             return
         log = EventLog(claim.project_id, claim.run_id, claim.epoch, frames, self._writer.touch)
-        broken = takeover.legacy(frames, kept.steps_until) if claim.epoch > 1 else takeover.Legacy([], {}, {})
+        broken = takeover.Legacy([], {}, {})
+        if claim.epoch > 1:
+            broken = await aside(lambda: takeover.legacy(frames, kept.steps_until))
         for event in broken.closing:
             log.emit(event)
         grant = granted(kept.caller, kept.settings, claim.run_id, claim.epoch)

@@ -19,6 +19,8 @@ from server.http.fields import fields_of
 from server.limits.run_places import RunPlaces
 
 KEEP_ALIVE_SECONDS: Final = 15.0
+PORTION: Final = 256 * 1024
+"""Bytes of events that are framed and sent in one go."""
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -102,8 +104,25 @@ class RunStream(Response):
             # An error here cuts the stream: the client sees that the terminal event is missing and comes back.
             found = await tail.next(KEEP_ALIVE_SECONDS)
             more = not tail.over
-            body = self.framed(found) or (KEEP_ALIVE if more else b"")
+            *earlier, last = _portions(found)
+            for portion in earlier:
+                await send({"type": "http.response.body", "body": self.framed(portion), "more_body": True})
+                await asyncio.sleep(0)
+            body = self.framed(last) or (KEEP_ALIVE if more else b"")
             await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _portions(found: Events) -> list[Events]:
+    """The same events in portions, between which others get their turn; one at least."""
+    portions: list[Events] = [[]]
+    size = 0
+    for number, event in found:
+        if size > PORTION:
+            portions.append([])
+            size = 0
+        portions[-1].append((number, event))
+        size += len(event)
+    return portions
 
 
 def _leave(here: asyncio.Timeout, _gone: asyncio.Task[None]) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LONGEST: Final = 60
 BATCH: Final = 20
 """At a time: a message may hold a picture."""
+MOST_READ: Final = 4_000
+"""Characters in which a name is looked for."""
 NAMELESS: Final = "Untitled"
 _MARKUP: Final = re.compile(r"^[\s#>*\-+`_~|]+|[`*_~]+|!?\[([^\]]*)\]\([^)]*\)")
 _SENTENCE: Final = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s")
@@ -45,7 +47,7 @@ def name_of(row: asyncpg.Record) -> str:
 
 def shortened(text: str) -> str:
     """The first sentence of ``text`` in one line, without markup, of at most ``LONGEST`` characters."""
-    for line in text.splitlines():
+    for line in text[:MOST_READ].splitlines():
         plain = " ".join(_MARKUP.sub(r"\1", line).split())
         if plain:
             return _cut(_SENTENCE.split(plain)[0]).rstrip(".\u3002")

@@ -19,6 +19,7 @@ from agents import patterns
 from agents.json_values import Values
 from agents.patterns import PatternError
 from tests.agents.inn import Inn, body, run, user
+from tests.agents.test_components import shown
 from tests.conftest import Tenant
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import ToolCall, Turn
@@ -155,3 +156,27 @@ def test_values_are_counted_in_pieces_as_in_one(size: int) -> None:
     for at in range(0, len(text), size):
         values.feed(text[at : at + size])
     assert values.count == 8
+
+
+async def test_a_piece_that_comes_at_once_is_heard_in_portions(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    await run(house_open, tenant.token, body(user("warm")))
+    props = {"list": [{}] * 30_000, "text": "\U0001f600" * 5_000}
+    show = ToolCall("show_component_A", props)
+    model.script(Turn("x" * 50_000, show), Turn("Done."))
+    async with loop_watched() as held:
+        stream = await run(house_open, tenant.token, body(user("hi"), **offering({"type": "object"})))
+    assert stream.text == "x" * 50_000 + "Done."
+    [content] = shown(stream).values()
+    assert (content["status"], content["props"]) == ("done", props)
+    assert held.longest < held.total / 3
+
+
+@pytest.mark.parametrize("said", [Turn("x" * (1 << 20), "y"), Turn(*(ToolCall("nothing", {}) for _ in range(257)))])
+async def test_an_answer_of_more_than_any_model_says_is_none(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, said: Turn
+) -> None:
+    model.script(said)
+    stream = await run(house_open, tenant.token, body(user("hi")))
+    assert stream.last["code"] == "model_bad_response"

@@ -50,13 +50,19 @@ def begins(part: Any, whole: Any) -> bool:
 
 
 @settings(deadline=None, max_examples=200)
-@given(OBJECTS, st.lists(st.integers(0, 10_000), max_size=12), st.booleans(), st.sampled_from([None, 2]))
+@given(
+    OBJECTS,
+    st.lists(st.integers(0, 10_000), max_size=12),
+    st.booleans(),
+    st.sampled_from([None, 2]),
+    st.sampled_from([3, 99]),
+)
 def test_patches_give_the_object_and_each_step_is_a_beginning_of_it(
-    value: dict[str, Any], cuts: list[int], ascii_only: bool, indent: int | None
+    value: dict[str, Any], cuts: list[int], ascii_only: bool, indent: int | None, most_told: int
 ) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     final = json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass"))
-    partial = PartialObject()
+    partial = PartialObject(most_told=most_told)
     seen: dict[str, Any] = {}
     states: dict[str, str] = {}
     for piece in pieces(text, cuts):
