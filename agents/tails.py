@@ -11,7 +11,7 @@ from uuid import UUID
 from agents import agui
 from agents.event_log import EventLog
 from agents.live_run import error_event
-from agents.patience import PASSING
+from agents.patience import PASSING, patiently
 from agents.wakeups import POLL_SECONDS, Events, Found, Reading, Room, Wakeups
 from db import credentials, events, runs
 from db.database import Database
@@ -103,11 +103,15 @@ class Tail:
             return True
         self._doubted = False
         try:
-            async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:
-                return await runs.find(connection, self._project_id, self._run_id) is None
+            # All readers of a process may ask at once, as when its database comes back.
+            return await patiently(self._unseen)
         except AppError:
             self._doubted = True
             raise
+
+    async def _unseen(self) -> bool:
+        async with self._database.transaction(self._principal, self._project_id, read_only=True) as connection:
+            return await runs.find(connection, self._project_id, self._run_id) is None
 
     def _end(self) -> Events:
         """The run is gone, for this reader: nobody else will ever tell that it is over. The number is that of the last

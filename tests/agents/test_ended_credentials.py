@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from agents.readers import Readers
-from db import accounts, end_users, users
+from db import accounts, end_users, runs, users
+from db.errors import AppError
 from db.oauth import clients
 from db.oauth.clients import HOUSE_CLIENT_ID
 from db.tokens import token_hash
@@ -152,6 +154,34 @@ async def test_a_key_that_is_revoked_while_its_stream_is_being_opened_reads_noth
 
 async def heard_since(readers: Readers, before: int) -> bool:
     return readers.heard > before
+
+
+async def test_a_reader_is_not_cut_off_while_too_many_ask_at_once_whether_they_may_read_on(
+    house_open: Inn, urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they all do when the database comes back: what ended meanwhile was not heard."""
+    gate, readers, answers = Gate(), house_open.engine.readers, [False, True]
+    model.script(Turn("Before. ", gate, "After."))
+    find = runs.find
+
+    async def crowded(*given: Any) -> Any:
+        if not answers.pop(0):
+            raise AppError("too_many_at_once", 429, "Not now.", "Wait.", retryable=True)
+        return await find(*given)
+
+    async with speaking(house_open, tenant.token, body(user("Hello"))) as (stream, chunks):
+        before = readers.heard
+        superuser = await asyncpg.connect(urls.superuser)
+        await superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'innkeeper'"
+        )
+        await superuser.close()
+        await eventually(lambda: heard_since(readers, before))
+        monkeypatch.setattr(runs, "find", crowded)
+        gate.open()
+        await rest(stream, chunks)
+    assert (stream.text, answers) == ("Before. After.", [])
 
 
 async def test_what_a_reader_without_rights_does_not_find_is_found_by_those_who_read_with_them(
