@@ -99,7 +99,9 @@ async def test_nothing_is_taken_from_memory_while_revocations_cannot_be_heard(
         authenticator = Authenticator(database)
         await authenticator.start()
         assert await authenticator.authenticate(victim.token) is not None
-        listening = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        listening = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'innkeeper'"
+        )
         await superuser.execute("ALTER ROLE innkeeper_app CONNECTION LIMIT 0")
         try:
             for row in await superuser.fetch(listening):

@@ -24,7 +24,7 @@ from tests.killing.house_process import Order
 from tests.killing.points import Point
 
 ROOT: Final = Path(__file__).parents[2]
-START_SECONDS: Final = 30
+START_SECONDS: Final = 60
 
 
 class House:
@@ -82,7 +82,7 @@ class House:
             return Path(f"/proc/{self.pid}/stat").read_text()
         return ""
 
-    async def gone(self, seconds: float = 30) -> None:
+    async def gone(self, seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             await self.ended.wait()
 
@@ -154,8 +154,8 @@ class Houses:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(10)
-        self._reader.join(10)
+        self._process.wait(60)
+        self._reader.join(60)
         self._process.stdout.close()
 
     def _read(self) -> None:
