@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from pydantic_ai.messages import ModelMessage, ModelResponse, PartEndEvent
+from pydantic_ai.messages import ModelMessage, ModelResponse, PartEndEvent, repair_messages
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from agents import call_ids
+from agents.fixed_schema import Fixed
 from agents.hearing import Hearing, hearing
 from agents.model_errors import bad_response, map_model_error, of_an_answer
 from agents.portions import Portions
+from db.aside import SMALL, aside
 from db.errors import AppError
 from db.transcript import OURS
 
@@ -55,6 +57,12 @@ class Attempts(WrapperModel):
         self._known_as = known_as
         self._tries = tries
 
+    def prepare_messages(
+        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
+    ) -> list[ModelMessage]:
+        """As they are: :meth:`request` prepares them, for it can do so beside the event loop."""
+        return messages
+
     async def request(
         self,
         messages: list[ModelMessage],
@@ -62,6 +70,7 @@ class Attempts(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         heard = hearing.get() or Hearing(lambda _event: None)
+        messages = await self._prepared(messages, model_request_parameters)
         call_ids.before.set(messages)
         for tried in range(1, self._tries + 1):
             try:
@@ -78,6 +87,18 @@ class Attempts(WrapperModel):
                 return answer
             await asyncio.sleep(wait)
         raise AssertionError("a model is asked once at least")
+
+    async def _prepared(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> list[ModelMessage]:
+        """Messages as the model takes them, repaired as the agent repairs what a model has prepared. What the model
+        makes of tools that are new to it is made beside the loop, too."""
+
+        def prepared() -> list[ModelMessage]:
+            made = self.wrapped.prepare_messages(messages, parameters)
+            return messages if made is messages else repair_messages(made)
+
+        if any(_is_new(tool.parameters_json_schema) for tool in parameters.function_tools):
+            await aside(lambda: self.wrapped.customize_request_parameters(parameters))
+        return await aside(prepared) if _takes_long(messages) else prepared()
 
     async def _answer(
         self,
@@ -98,6 +119,23 @@ class Attempts(WrapperModel):
             if not heard.begun:
                 _check_begun(stream)
             return stream.get()
+
+
+def _is_new(schema: dict[str, Any]) -> bool:
+    return isinstance(schema, Fixed) and not schema.customised
+
+
+def _takes_long(messages: Sequence[ModelMessage]) -> bool:
+    """Whether preparing them takes over some milliseconds: a fifth of one for each part, and more for long texts."""
+    size = 0
+    for message in messages:
+        for part in message.parts:
+            content = getattr(part, "content", None)
+            size += 1_000 + (len(content) if isinstance(content, str) else 0)
+            size += 1_000 * len(content) if isinstance(content, list) else 0
+        if size > SMALL:
+            return True
+    return False
 
 
 def _check_begun(stream: StreamedResponse) -> None:

@@ -14,6 +14,7 @@ from pydantic_ai.toolsets.abstract import ToolsetTool
 
 from agents.call_arguments import ARGUMENTS, RETRIES
 from agents.deps import RunDeps
+from agents.fixed_schema import Fixed
 from db.errors import invalid
 
 ANYTHING: Final = {"type": "object", "properties": {}, "additionalProperties": True}
@@ -36,6 +37,6 @@ def offered(tools: Sequence[Tool], taken: set[str]) -> ClientTools:
         if tool.name in names:
             raise invalid(f"The tool name '{tool.name}' is taken.", "Rename the client's tool.", "tool_name_taken")
         names.add(tool.name)
-        schema = tool.parameters if isinstance(tool.parameters, dict) else ANYTHING
+        schema = Fixed(tool.parameters if isinstance(tool.parameters, dict) else ANYTHING)
         definitions.append(ToolDefinition(name=tool.name, parameters_json_schema=schema, description=tool.description))
     return ClientTools(definitions)

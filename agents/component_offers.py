@@ -15,7 +15,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from agents import schemas
+from agents.fixed_schema import Fixed
 from agents.house_mcp import CallRefusedError, HouseMCP
+from agents.json_values import MOST_OF_TOOLS, number_of
 from agents.schemas import UnusableSchemaError
 from db.errors import AppError, invalid
 from db.principal import Principal
@@ -35,7 +37,7 @@ class Component:
 
     name: str
     description: str
-    props_schema: Mapping[str, Any]
+    props_schema: Fixed
     state_schema: Mapping[str, Any] | None
 
     @property
@@ -75,6 +77,8 @@ async def resolved(
             *(_read(mcp, reader, project_id, offer) for offer in offers if isinstance(offer, FromRegistry))
         )
     found = [*(offer for offer in offers if isinstance(offer, Component)), *read]
+    if number_of([one.props_schema for one in found]) > MOST_OF_TOOLS:
+        raise _invalid(PLACE, f"together their props may hold {MOST_OF_TOOLS} JSON values")
     return {one.tool: one for one in found}
 
 
@@ -101,7 +105,7 @@ def _component(name: str, description: str, props: Any, state: Any, place: str) 
             checked.append(None if schema is None else schemas.check(schema))
         except UnusableSchemaError as error:
             raise _invalid(f"{place}.{field}", str(error)) from None
-    return Component(name, description, checked[0] or ANYTHING, checked[1])
+    return Component(name, description, Fixed(checked[0] or ANYTHING), checked[1])
 
 
 async def _read(mcp: HouseMCP, reader: Principal, project_id: UUID, offer: FromRegistry) -> Component:

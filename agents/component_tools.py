@@ -48,7 +48,7 @@ class ComponentTools(AbstractToolset[RunDeps]):
         definition = ToolDefinition(
             name=component.tool,
             description=f"Show the user {component.name}. {component.description}".strip(),
-            parameters_json_schema=dict(component.props_schema),
+            parameters_json_schema=component.props_schema,
         )
         return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES, args_validator=ARGUMENTS)
 

@@ -48,6 +48,8 @@ from db.ids import uuid7
 from db.runs import StoredMessage
 from db.transcript import ABOUT, COMPONENTS, CONTEXT, OURS, PARTS
 
+MOST_PARTS: Final = 500
+"""Of what a client says at once."""
 Link: TypeAlias = AudioUrl | DocumentUrl | ImageUrl | VideoUrl
 LINKS: Final[dict[str, type[Link]]] = {
     "image": ImageUrl,
@@ -85,6 +87,8 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     with_states(history)
     calls = open_calls.left_open(history)
     fresh = _fresh(asked.messages, _known_ids(history), calls.owed.keys() - calls.answered)
+    if sum(1 if isinstance(one.content, str) else len(one.content or ()) for one in fresh) > MOST_PARTS:
+        raise invalid(f"There is more that is new than {MOST_PARTS} parts of messages.", "Say it in fewer.")
     results = [message for message in fresh if isinstance(message, ToolMessage)]
     users = [message for message in fresh if isinstance(message, UserMessage)]
     found = open_calls.answers(calls, results, asked.resume, speaks=bool(users))
@@ -105,7 +109,9 @@ def next_turn(stored: str, asked: RunInput, max_input_tokens: int | None = None)
     new = {message.id for message in fresh}
     theirs = [one.id for one in asked.messages if one.role in ("user", "assistant") and one.id not in new]
     differs = _differs(_told_ids(history), theirs)
-    return Turn(within(messages, max_input_tokens), said, found.decisions, found.answered, differs)
+    if max_input_tokens is not None or len(stored) + len(asked.text) > SMALL:
+        messages = within(messages, max_input_tokens)
+    return Turn(messages, said, found.decisions, found.answered, differs)
 
 
 def _read(stored: str) -> list[ModelMessage]:

@@ -22,8 +22,8 @@ from pydantic_core import to_json
 
 from agents.call_arguments import ARGUMENTS
 from agents.deps import RunDeps
+from agents.fixed_schema import Fixed
 from agents.house_mcp import CallRefusedError, HouseMCP
-from agents.tool_schemas import Fixed
 from db.principal import Principal
 
 TOOLSET_ID: Final = "innkeeper"

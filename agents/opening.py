@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from db import threads, transcript
+from db.aside import aside
 
 if TYPE_CHECKING:
     from agents.history import Turn
@@ -39,10 +40,15 @@ async def opening(
     state = await _state(connection, project_id, thread_id, asked, taken_over)
     if taken_over or not _wanted(asked, turn):
         return Opening(state)
-    messages = transcript.messages(await threads.messages(connection, project_id, thread_id))
-    if asked.messages_snapshot != "always" and len(json.dumps(messages)) > LARGEST:
-        return Opening(state)
-    return Opening(state, messages, anew=_in_disorder(messages, asked))
+    rows = await threads.messages(connection, project_id, thread_id)
+
+    def told() -> Opening:
+        messages = transcript.messages(rows)
+        if asked.messages_snapshot != "always" and len(json.dumps(messages)) > LARGEST:
+            return Opening(state)
+        return Opening(state, messages, anew=_in_disorder(messages, asked))
+
+    return await aside(told)
 
 
 def _in_disorder(messages: Sequence[dict[str, Any]], asked: RunInput) -> bool:

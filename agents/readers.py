@@ -14,6 +14,7 @@ from agents.live_runs import LiveRuns
 from agents.tails import Tail
 from agents.wakeups import Wakeups
 from db import runs, threads, transcript
+from db.aside import aside
 from db.database import Database
 from db.errors import AppError, missing_scope, not_found
 from db.principal import Principal
@@ -120,7 +121,7 @@ class Readers:
             if run["compacted_at"] is None and after <= run["last_seq"]:
                 return run, run["status"] not in runs.LIVE and after >= run["last_seq"]
             rows = await threads.messages(connection, project_id, run["thread_id"])
-        snapshot: dict[str, Any] = {"run": shown(run), "messages": transcript.messages(rows)}
+        snapshot: dict[str, Any] = {"run": shown(run), "messages": await aside(lambda: transcript.messages(rows))}
         raise AppError(
             "events_gone",
             410,

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from agents import component_offers, json_state, wishes
 from agents.component_offers import Component, FromRegistry
 from agents.interrupts import Resume
+from agents.json_values import MOST_OF_TOOLS, number_of
 from agents.wishes import Wishes
 from db.errors import AppError, invalid
 from db.runs import OnBusy
@@ -113,6 +114,9 @@ def _counted(body: bytes) -> Any:
         listed = value.get(name) if isinstance(value, dict) else None
         if isinstance(listed, list) and len(listed) > most:
             raise invalid(f"There are {len(listed)} {name}; {most} is the most.", f"Send fewer {name}.")
+    tools = value.get("tools") if isinstance(value, dict) else None
+    if tools and number_of(tools) > MOST_OF_TOOLS:
+        raise invalid(f"The tools hold over {MOST_OF_TOOLS} JSON values.", "Send fewer, or simpler parameters.")
     return value
 
 

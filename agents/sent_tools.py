@@ -11,7 +11,8 @@ from pydantic_ai import ToolDefinition
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.settings import ModelSettings
 
-from agents.tool_schemas import Fixed, KnowsTools
+from agents.fixed_schema import Fixed
+from agents.tool_schemas import KnowsTools
 
 
 class SentTool(dict[str, Any]):

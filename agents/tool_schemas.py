@@ -1,27 +1,14 @@
-"""JSON Schemas of the house's own tools, which are the same in every run: nobody edits them, so nobody copies them, and
-what a model makes of one is kept with it, and what it is sent of it."""
+"""Models that keep what they make of a tool with its schema, where that is :class:`agents.fixed_schema.Fixed`."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any, Self
 
 from pydantic_ai import ToolDefinition
 from pydantic_ai.models import Model, ModelRequestParameters
 
-
-class Fixed(dict[str, Any]):
-    """A JSON object that is never edited in place: a copy of it is the same object. ``customised``: what models of each
-    kind make of the tool that takes it, with the tool they made it of. ``sent``: what is sent of that tool."""
-
-    def __init__(self, value: dict[str, Any]) -> None:
-        super().__init__(value)
-        self.customised: dict[Hashable, tuple[ToolDefinition, ToolDefinition]] = {}
-        self.sent: dict[Hashable, tuple[ToolDefinition, Any]] = {}
-
-    def __copy__(self) -> Self:
-        return self
+from agents.fixed_schema import Fixed
 
 
 class KnowsTools(Model):

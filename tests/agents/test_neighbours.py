@@ -105,10 +105,35 @@ async def test_an_input_is_bounded_in_its_lists_and_in_what_is_said_of_its_fault
         refused = await run(house_open, tenant.token, {**body(user("hi")), name: [{}] * 10_001})
         assert refused.problem["detail"].startswith(f"There are 10001 {name};")
     nothing: list[dict[str, Any]] = [{}] * 9_000
+    tools = [{"name": "t", "description": "", "parameters": {"enum": [0] * 10_000}}]
+    refused = await run(house_open, tenant.token, body(user("hi"), tools=tools))
+    assert refused.problem["detail"] == "The tools hold over 10000 JSON values."
+    refused = await run(house_open, tenant.token, body(*(user("hi") for _ in range(501))))
+    assert "500 parts" in refused.problem["detail"]
     parts = {"id": "m", "role": "user", "content": nothing}
     for wrong in (nothing, [parts]):
         refused = await run(house_open, tenant.token, body(*wrong))
         assert "things of it are wrong" in refused.problem["detail"]
+
+
+async def test_a_long_thread_is_read_and_prepared_beside_the_loop(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel
+) -> None:
+    said = [{"role": role, "content": [{"type": "text", "text": "word " * 20}]} for role in ("user", "assistant")]
+    headers = {"authorization": f"Bearer {tenant.token}"}
+    begun = await house_open.client.post(
+        f"{house_open.url}/v1/threads", json={"initialMessages": said * 1_000}, headers=headers
+    )
+    thread = begun.json()["id"]
+    await run(house_open, tenant.token, body(user("warm")))
+    model.script(Turn(ToolCall("list_projects", {})), Turn("Done."))
+    async with loop_watched() as held:
+        stream = await run(house_open, tenant.token, body(user("And now?"), thread=thread))
+    assert stream.last["outcome"] == {"type": "success"}
+    sent = model.requests[-1].body["messages"]
+    assert 990 <= len(sent) <= 1_010
+    assert [one["role"] for one in sent[-3:]] == ["user", "assistant", "tool"]
+    assert held.longest < held.total / 3
 
 
 @pytest.mark.parametrize(
