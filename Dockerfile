@@ -21,7 +21,8 @@ RUN /opt/innkeeper/bin/pip install --no-deps . \
 
 FROM python:3.13-slim-bookworm
 RUN groupadd --system --gid 10001 innkeeper \
- && useradd --system --uid 10001 --gid innkeeper --home-dir /nonexistent --shell /usr/sbin/nologin innkeeper
+ && useradd --system --uid 10001 --gid innkeeper --home-dir /nonexistent --shell /usr/sbin/nologin innkeeper \
+ && install --directory --owner=innkeeper --group=innkeeper --mode=0700 /var/lib/innkeeper/files
 COPY --from=build /opt/innkeeper /opt/innkeeper
 ENV PATH=/opt/innkeeper/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -28,8 +28,16 @@ def bind(host: str, port: int) -> socket.socket:
 def url_of(bound: socket.socket) -> str:
     """Where a client on this machine reaches the socket; an any-address is reached through loopback."""
     host, port = bound.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  (compared with, not bound to)
-    return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
+    return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104  (compared with, not bound to)
+
+
+def listens_on(bound: socket.socket) -> str:
+    """The address itself, which says from where it can be reached."""
+    return _url(*bound.getsockname()[:2])
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _sentence(error: OSError, host: str, port: int) -> str:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from server import process
 from server.commands.reading import read_settings
 from server.databases import require_servable
-from server.listening import bind, url_of
+from server.listening import bind, listens_on, url_of
 from server.model_choice import choose_model
 from server.roots import keyring_of
 from server.servable import REQUIRED, urls_of
@@ -36,7 +36,7 @@ async def _serve(arguments: Namespace, settings: Settings, stop: process.Stop) -
         def announce() -> None:
             say(choice.said)
             say(said_of(settings, None))
-            say(f"ready: {public_url}/mcp, listening on {url_of(bound)}")
+            say(f"ready: {public_url}/mcp, listening on {listens_on(bound)}")
 
         await run_house(
             settings,

@@ -85,8 +85,10 @@ async def test_serve_refuses_a_schema_that_is_behind_and_works_on_a_newer_one(
     assert missing.code == 2
     assert "The schema is missing: run 'innkeeper migrate'" in missing.err
     await owner.execute("UPDATE alembic_version SET version_num = '9999'")
-    async with noted("serve", "--port", "0", cwd=tmp_path, until="ready:", environ=environ_of(urls)) as running:
+    serve = ("serve", "--host", "0.0.0.0", "--port", "0")
+    async with noted(*serve, cwd=tmp_path, until="ready:", environ=environ_of(urls)) as running:
         assert "the schema (9999) is newer than this version" in running.ready["said"]
+        assert "listening on http://0.0.0.0:" in running.ready["said"]
 
 
 @pytest.mark.promise("HOME-07")
