@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from opentelemetry import trace
 from pydantic_ai import Agent, DeferredToolRequests, RunContext
 from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.toolsets import CombinedToolset, FunctionToolset, PreparedToolset
 
 from agents import attempts, demo, loops
@@ -23,7 +24,7 @@ from agents.wished_settings import wished
 
 if TYPE_CHECKING:
     from pydantic_ai.capabilities.abstract import WrapModelRequestHandler
-    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
     from pydantic_ai.toolsets import AbstractToolset
 
@@ -62,6 +63,7 @@ class Answers(Durability):
     async def wrap_model_request(
         self, ctx: RunContext[RunDeps], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
     ) -> ModelResponse:
+        ctx.usage.tool_calls += await self._failed(ctx, request_context.messages[-1])
         with _tracer.start_as_current_span("agent.model", attributes={"model": ctx.deps.model_spec.model}):
             answer = await super().wrap_model_request(ctx, request_context=request_context, handler=handler)
         ctx.deps.meter.took(answer, ctx.deps.model_spec.model)
@@ -71,6 +73,13 @@ class Answers(Durability):
             raise content_filtered()
         loops.check(request_context.messages, answer, await self._tools.readers(ctx.deps.grant))
         return answer
+
+    async def _failed(self, ctx: RunContext[RunDeps], told: ModelMessage) -> int:
+        """How many of the house's calls the model is told of that failed. They were made, and the limit is for all that
+        are, but pydantic-ai counts those alone that succeed."""
+        failed = [part.tool_name for part in told.parts if isinstance(part, ToolReturnPart) and part.outcome == "failed"]
+        ours = await self._tools.names(ctx.deps.grant) if failed else ()
+        return sum(name in ours for name in failed)
 
 
 def build(factory: ModelFactory, tools: HouseTools) -> Assistant:

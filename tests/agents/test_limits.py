@@ -102,6 +102,11 @@ async def test_a_run_ends_before_the_request_that_is_over_its_steps_tokens_or_co
         assert OVER[next(iter(given))] in stream.last["message"]
     cost = await owner.fetchval("SELECT cost_usd FROM runs WHERE requests = 3")
     assert cost == Decimal("0.6")
+    # A call that failed was made, too.
+    model.forget()
+    model.script(*(Turn(ToolCall("get_project", {"project_id": str(uuid7())})) for _ in range(2)), Turn("Too far."))
+    stream = await run(house_open, tenant.token, body(user("Look")))
+    assert (stream.last.get("code"), len(model.requests)) == ("run_limit_reached", 2)
 
 
 @pytest.mark.parametrize(("given", "steps"), [({"steps": 4}, 4), ({"tokens": 400}, 5), ({"cost_usd": 0.39}, 5)])
