@@ -77,7 +77,9 @@ class Answers(Durability):
     async def _failed(self, ctx: RunContext[RunDeps], told: ModelMessage) -> int:
         """How many of the house's calls the model is told of that failed. They were made, and the limit is for all that
         are, but pydantic-ai counts those alone that succeed."""
-        failed = [part.tool_name for part in told.parts if isinstance(part, ToolReturnPart) and part.outcome == "failed"]
+        failed = [
+            part.tool_name for part in told.parts if isinstance(part, ToolReturnPart) and part.outcome == "failed"
+        ]
         ours = await self._tools.names(ctx.deps.grant) if failed else ()
         return sum(name in ours for name in failed)
 

@@ -15,6 +15,7 @@ from pydantic_ai.messages import BinaryContent, FileUrl, ModelMessage, ModelRequ
 
 from agents import attachment_address
 from agents.house_mcp import CallRefusedError, HouseMCP
+from agents.taken_content import is_text, utf8
 from db.errors import AppError, invalid
 from db.principal import Principal
 
@@ -122,7 +123,9 @@ def _content(part: UserContent, read: dict[str, Attachment]) -> UserContent:
     if attachment is None:
         return part
     # Without parameters: what models take is told apart by the bare type.
-    return BinaryContent(data=attachment.data, media_type=attachment.media_type.partition(";")[0].strip())
+    bare = attachment.media_type.partition(";")[0].strip()
+    data = utf8(attachment.data, attachment.media_type) if is_text(bare) else attachment.data
+    return BinaryContent(data=data, media_type=bare)
 
 
 def _unreadable(message: str) -> AppError:

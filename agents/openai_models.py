@@ -34,6 +34,7 @@ from agents.model_settings import checked_parameters
 from agents.model_transport import ModelTransport
 from agents.paced_stream import paced
 from agents.sent_tools import SendsTools, written
+from agents.taken_content import ChatContent, ResponsesContent, TextAlone
 from agents.tool_schemas import KnowsTools
 
 _T = TypeVar("_T")
@@ -147,19 +148,19 @@ def _options(**options: Any) -> Any:
     return make_request_options(security={"bearer_auth": True}, **options)
 
 
-class ChatModel(SendsTools, NamesCalls):
+class ChatModel(ChatContent, SendsTools, NamesCalls):
     """Chat completions."""
 
 
-class ResponsesModel(KnowsTools, OpenAIResponsesModel):
+class ResponsesModel(ResponsesContent, KnowsTools, OpenAIResponsesModel):
     """The Responses API."""
 
 
-class OllamaChatModel(SendsTools, NamesCalls, OllamaModel):
+class OllamaChatModel(ChatContent, SendsTools, NamesCalls, OllamaModel):
     """Chat completions of Ollama."""
 
 
-class TextOnlyChatModel(OpenAIChatModel):
+class TextOnlyChatModel(TextAlone, OpenAIChatModel):
     """A model too small for tools: it is not offered any, so that none is promised to it or billed as input."""
 
     def customize_request_parameters(self, model_request_parameters: ModelRequestParameters) -> ModelRequestParameters:

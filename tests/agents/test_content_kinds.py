@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.agents.inn import Inn, body, run, user
-from tests.conftest import Tenant
+from tests.agents.inn import Inn, body, inn, run, user
+from tests.conftest import DatabaseUrls, Tenant
 from tests.fakes.openai_server import ScriptedModel
 from tests.fakes.script import Raw, ToolCall, Turn
 from tools.dispatch import Dispatch
@@ -19,8 +19,11 @@ pytestmark = pytest.mark.promise("RUN-01")
 
 
 def data(kind: str, media_type: str) -> dict[str, Any]:
-    value = base64.b64encode(f"a {kind}".encode()).decode()
-    return {"type": kind, "source": {"type": "data", "value": value, "mimeType": media_type}}
+    return encoded(kind, media_type, f"a {kind}".encode())
+
+
+def encoded(kind: str, media_type: str, value: bytes) -> dict[str, Any]:
+    return {"type": kind, "source": {"type": "data", "value": base64.b64encode(value).decode(), "mimeType": media_type}}
 
 
 def thinking(text: str) -> Raw:
@@ -58,3 +61,28 @@ async def test_text_pictures_sound_documents_calls_results_and_reasoning_are_kep
     assert [call["id"] for call in text["toolCalls"]] == ["call 1", "call 2"]
     assert {part["toolCallId"] for part in results["parts"]} == {"call 1", "call 2"}
     assert last["parts"][0]["content"] == "Done."
+
+
+@pytest.mark.parametrize("interface", ["openai-chat", "openai"])
+async def test_what_a_model_cannot_be_given_is_named_to_it_and_text_is_given_in_whatever_charset(
+    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, interface: str
+) -> None:
+    others = [("video", "video/mp4"), ("audio", "audio/ogg"), ("audio", "audio/x-own"), ("document", "application/x")]
+    parts = [
+        {"type": "text", "text": "Look"},
+        *(data(*other) for other in others),
+        encoded("document", "text/csv; charset=latin-1", "café".encode("latin-1")),
+        encoded("document", "application/json", b"\xff"),
+    ]
+    async with inn(urls, model_url=model.base_url, default=f"{interface}:scripted", model_key="k") as house:
+        for asked in (user("Look") | {"content": parts}, user("And now?")):
+            stream = await run(house, tenant.token, body(asked, thread="t"))
+            assert stream.last["type"] == "RUN_FINISHED", stream.last
+            told = model.requests[-1].body
+            [said, *_later] = [one for one in told.get("messages") or told["input"] if one.get("role") == "user"]
+            for (_kind, media_type), part in zip(others, said["content"][1:5], strict=True):
+                assert part["text"].startswith(f"[A file of type {media_type} and ")
+            for part, text in zip(said["content"][5:], ("café", "\ufffd"), strict=True):
+                file = part.get("file_data", "").rpartition(",")[2]
+                assert text in (part.get("text") or base64.b64decode(file).decode())
+    assert len(model.requests) == 2
