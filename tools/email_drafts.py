@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from db import contacts, email_templates, emails
+from db.aside import aside
 from db.errors import AppError, Repair, conflict, invalid, missing_scope, not_found
 from db.ids import uuid7
 from db.scopes import Scope
@@ -81,13 +82,17 @@ async def drafted(call: Call, connection: Connection, project_id: UUID, wish: Wi
         bcc=wish.bcc or (),
         reply_to=wish.reply_to or (),
         subject=content.subject,
-        text=content.text or plain_text(content.html or ""),
+        text=content.text or await _text_of(content.html or ""),
         html=content.html,
         attachments=attachments,
         tags=wish.tags or {},
         at=at,
         contact_id=contact_id,
     )
+
+
+async def _text_of(html: str) -> str:
+    return await aside(lambda: plain_text(html))
 
 
 def _sender(wish: Wish, place: emails.Place, rules: MailRules) -> str:

@@ -21,7 +21,7 @@ UNSUBSCRIBE: Final = "unsubscribe_url"
 """Is filled in at delivery, with what lets its reader unsubscribe."""
 LONGEST_SUBJECT: Final = 300
 _VARIABLE: Final = re.compile(r"\{\{\s*(\w{1,60})\s*\}\}", re.ASCII)
-_OPENED: Final = re.compile(r"(?:href|src)\s*=\s*[\"']?\s*\{\{\s*(\w{1,60})\s*\}\}", re.ASCII | re.IGNORECASE)
+_OPENED: Final = re.compile(r"(?:href|src)\s*=\s*(?:[\"']\s*)?\{\{\s*(\w{1,60})\s*\}\}", re.ASCII | re.IGNORECASE)
 _LEADS: Final = re.compile(r"\s*(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _DESIGNS: Final = {
     "notice": ("{{ title }}", "{{ title }}\n\n{{ message }}\n", None),
