@@ -7,7 +7,7 @@ its place when the messages go to a model, and are stored nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ from db.principal import Principal
 
 LARGEST: Final = 20 << 20
 """Bytes of one attachment, and of all of one run together."""
+PASSED_OVER: Final = ("attachment_unreadable", "content_too_large")
 
 
 class Fetch(Protocol):
@@ -71,25 +72,25 @@ class Attachments:
         data = await self._fetch(file["ticket"]["url"], most)
         return Attachment(data, file["content_type"], file["path"])
 
-    async def with_bytes(self, grant: Principal, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-        """The messages with the bytes of attachments in place of their addresses. Raises as :meth:`read` does."""
-        wanted = {
-            part.url: None
-            for message in messages
-            if isinstance(message, ModelRequest)
-            for prompt in message.parts
-            if isinstance(prompt, UserPromptPart) and not isinstance(prompt.content, str)
-            for part in prompt.content
-            if isinstance(part, FileUrl) and attachment_address.ids(part.url)
-        }
-        if not wanted:
-            return list(messages)
-        read: dict[str, Attachment] = {}
+    async def with_bytes(
+        self, grant: Principal, messages: Sequence[ModelMessage], new: ModelMessage | None
+    ) -> list[ModelMessage]:
+        """The messages with the bytes of attachments in place of their addresses. Raises as :meth:`read` does for those
+        of ``new``. Of what was said before, a file that is gone by now, or for which there is no room beside the newer
+        ones, is only named: it would end every later run of its thread."""
+        needed = dict.fromkeys(_addresses(new) if new is not None else ())
+        wanted = needed | dict.fromkeys(url for message in reversed(messages) for url in _addresses(message))
+        read: dict[str, Attachment | None] = {}
         left = LARGEST
         for url in wanted:
-            read[url] = await self.read(grant, url, left)
-            left -= len(read[url].data)
-        return [_filled(message, read) for message in messages]
+            try:
+                found = read[url] = await self.read(grant, url, left)
+                left -= len(found.data)
+            except AppError as error:
+                if url in needed or error.code not in PASSED_OVER:
+                    raise
+                read[url] = None
+        return [_filled(message, read) for message in messages] if read else list(messages)
 
     async def _call(self, grant: Principal, tool: str, where: dict[str, str]) -> dict[str, Any]:
         key = f"{grant.run_id}:attachment:{tool}:{where['file_id']}"
@@ -104,7 +105,17 @@ class Attachments:
         return answer
 
 
-def _filled(message: ModelMessage, read: dict[str, Attachment]) -> ModelMessage:
+def _addresses(message: ModelMessage) -> list[str]:
+    return [
+        part.url
+        for prompt in (message.parts if isinstance(message, ModelRequest) else ())
+        if isinstance(prompt, UserPromptPart) and not isinstance(prompt.content, str)
+        for part in prompt.content
+        if isinstance(part, FileUrl) and attachment_address.ids(part.url)
+    ]
+
+
+def _filled(message: ModelMessage, read: Mapping[str, Attachment | None]) -> ModelMessage:
     if not isinstance(message, ModelRequest):
         return message
     return replace(
@@ -112,16 +123,18 @@ def _filled(message: ModelMessage, read: dict[str, Attachment]) -> ModelMessage:
     )
 
 
-def _prompt(prompt: UserPromptPart, read: dict[str, Attachment]) -> UserPromptPart:
+def _prompt(prompt: UserPromptPart, read: Mapping[str, Attachment | None]) -> UserPromptPart:
     if isinstance(prompt.content, str):
         return prompt
     return replace(prompt, content=[_content(part, read) for part in prompt.content])
 
 
-def _content(part: UserContent, read: dict[str, Attachment]) -> UserContent:
-    attachment = read.get(part.url) if isinstance(part, FileUrl) else None
-    if attachment is None:
+def _content(part: UserContent, read: Mapping[str, Attachment | None]) -> UserContent:
+    if not isinstance(part, FileUrl) or part.url not in read:
         return part
+    attachment = read[part.url]
+    if attachment is None:
+        return f"[The file {part.url}, which cannot be read any more.]"
     # Without parameters: what models take is told apart by the bare type.
     bare = attachment.media_type.partition(";")[0].strip()
     data = utf8(attachment.data, attachment.media_type) if is_text(bare) else attachment.data

@@ -83,7 +83,7 @@ class Conversation:
             plan.asked.wishes,
         )
         theirs = await self._client_tools(shown)
-        said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages))
+        said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages, plan.turn.said))
         self._narrator.told_by_us(plan.turn.denied)
         held.set(self._journal)
         with capture_run_messages() as messages:

@@ -84,6 +84,13 @@ async def test_the_model_gets_the_bytes_of_an_attachment_which_no_answer_could_h
     await run(desk, {"id": "again", "role": "user", "content": "And now?"})
     assert bytes_as_shown in shown_to(model)
 
+    # What is gone by now ends no later run of its thread.
+    await owner.execute("UPDATE projects SET approval_policy = 'never'")
+    await desk.call("delete_file", file_id=file_id)
+    assert (await run(desk, {"id": "later", "role": "user", "content": "And now?"}))[-1]["type"] == "RUN_FINISHED"
+    assert bytes_as_shown not in shown_to(model)
+    assert "which cannot be read any more" in shown_to(model)
+
 
 async def test_what_was_sent_and_never_confirmed_is_confirmed_when_it_is_read(desk: Desk, model: ScriptedModel) -> None:
     made = await desk.sent("notes.txt", b"Buy milk.", content_type="text/plain")
@@ -143,6 +150,9 @@ async def test_more_than_a_run_takes_is_refused_before_it_is_read(
 
     assert ending["code"] == "content_too_large"
     assert model.requests == []
+    ending = (await run(desk, said(desk, file_id, "document")))[-1]
+    assert ending["type"] == "RUN_FINISHED", ending
+    assert base64.b64encode(b"x" * 10).decode() in shown_to(model)
 
 
 async def test_an_address_that_is_none_of_ours_is_not_read(desk: Desk, model: ScriptedModel) -> None:
