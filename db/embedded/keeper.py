@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from db.embedded.cluster import EmbeddedPostgres, Progress
 from db.embedded.errors import EmbeddedError
 
-PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 60.0)
+PAUSES: Final = (0.0, 0.5, 1.0, 2.0, *[5.0] * 35)
 """Seconds before each attempt to start it: whoever frees a full disk within three minutes needs to do no more."""
 APART: Final = 1.0
 """Seconds between two starts at least, should it go away each time."""
