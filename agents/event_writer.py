@@ -72,6 +72,7 @@ class EventWriter:
         while log in self._flying:
             await self._landed.wait()
         loop = asyncio.get_running_loop()
+        waits = False
         while not log.lost:
             batch = log.take(loop.time())
             if batch is None:
@@ -90,7 +91,9 @@ class EventWriter:
                         ending,
                     )
             except AppError as error:
-                _log.warning("the end of a run waits for the database (%s)", error.code)
+                if not waits:
+                    _log.warning("the end of a run waits for the database (%s)", error.code)
+                waits = True
                 log.rewind(batch.first - 1)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

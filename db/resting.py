@@ -5,6 +5,8 @@ As many rest as the pool keeps open in any case, and none while somebody waits f
 
 from __future__ import annotations
 
+import logging
+from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
 
 ACQUIRE_SECONDS: Final = 5.0
+RELEASE_SECONDS: Final = 2.0
+"""How long the server has to confirm that what was cut off on a connection has ended."""
 IN_A_ROW: Final = 1000
 """After so many uses one goes back, where the pool replaces connections that have done enough."""
+REFUSED_SECONDS: Final = 1.0
+_log = logging.getLogger("innkeeper.db")
 
 
 class Resting:
@@ -30,6 +36,7 @@ class Resting:
         self._waiting = 0
         self._uses = 0
         self._ended = False
+        self._refused_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._resting)
@@ -48,13 +55,21 @@ class Resting:
             self._waiting -= 1
 
     async def give_back(self, connection: Connection, *, fine: bool) -> None:
-        """``fine``: its last query came to its end, and it is in no transaction."""
+        """``fine``: its last query came to its end, and it is in no transaction. Raises ``TimeoutError``, with the
+        connection closed, when the server does not end what was cut off."""
         self._uses += 1
         room = not (self._waiting or self._ended) and len(self._resting) < self.pool.get_min_size()
         if fine and room and self._uses % IN_A_ROW:
             self._resting.append(connection)
         else:
-            await self.pool.release(connection)
+            await self.pool.release(connection, timeout=RELEASE_SECONDS)
+
+    def refused(self, error: BaseException) -> None:
+        """Tell the operator why the server does nothing: callers are not told, and ask again and again."""
+        now = monotonic()
+        if now >= self._refused_at + REFUSED_SECONDS:
+            self._refused_at = now
+            _log.error("the database refuses: %s", error)
 
     async def end(self) -> None:
         """Let nothing rest any more, before the pool is closed."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 LEASE_LOST_STATE: Final = "IK002"
 READING: Final = "BEGIN READ ONLY"
-_log = logging.getLogger("innkeeper.db")
+UNDO_SECONDS: Final = 2.0
+"""How long a server has to take back what failed or was cut off. A connection on which it does not is not used again,
+and the server, which may stand still, finds out by itself."""
 _tracer = trace.get_tracer("innkeeper.db")
 
 
@@ -69,13 +71,16 @@ class Transaction:
             return
         broken = True
         try:
-            if self._begin is not None:
-                await connection.execute(self._commit if kind is None else "ROLLBACK")
+            if self._begin is not None and kind is None:
+                await connection.execute(self._commit)
+            elif self._begin is not None:
+                await connection.execute("ROLLBACK", timeout=UNDO_SECONDS)
             # Another connection may lead to a server that also writes.
             broken = connection.is_closed() or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
         except (*LOST, asyncpg.PostgresError) as refused:
-            self._explain(refused)
-            raise
+            if kind is None or not issubclass(kind, asyncio.CancelledError):
+                self._explain(refused)
+                raise
         finally:
             self._span.end()
             await self._release(broken=broken, fine=kind is None)
@@ -87,7 +92,7 @@ class Transaction:
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError) and self._reads:
             return
         if isinstance(error, REFUSING):
-            _log.error("the database refuses: %s", error)
+            self._connections.refused(error)
         if isinstance(error, LOST):
             raise unavailable() from error
         if isinstance(error, asyncpg.PostgresError) and error.sqlstate == LEASE_LOST_STATE:
@@ -106,7 +111,9 @@ class Transaction:
                 # A connection that was lost has been taken out of the pool already, and refuses every call.
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()
-            await self._connections.give_back(connection, fine=fine and not broken)
+            # What does not come to an end in time is cut off by the pool, and is nobody's any more.
+            with contextlib.suppress(*LOST):
+                await self._connections.give_back(connection, fine=fine and not broken)
         finally:
             if self._turn is not None:
                 self._turn.give_back()

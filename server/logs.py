@@ -266,6 +266,8 @@ def configure(
         handler.direct = formatter
     for chatty in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2", "mcp", "asyncio", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    # It tells with a traceback what the lines of innkeeper.db say in a word, each time it tries to connect.
+    logging.getLogger("asyncpg.pool").setLevel(max(logging.ERROR, root.level))
 
 
 def secrets_of(section: BaseModel) -> frozenset[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -12,7 +14,9 @@ import pytest
 from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
+from db.pools import STATEMENT_SECONDS
 from db.principal import Principal
+from db.transaction import Transaction
 from tests.conftest import DatabaseUrls, Owner
 
 
@@ -72,8 +76,38 @@ async def test_a_server_without_room_is_unavailable_and_a_write_that_is_a_defect
             async with single.system() as connection:
                 await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '{state}'; END $$")
         assert (refused.value.code, refused.value.retryable) == ("unavailable", True)
-    assert [line for line in caplog.messages if "no room" in line] == ["the database refuses: no room"] * 3
+    assert "the database refuses: no room" in caplog.messages
     nobody = Principal(uuid7(), uuid7(), None, None, frozenset())
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         async with single.transaction(nobody, read_only=True) as connection:
             await connection.execute("DELETE FROM projects")
+
+
+@pytest.mark.promise("RUN-26")
+async def test_a_server_that_stands_still_keeps_nobody_who_is_told_to_stop(
+    single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.transaction.UNDO_SECONDS", 0.1)
+    monkeypatch.setattr("db.resting.RELEASE_SECONDS", 0.1)
+    nobody = Principal(uuid7(), uuid7(), None, None, frozenset())
+
+    async def waits(transaction: Transaction, at: asyncio.Future[int]) -> None:
+        async with transaction as connection:
+            at.set_result(await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("SELECT pg_sleep(600)")
+
+    for transaction in (single.transaction(nobody), single.system()):
+        at: asyncio.Future[int] = asyncio.Future()
+        working = asyncio.create_task(waits(transaction, at))
+        async with asyncio.timeout(60):
+            pid = await at
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            working.cancel()
+            # Else it waited for an answer to ROLLBACK as long as for any other.
+            async with asyncio.timeout(STATEMENT_SECONDS / 2):
+                with pytest.raises(asyncio.CancelledError):
+                    await working
+                assert await backend(single) != pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
