@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -30,9 +31,21 @@ from agents.event_log import EventLog
 from agents.model_errors import bad_response
 from db import transcript
 from db.ids import uuid7
+from db.json_text import JsonText
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 NOTHING_SHOWN: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that is being told. ``arguments``: as much of what its model writes as is JSON."""
+
+    id: str
+    arguments: JsonText = field(default_factory=JsonText)
+
+    def written(self, text: str) -> str:
+        return self.arguments.feed(_without_nul(text))
 
 
 class Narrator:
@@ -53,7 +66,7 @@ class Narrator:
         self._order: dict[str, None] = {}
         self._text: str | None = None
         self._reasoning: str | None = None
-        self._calls: dict[int, str | ComponentStream] = {}
+        self._calls: dict[int, _Call | ComponentStream] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._parent = str(uuid7())
         self._first: str | None = None
@@ -149,11 +162,11 @@ class Narrator:
             self._calls[event.index] = stream = self._show(part)
             self._parts[event.index] = stream.id
         elif isinstance(part, ToolCallPart):
-            self._calls[event.index] = part.tool_call_id
+            self._calls[event.index] = call = _Call(part.tool_call_id)
             self._parts[event.index] = self._parent
             self._first = self._first or self._parent
             self._log.emit(agui.tool_start(part.tool_call_id, agui.storable(part.tool_name), self._parent))
-            self._say("TOOL_CALL_ARGS", part.tool_call_id, _arguments(part.args))
+            self._say("TOOL_CALL_ARGS", call.id, call.written(_arguments(part.args)))
 
     def _delta(self, event: PartDeltaEvent) -> None:
         delta = event.delta
@@ -166,8 +179,8 @@ class Narrator:
             if isinstance(call, ComponentStream):
                 call.feed(_arguments(delta.args_delta))
                 self._log.draw(call)
-            else:
-                self._say("TOOL_CALL_ARGS", call, _arguments(delta.args_delta))
+            elif call is not None:
+                self._say("TOOL_CALL_ARGS", call.id, call.written(_arguments(delta.args_delta)))
 
     def _end(self, event: PartEndEvent) -> None:
         self._say_half()
@@ -192,7 +205,8 @@ class Narrator:
             if settled := call.settled():
                 self._log.emit(settled)
         elif call is not None:
-            self._log.emit(agui.tool_end(call))
+            self._say("TOOL_CALL_ARGS", call.id, call.arguments.close())
+            self._log.emit(agui.tool_end(call.id))
 
     def _end_calls(self) -> None:
         for index in list(self._calls):
@@ -232,13 +246,11 @@ class Narrator:
         self._parts[index] = self._reasoning
         self._say("REASONING_MESSAGE_CONTENT", self._reasoning, text)
 
-    def _say(self, kind: str, of: str | None, text: str) -> None:
+    def _say(self, kind: str, of: str, text: str) -> None:
         """Say ``text`` but for half a surrogate pair at its end: the other half may be in the next piece."""
-        if of is None or not text:
+        if not text:
             return
-        if "\x00" in text:
-            # No client could send it back: texts with it are refused, for PostgreSQL has no place for it.
-            text = text.replace("\x00", "\ufffd")
+        text = _without_nul(text)
         if self._half is not None and self._half[:2] == (kind, of):
             text, self._half = self._half[2] + text, None
         if "\ud800" <= text[-1] <= "\udbff":
@@ -266,6 +278,11 @@ def _is_whole(args: str | Mapping[str, object] | None) -> bool:
 def storable(call_id: str) -> bool:
     """Whether an id can be kept and given back: everything that is said of a call later names it."""
     return "\x00" not in call_id and not any("\ud800" <= character <= "\udfff" for character in call_id)
+
+
+def _without_nul(text: str) -> str:
+    """No client could send it back: texts with it are refused, for PostgreSQL has no place for it."""
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
 def _arguments(args: str | Mapping[str, object] | None) -> str:

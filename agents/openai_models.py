@@ -21,7 +21,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import ValidationError
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -29,7 +29,7 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
 from agents.bounded_answers import UNPACKED, bound
-from agents.call_ids import NamesCalls
+from agents.call_ids import NamesCalls, NamesResponsesCalls
 from agents.model_settings import checked_parameters
 from agents.model_transport import ModelTransport
 from agents.paced_stream import paced
@@ -152,7 +152,7 @@ class ChatModel(ChatContent, SendsTools, NamesCalls):
     """Chat completions."""
 
 
-class ResponsesModel(ResponsesContent, KnowsTools, OpenAIResponsesModel):
+class ResponsesModel(ResponsesContent, KnowsTools, NamesResponsesCalls):
     """The Responses API."""
 
 

@@ -41,9 +41,12 @@ async def opening(
     if taken_over or not _wanted(asked, turn):
         return Opening(state)
     rows = await threads.messages(connection, project_id, thread_id)
+    # The run tells of these itself.
+    denied = {part.tool_call_id for part in turn.denied}
 
     def told() -> Opening:
-        messages = transcript.messages(rows)
+        kept = transcript.messages(rows)
+        messages = [one for one in kept if one["role"] != "tool" or one["toolCallId"] not in denied]
         if asked.messages_snapshot != "always" and len(json.dumps(messages)) > LARGEST:
             return Opening(state)
         return Opening(state, messages, anew=_in_disorder(messages, asked))
@@ -61,7 +64,10 @@ def _in_disorder(messages: Sequence[dict[str, Any]], asked: RunInput) -> bool:
 
 
 def _wanted(asked: RunInput, turn: Turn) -> bool:
-    return asked.messages_snapshot == "always" or (asked.messages_snapshot == "differing" and turn.differs)
+    """Results of an earlier run's calls are told behind these calls: a stream is whole by itself."""
+    if asked.messages_snapshot == "differing":
+        return turn.differs or bool(turn.decisions or turn.denied)
+    return asked.messages_snapshot == "always"
 
 
 async def _state(connection: Connection, project_id: UUID, thread_id: UUID, asked: RunInput, taken_over: bool) -> Any:

@@ -10,6 +10,7 @@ from typing import Final
 
 from agents import agui, component_stream
 from agents.agui import Event
+from db.json_text import JsonText
 
 OPENS: Final = {"TEXT_MESSAGE_START": "messageId", "REASONING_START": "messageId", "TOOL_CALL_START": "toolCallId"}
 """Events that open something, and the field that says what."""
@@ -36,7 +37,6 @@ class Legacy:
 def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
     """``frames``: all events of the run; ``steps_until``: the number of the last one before which its model had
     finished an answer. Everything a model said after that belongs to a step that will be made again."""
-    told: Counter[str] = Counter()
     showing: dict[str, str] = {}
     lost: dict[str, None] = {}
     opened: dict[tuple[str, str], None] = {}
@@ -52,8 +52,6 @@ def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
         elif kind in CLOSES:
             opening = CLOSES[kind]
             opened.pop((opening, event[OPENS[opening]]), None)
-        elif kind == "TOOL_CALL_RESULT":
-            told[event["toolCallId"]] += 1
         elif kind == "ACTIVITY_SNAPSHOT" and number > steps_until:
             dropped["messageId"].append(event["messageId"])
             lost[event["messageId"]] = None
@@ -62,10 +60,11 @@ def legacy(frames: Sequence[bytes], steps_until: int) -> Legacy:
         elif kind == "ACTIVITY_DELTA" and any(one["path"] == "/status" for one in event["patch"]):
             lost.pop(event["messageId"], None)
             showing = {call_id: shown for call_id, shown in showing.items() if shown != event["messageId"]}
-    closing = [event for kind, of in opened for event in _closed(kind, of)]
+    closing = [event for kind, of in opened for event in _closed(kind, of, events)]
     closing += [component_stream.ended(component_id, "superseded") for component_id in lost]
     if any(dropped.values()):
         closing.append(agui.superseded(dropped["messageId"], dropped["toolCallId"]))
+    told = Counter(event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_RESULT")
     return Legacy(closing, told, showing, _lengths(events[steps_until:]))
 
 
@@ -82,7 +81,14 @@ def _lengths(events: Sequence[Event]) -> list[int]:
     return [length for length in lengths if length]
 
 
-def _closed(kind: str, of: str) -> list[Event]:
+def _closed(kind: str, of: str, events: Sequence[Event]) -> list[Event]:
     if kind == "REASONING_START":
         return agui.reasoning_end(of)
-    return [agui.text_end(of) if kind == "TEXT_MESSAGE_START" else agui.tool_end(of)]
+    if kind == "TEXT_MESSAGE_START":
+        return [agui.text_end(of)]
+    arguments = JsonText()
+    for event in events:
+        if event["type"] == "TOOL_CALL_ARGS" and event["toolCallId"] == of:
+            arguments.feed(event["delta"])
+    rest = arguments.close()
+    return [*([agui.delta("TOOL_CALL_ARGS", of, rest)] if rest else ()), agui.tool_end(of)]

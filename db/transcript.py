@@ -15,6 +15,8 @@ from uuid import UUID, uuid5
 
 from pydantic_core import from_json
 
+from db.json_text import whole
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -205,7 +207,7 @@ def props(arguments: Any) -> dict[str, Any]:
 
 def _call(part: Mapping[str, Any]) -> dict[str, Any]:
     arguments = part["args"]
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    text = whole(arguments) if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
     return {"id": part["tool_call_id"], "type": "function", "function": {"name": part["tool_name"], "arguments": text}}
 
 

@@ -73,9 +73,15 @@ async def test_a_conversation_with_everything_in_it_is_valid_to_the_last_event(
     }
 
 
+@pytest.mark.parametrize("provider", ["openai-chat", "openai"])
 async def test_each_call_has_an_id_of_its_own_whatever_the_model_calls_it(
-    house_open: Inn, tenant: Tenant, model: ScriptedModel
+    urls: DatabaseUrls, tenant: Tenant, model: ScriptedModel, provider: str
 ) -> None:
+    async with inn(urls, model_url=model.base_url, default=f"{provider}:scripted", model_key="k") as house:
+        await each_call_has_an_id_of_its_own(house, tenant, model)
+
+
+async def each_call_has_an_id_of_its_own(house_open: Inn, tenant: Tenant, model: ScriptedModel) -> None:
     pick = ToolCall("pick_colour", {}, id="0")
     model.script(
         Turn(ToolCall("list_projects", {}, id="0"), ToolCall("list_projects", {"limit": 1}, id="0")),
@@ -95,8 +101,9 @@ async def test_each_call_has_an_id_of_its_own_whatever_the_model_calls_it(
         stream = judged(await run(house_open, tenant.token, body(result, thread="t", tools=[FRONT])))
         assert stream.last["outcome"] == {"type": "success"}
     assert len(set(answered)) == len(answered) == 5
-    told = {one["tool_call_id"] for one in model.requests[-1].body["messages"] if one["role"] == "tool"}
-    assert told == set(answered)
+    asked = model.requests[-1].body
+    told = {one.get("tool_call_id") or one.get("call_id") for one in asked.get("messages") or asked["input"]}
+    assert told - {None} == set(answered)
 
 
 async def test_calls_whose_arguments_come_by_turns_are_told_apart(

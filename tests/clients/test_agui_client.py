@@ -1,4 +1,4 @@
-"""@ag-ui/client 1.0 against ``POST /agui``: its pipeline is the judge of every stream we send."""
+"""@ag-ui/client 1.0 against ``POST /agui``: its pipeline and ``ag-ui-validate`` judge every stream that it gets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from ag_ui_validate.pytest_plugin import assert_valid_agui
 from starlette.types import Receive, Scope, Send
 
 from tests.clients.javascript import JavaScript
@@ -36,6 +37,9 @@ class Guest:
         said = await self._javascript.script("agui", {**self._task, **changes, "runs": runs})
         assert said["warnings"] == []
         found: list[dict[str, Any]] = said["runs"]
+        for run in found:
+            if run["thrown"] is None and not any("abort_at" in one for one in runs):
+                assert_valid_agui(run["events"])
         return found
 
 
@@ -104,14 +108,25 @@ async def test_the_agui_client_answers_a_tool_of_its_own_in_the_next_run(guest: 
 
 
 @pytest.mark.promise("RUN-08", "RUN-12")
-async def test_the_agui_client_is_interrupted_and_resumes(guest: Guest, model: ScriptedModel, tenant: Tenant) -> None:
+async def test_the_agui_client_is_interrupted_and_resumes(
+    guest: Guest, model: ScriptedModel, tenant: Tenant, owner: Owner
+) -> None:
     gone = ToolCall("delete_project", {"project_id": str(tenant.project_id)}, id="call-1")
+    other = uuid4()
+    await owner.execute("INSERT INTO projects (id, name, created_by) VALUES ($1, 'Old', $2)", other, tenant.user_id)
+    again = ToolCall("delete_project", {"project_id": str(other)}, id="call-3")
     model.script(Turn(gone, ToolCall("list_projects", {}, id="call-2")), Turn("It stays."), Turn("Yes."))
-    asked, denied, later = await guest.runs(
+    model.script(Turn("Now? ", again), Turn("Fine."))
+    asked, denied, later, _open, elsewhere = await guest.runs(
         {"id": "run-1", "say": "Delete everything"},
         {"id": "run-2", "answer": {"approved": False, "reason": "Not today."}},
         {"id": "run-3", "say": "Is it there?"},
+        {"id": "run-4", "say": "Delete it now"},
+        {"id": "run-5", "say": "Never mind", "thread": "thread-1"},
     )
+    told = [(message["role"], message.get("toolCallId")) for message in elsewhere["all"]]
+    assert told[-4:] == [("assistant", None), ("tool", "call-3"), ("user", None), ("assistant", None)]
+    assert told.count(("tool", "call-3")) == 1
     [interrupt] = asked["finished"]["raw"]["interrupts"]
     assert asked["finished"]["outcome"] == "interrupt"
     assert interrupt["toolCallId"] == "call-1"
