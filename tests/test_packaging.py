@@ -112,7 +112,7 @@ async def test_an_installed_wheel_migrates_and_serves_outside_the_checkout(
         serve = await start(installed, served, "serve", "--port", "0")
         try:
             url = (await line_with(serve, "listening on")).split()[-1].strip('",')
-            async with httpx2.AsyncClient(base_url=url) as client:
+            async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
                 assert (await client.get("/healthz")).status_code == 200
                 assert (await client.get("/readyz")).status_code == 200
                 assert (await client.post("/mcp", json={})).status_code == 401

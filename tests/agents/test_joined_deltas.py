@@ -61,7 +61,7 @@ OTHERS = st.one_of(
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx2.AsyncClient]:
     """Either way to a model."""
     own = request.param == "the operator's models"
-    async with http_client(trust_env=False) if own else paced(httpx2.AsyncClient(trust_env=False)) as found:
+    async with http_client(trust_env=False) if own else paced(httpx2.AsyncClient(trust_env=False, timeout=60)) as found:
         yield found
 
 

@@ -236,7 +236,7 @@ async def test_a_model_is_built_once_for_a_project_and_key(model: ScriptedModel,
 
 
 async def test_a_given_http_client_carries_the_requests_and_stays_open(model: ScriptedModel) -> None:
-    async with httpx2.AsyncClient(headers={"x-guard": "yes"}) as client:
+    async with httpx2.AsyncClient(headers={"x-guard": "yes"}, timeout=60) as client:
         factory = ModelFactory(default=ModelSpec("m", base_url=model.base_url), http_client=client)
         await run(factory, ModelSpec())
         await factory.aclose()
@@ -373,7 +373,7 @@ def test_providers_are_imported_only_when_a_model_is_first_used() -> None:
 
 async def test_the_pass_through_changes_no_byte_of_a_stream(model: ScriptedModel) -> None:
     body = {"messages": [{"role": "user", "content": json.dumps({"tokens": 20})}], "stream": True}
-    async with passthrough(model.base_url) as base_url, httpx2.AsyncClient() as client:
+    async with passthrough(model.base_url) as base_url, httpx2.AsyncClient(timeout=60) as client:
         through = await client.post(f"{base_url}/chat/completions", json=body)
         direct = await client.post(f"{model.base_url}/chat/completions", json=body)
 

@@ -93,7 +93,7 @@ async def test_every_tool_that_a_run_executed_is_in_its_journal_parallel_ones_to
 async def test_a_run_ends_at_its_deadline_however_many_processes_had_it(
     house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner
 ) -> None:
-    await owner.execute("UPDATE agents SET limits = '{\"seconds\": 2}'")
+    await owner.execute("UPDATE agents SET limits = '{\"seconds\": 600}'")
     model.script(Turn("Hm", Hang()), Turn("Hm", Hang()))
     async with speaking(house_open, tenant.token, body(user("Hello"))) as (stream, chunks):
         await orphan(owner)

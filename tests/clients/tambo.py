@@ -91,7 +91,7 @@ class Client:
     async def visitor(self, key: str) -> str:
         """The token of somebody new, by that key."""
         form = {"grant_type": "urn:innkeeper:params:oauth:grant-type:anonymous", "client_id": key}
-        async with httpx2.AsyncClient(trust_env=False, headers={"origin": "https://shop.example"}) as http:
+        async with httpx2.AsyncClient(trust_env=False, headers={"origin": "https://shop.example"}, timeout=60) as http:
             answer = await http.post(f"{self.inn.url}/oauth/token", data=form)
         return str(answer.json()["access_token"])
 

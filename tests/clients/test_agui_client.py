@@ -226,7 +226,7 @@ async def test_the_agui_client_hears_reasoning_and_a_run_that_somebody_cancelled
     await model.requested(2)
     run_id = await owner.fetchval("SELECT id FROM runs WHERE external_id = 'run-2'")
     headers = {"authorization": f"Bearer {tenant.token}"}
-    async with httpx2.AsyncClient(trust_env=False, headers=headers) as client:
+    async with httpx2.AsyncClient(trust_env=False, headers=headers, timeout=60) as client:
         assert (await client.post(f"{served.url}/runs/{run_id}/cancel")).status_code == 202
     thought, cancelled = await asking
     assert thought["thrown"] is None

@@ -77,7 +77,9 @@ async def what_there_is(served: Served, tenant: Tenant) -> str:
 
 async def fuzzed(served: Served, tenant: Tenant, owner: Owner, config: Path, examples: int) -> None:
     """From outside, with a key and with the session of a signed-in person, so that no way in hides what is behind."""
-    async with httpx2.AsyncClient(base_url=served.url, headers={"origin": served.url}, trust_env=False) as browser:
+    async with httpx2.AsyncClient(
+        base_url=served.url, headers={"origin": served.url}, trust_env=False, timeout=60
+    ) as browser:
         link = await sessions.create_link(owner, tenant.user_id)
         await browser.post("/sign-in/link", data={"link": link, "to": "/approvals"})
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar)

@@ -107,7 +107,7 @@ async def published(served: Served, tenant: Tenant, owner: Owner) -> None:
     """The components, published over MCP, in a registry that is open to everybody."""
     await owner.execute("UPDATE projects SET registry_public = true, approval_policy = 'never'")
     headers = {"authorization": f"Bearer {tenant.token}", "accept": "application/json, text/event-stream"}
-    async with httpx2.AsyncClient(headers=headers) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         for number, item in enumerate(COMPONENTS):
             arguments = {"project_id": str(tenant.project_id), "item": item}
             params = {"name": "publish_component", "arguments": arguments}

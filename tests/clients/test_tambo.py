@@ -411,7 +411,7 @@ async def test_an_attachment_is_sent_to_its_place_and_then_named(inn: Inn) -> No
     client = await inn.client()
     pixel = b"\x89PNG\r\n\x1a\n" + bytes(24)
     [place] = await client.does({"sdk": "storage.presign", "args": [{"contentType": "image/png", "size": len(pixel)}]})
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
         sent = await http.put(place["uploadUrl"], content=pixel, headers={"content-type": "image/png"})
     assert sent.is_success, sent.text
     inn.model.script(Turn("A dot."))

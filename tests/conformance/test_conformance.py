@@ -135,7 +135,7 @@ async def test_the_profile_is_the_shipped_application_with_fixtures(inn: Inn) ->
 
 async def test_the_controls_hold_for_the_shipped_server_and_for_the_profile(inn: Inn) -> None:
     for app in (inn.production(), inn.profile(), spoiled(inn.profile())):
-        async with at(app) as url, httpx2.AsyncClient(base_url=url.removesuffix("/mcp")) as http:
+        async with at(app) as url, httpx2.AsyncClient(base_url=url.removesuffix("/mcp"), timeout=60) as http:
             for control in CONTROLS:
                 await control(Guest(http, inn.token, inn.reader))
 
@@ -150,7 +150,7 @@ async def test_every_seeded_defect_turns_the_run_red(inn: Inn, tmp_path: Path) -
                 arguments = ("--scenario", defect.caught_by, "--spec-version", defect.revision)
                 found = await run(url, inn.token, tmp_path / defect.name, *arguments)
                 return None if red(found, defect.caught_by) else f"{defect.name} by {defect.caught_by}"
-            async with httpx2.AsyncClient(base_url=url.removesuffix("/mcp")) as http:
+            async with httpx2.AsyncClient(base_url=url.removesuffix("/mcp"), timeout=60) as http:
                 guest = Guest(http, inn.token, inn.reader)
                 await guest.handshake("tools/list")
                 try:

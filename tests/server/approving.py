@@ -66,7 +66,9 @@ async def nobody(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
     """The browser of somebody who has not signed in; it keeps cookies and sends its origin with forms."""
     async with (
         served(app) as (host, port),
-        httpx2.AsyncClient(base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False) as browser,
+        httpx2.AsyncClient(
+            base_url=f"http://{host}:{port}", follow_redirects=True, trust_env=False, timeout=60
+        ) as browser,
     ):
         browser.headers["origin"] = str(browser.base_url).rstrip("/")
         yield browser

@@ -48,7 +48,7 @@ class Running:
             "method": "tools/call",
             "params": {"name": tool, "arguments": arguments or {}},
         }
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
             answer = await client.post(
                 self.ready["mcp_url"],
                 json=message,

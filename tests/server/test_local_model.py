@@ -72,7 +72,7 @@ async def test_the_local_model_answers_only_who_knows_its_key_and_says_when_the_
     from agents.model_errors import map_model_error
 
     endpoint = await local.ready()
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         stranger = await client.post(f"{endpoint.base_url}/chat/completions", json={"messages": []})
     arguments = psutil.Process(local.pid).cmdline()
     async with aclosing(ModelFactory(local=local)) as factory:

@@ -67,7 +67,7 @@ async def server() -> AsyncIterator[ResendServer]:
 @pytest_asyncio.fixture(params=["sdk", "client"])
 async def carrier(request: pytest.FixtureRequest, server: ResendServer) -> AsyncIterator[Carrier]:
     """Both ways to Resend: the SDK for the house's key, our client for a project's."""
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         if request.param == "sdk":
             yield PlatformResend(KEY, client, server.url)
         else:
@@ -140,7 +140,7 @@ async def test_a_lost_answer_is_asked_for_again_and_sends_nothing_twice(carrier:
 
 
 async def test_a_server_that_was_never_reached_has_sent_nothing(unused_url: str) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         for carrier in (PlatformResend(KEY, client, unused_url), ProjectResend(KEY, client, unused_url)):
             with pytest.raises(DeferredError) as caught:
                 await carrier.carry(letter(), Left())
@@ -150,7 +150,7 @@ async def test_a_server_that_was_never_reached_has_sent_nothing(unused_url: str)
 async def test_accounts_of_projects_are_never_mixed_up(server: ResendServer) -> None:
     keys = [f"re_of_project_{number}" for number in range(8)]
     server.keys.update(keys)
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         house = PlatformResend(KEY, client, server.url)
         carriers: list[Carrier] = [house, *(ProjectResend(key, client, server.url) for key in keys)]
         messages = {carrier.route: [letter() for _ in range(5)] for carrier in carriers}
@@ -294,13 +294,14 @@ async def test_before_the_last_dot_a_silent_server_has_sent_nothing_and_after_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smtp, "SECONDS", 0.2)
-    monkeypatch.setattr(smtp, "LAST_SECONDS", 0.2)
     for step in ("EHLO", "MAIL", "RCPT", "DATA"):
         async with mail_server(tmp_path) as server:
             server.stop_at, left = step, Left()
             with pytest.raises(DeferredError):
                 await SmtpCarrier(account(server)).carry(letter(), left)
             assert (server.taken, left.times) == ([], 0)
+    monkeypatch.setattr(smtp, "SECONDS", 60)
+    monkeypatch.setattr(smtp, "LAST_SECONDS", 0.4)
     async with mail_server(tmp_path) as server:
         server.stop_at, left = ".", Left()
         with pytest.raises(UnconfirmedError):

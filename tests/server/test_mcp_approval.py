@@ -56,7 +56,7 @@ async def client_at(address: str, token: str, mode: str, reply: Reply | None, se
         return ElicitResult(action=await reply())  # type: ignore[arg-type]  # one of the three
 
     async with (
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, trust_env=False) as http,
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as http,
         Client(
             streamable_http_client(f"{address}/mcp", http_client=http),
             mode=mode,
@@ -265,7 +265,9 @@ async def test_a_state_is_of_one_caller_and_one_call_and_cannot_be_made_or_chang
     mine = {"project_id": str(tenant.project_id), "to": "mine"}
 
     def as_key(token: str) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=address, headers={"authorization": f"Bearer {token}"}, trust_env=False)
+        return httpx2.AsyncClient(
+            base_url=address, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60
+        )
 
     async with as_key(tenant.token) as http, as_key(other) as stranger:
         asked = (await raw(http, mine))["result"]
@@ -305,6 +307,7 @@ async def test_what_was_asked_and_opened_before_a_rotation_counts_until_the_root
         address = f"http://{host}:{port}"
         http = httpx2.AsyncClient(
             base_url=address,
+            timeout=60,
             headers={"authorization": f"Bearer {tenant.token}", "origin": address},
             follow_redirects=True,
             trust_env=False,
@@ -349,7 +352,7 @@ async def test_only_a_client_that_says_it_can_show_a_form_is_asked_to(
     address: str, tenant: Tenant, capabilities: dict[str, Any], asks: bool
 ) -> None:
     async with httpx2.AsyncClient(
-        base_url=address, headers={"authorization": f"Bearer {tenant.token}"}, trust_env=False
+        base_url=address, headers={"authorization": f"Bearer {tenant.token}"}, trust_env=False, timeout=60
     ) as http:
         arguments = {"project_id": str(tenant.project_id), "to": "x"}
         result = (await raw(http, arguments, capabilities))["result"]

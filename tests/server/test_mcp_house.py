@@ -44,7 +44,7 @@ async def address(app: Starlette) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def connected(address: str, token: str, mode: str, query: str = "") -> AsyncIterator[Client]:
-    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http:
+    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=60) as http:
         transport = streamable_http_client(f"{address}/mcp{query}", http_client=http)
         async with Client(transport, mode=mode) as client:
             yield client
@@ -108,7 +108,9 @@ async def test_a_connection_narrowed_by_its_url_needs_no_project_id(address: str
 @pytest.mark.promise("HOME-10")
 @pytest.mark.parametrize("by", ["meta", "header"])
 async def test_a_repeated_write_with_the_same_key_happens_once(address: str, tenant: Tenant, by: str) -> None:
-    async with httpx2.AsyncClient(base_url=address, headers={"authorization": f"Bearer {tenant.token}"}) as http:
+    async with httpx2.AsyncClient(
+        base_url=address, headers={"authorization": f"Bearer {tenant.token}"}, timeout=60
+    ) as http:
 
         async def create(name: str) -> dict[str, Any]:
             params: dict[str, Any] = {"name": "create_project", "arguments": {"name": name}}
@@ -128,6 +130,6 @@ async def test_a_repeated_write_with_the_same_key_happens_once(address: str, ten
 
 @pytest.mark.promise("HOME-61")
 async def test_ready_metrics_and_health_over_the_real_database(address: str) -> None:
-    async with httpx2.AsyncClient(base_url=address) as http:
+    async with httpx2.AsyncClient(base_url=address, timeout=60) as http:
         assert (await http.get("/readyz")).status_code == 200
         assert (await http.get("/healthz")).status_code == 200

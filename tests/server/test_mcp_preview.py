@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.promise("MCP-03"), pytest.mark.asyncio(loop_scope="mod
 
 async def get(address: str, token: str | None, query: str = "") -> httpx2.Response:
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(base_url=address, headers=headers) as http:
+    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as http:
         return await http.get(f"/mcp/preview{query}")
 
 
@@ -97,7 +97,7 @@ async def test_a_family_there_is_not_is_400_for_every_method_and_the_preview(
 ) -> None:
     assert (await get(address, tenant.token, query)).status_code == 400
     headers = {"authorization": f"Bearer {tenant.token}", "accept": "application/json"}
-    async with httpx2.AsyncClient(base_url=address, headers=headers) as http:
+    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as http:
         for method in ("initialize", "tools/list", "tools/call", "resources/list", "prompts/list", "ping", "nonsense"):
             message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
             answer = await http.post(f"/mcp{query}", json=message)

@@ -130,7 +130,7 @@ async def test_a_head_that_does_not_come_in_time_is_not_waited_for(monkeypatch: 
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    monkeypatch.setattr(bounded_heads, "SECONDS", 0.05)
+    monkeypatch.setattr(bounded_heads, "SECONDS", 0.4)
     config = uvicorn.Config(app, http=OneWriteProtocol, ws="none", log_config=None, lifespan="off", port=0)
     server = PromptServer(config)
     running = asyncio.create_task(server.serve())

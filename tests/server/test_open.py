@@ -55,7 +55,7 @@ async def test_open_finds_the_running_up_and_its_link_opens_the_projects(tmp_pat
         assert opened.code == 0, opened.err
         url = json.loads(opened.out)["url"]
         assert url.startswith(f"{running.ready['url']}/projects?link=ik_ol_")
-        async with httpx2.AsyncClient(trust_env=False, follow_redirects=True) as browser:
+        async with httpx2.AsyncClient(trust_env=False, follow_redirects=True, timeout=60) as browser:
             form = {"link": parse_qs(urlsplit(url).query)["link"][0], "to": "/projects"}
             page = await browser.post(f"{running.ready['url']}/sign-in/link", data=form)
             assert page.status_code == 200

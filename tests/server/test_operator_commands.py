@@ -77,7 +77,7 @@ async def test_a_publishable_key_serves_pages_on_the_developers_computer_and_tho
         assert (listed[-1]["kind"], listed[-1]["origins"]) == ("publishable", ["https://shop.example"])
         house = str(running.ready["url"]).removesuffix("/mcp")
         grant = {"grant_type": "urn:innkeeper:params:oauth:grant-type:anonymous"}
-        async with httpx2.AsyncClient(base_url=house, headers={"x-api-key": key}, trust_env=False) as page:
+        async with httpx2.AsyncClient(base_url=house, headers={"x-api-key": key}, trust_env=False, timeout=60) as page:
             for origin, status in (
                 ("https://shop.example", 200),
                 ("http://localhost:5173", 200),
@@ -122,7 +122,7 @@ async def test_without_mail_up_prints_the_link_that_signs_in_and_logs_it_nowhere
     environ = {"INNKEEPER_LOG_LEVEL": "debug", "INNKEEPER_LOG_FORMAT": "json"}
     async with up(data, cwd=tmp_path, environ=environ) as running:
         url = running.ready["url"]
-        async with httpx2.AsyncClient(base_url=url, trust_env=False, headers={"origin": url}) as browser:
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, headers={"origin": url}, timeout=60) as browser:
             typed = {**fields(await browser.get("/sign-in")), "email": "owner@localhost"}
             assert (await browser.post("/sign-in", data=typed)).status_code == 200
             stderr, link = running.process.stderr, ""
@@ -153,7 +153,7 @@ async def _a_job_is_done(urls: Urls | None) -> None:
 
 
 async def _status(running: Running, key: str) -> int:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         answer = await client.post(running.ready["mcp_url"], json={}, headers={"authorization": f"Bearer {key}"})
     return answer.status_code
 

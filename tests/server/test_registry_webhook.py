@@ -191,7 +191,7 @@ async def test_a_webhook_publishes_what_a_source_has_in_the_running_house(
             work=True,
             settings={"INNKEEPER_ALLOW_PRIVATE_URLS": "true"},
         ) as served,
-        httpx2.AsyncClient(headers=headers) as http,
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
     ):
         upstream.serve("registry.json", {"items": [item("card", "const a = 1")]})
         mcp = f"{served.mcp}?tools=sync"
@@ -203,7 +203,7 @@ async def test_a_webhook_publishes_what_a_source_has_in_the_running_house(
         assert secret.encode() not in await owner.fetchval("SELECT secret FROM registry_sources")
         signature = hmac.new(secret.encode(), BODY, hashlib.sha256).hexdigest()
         sent = {"x-hub-signature-256": f"sha256={signature}", "x-github-delivery": "1"}
-        async with httpx2.AsyncClient() as sender:
+        async with httpx2.AsyncClient(timeout=60) as sender:
             received = await sender.post(source["webhook"], content=BODY, headers=sent)
         assert received.status_code == 202, received.text
 

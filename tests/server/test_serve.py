@@ -41,7 +41,7 @@ async def test_serve_answers_a_key_and_ends_on_a_signal(urls: DatabaseUrls, hous
         answer = await running.call("list_projects", key=tenant.token)
         projects = answer["result"]["structuredContent"]["projects"]
         assert [project["id"] for project in projects] == [str(tenant.project_id)]
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
             assert (await client.get(f"{found[1]}/readyz")).status_code == 200
             foreign = await client.get(f"{found[1]}/readyz", headers={"host": "evil.example.com"})
             assert foreign.status_code == 421

@@ -59,7 +59,9 @@ def terminal() -> Terminal:
 
 @asynccontextmanager
 async def another(browser: httpx2.AsyncClient) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=browser.base_url, follow_redirects=True, trust_env=False) as other:
+    async with httpx2.AsyncClient(
+        base_url=browser.base_url, follow_redirects=True, trust_env=False, timeout=60
+    ) as other:
         other.headers["origin"] = browser.headers["origin"]
         yield other
 

@@ -368,7 +368,7 @@ async def test_a_client_that_can_leads_its_user_to_the_page_and_others_are_told_
     address = f"{browser.base_url}/mcp?tools=provider_keys".replace("//mcp", "/mcp")
     headers = {"authorization": f"Bearer {tenant.token}"}
     async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http,
         Client(
             streamable_http_client(address, http_client=http),
             mode=mode,

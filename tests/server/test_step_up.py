@@ -77,7 +77,7 @@ async def test_the_official_client_asks_for_the_missing_scope_and_its_call_succe
 async def test_a_client_that_ignores_the_header_is_told_which_scope_in_the_body(mode: str) -> None:
     async with (
         on_socket(edge_app(edge_services())) as url,
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {READ_KEY}"}, trust_env=False) as http,
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {READ_KEY}"}, trust_env=False, timeout=60) as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
     ):
         with pytest.raises(MCPError, match="projects:write") as caught:

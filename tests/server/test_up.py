@@ -143,7 +143,7 @@ async def test_a_stop_signal_lets_a_running_stream_end_and_then_stops_everything
 
             async def refuses_newcomers() -> bool:
                 try:
-                    async with httpx2.AsyncClient(trust_env=False) as client:
+                    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
                         await client.get(f"{running.ready['url']}/healthz")
                 except httpx2.HTTPError:
                     return True

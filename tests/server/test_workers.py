@@ -62,12 +62,13 @@ async def test_two_workers_share_and_no_job_is_worked_on_twice(
     database: Database, tenant: Tenant, urls: DatabaseUrls
 ) -> None:
     worked: list[tuple[str, int]] = []
-    both = asyncio.Barrier(2)
+    begun = {"one": asyncio.Event(), "two": asyncio.Event()}
 
     def job_of(name: str) -> Job:
         async def handler(job: JobCall) -> None:
-            if not any(worker == name for worker, _ in worked):
-                await both.wait()
+            begun[name].set()
+            for each in begun.values():
+                await each.wait()
             worked.append((name, job.id))
 
         return Job("work", handler)

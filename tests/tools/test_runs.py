@@ -44,7 +44,7 @@ async def test_a_run_is_started_waited_for_and_read(
 ) -> None:
     model.script(Turn("Look: ", ToolCall("list_projects", {}, id="c")), Turn("One project.", usage=(30, 4)))
     started = await do(dispatch, tenant, "start_run", message="How many projects?")
-    found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=20)
+    found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=60)
     assert (found["status"], found["outcome"], found["agent"]) == ("succeeded", {"type": "success"}, "default")
     assert found["text"] == "Look: \n\nOne project."
     assert (found["requests"], found["tool_calls"]) == (2, 1)
@@ -56,7 +56,7 @@ async def test_a_run_is_started_waited_for_and_read(
     ]
     assert said[2]["toolCallId"] == "c"
     again = await do(dispatch, tenant, "start_run", message="And now?", thread_id=started["thread_id"])
-    await do(dispatch, tenant, "get_run", run_id=again["id"], wait_seconds=20)
+    await do(dispatch, tenant, "get_run", run_id=again["id"], wait_seconds=60)
     assert "How many projects?" in str(model.requests[-1].body["messages"])
     listed = await do(dispatch, tenant, "list_threads")
     assert [(row["id"], row["client_id"], row["run_id"], row["run_status"]) for row in listed["threads"]] == [
@@ -73,7 +73,7 @@ async def test_a_write_that_is_repeated_starts_one_run(
     ]
     assert first == again
     assert await owner.fetchval("SELECT count(*) FROM runs") == 1
-    await do(dispatch, tenant, "get_run", run_id=first["id"], wait_seconds=20)
+    await do(dispatch, tenant, "get_run", run_id=first["id"], wait_seconds=60)
     assert len(model.requests) == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_long_run_reports_its_progress_and_is_polled_after_a_lost_connec
 
     await eventually(polled)
     gate.open()
-    found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=20)
+    found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=60)
     assert (found["status"], found["text"]) == ("succeeded", "Half and whole.")
     assert [done for done, _doing in heard] == sorted({done for done, _doing in heard})
     assert heard
@@ -138,7 +138,7 @@ async def test_a_busy_thread_refuses_a_run_unless_it_may_wait(
     second = await do(dispatch, tenant, "start_run", **again, on_busy="enqueue")
     assert (await do(dispatch, tenant, "get_run", run_id=second["id"]))["status"] == "queued"
     gate.open()
-    assert (await do(dispatch, tenant, "get_run", run_id=second["id"], wait_seconds=20))["text"] == "Two"
+    assert (await do(dispatch, tenant, "get_run", run_id=second["id"], wait_seconds=60))["text"] == "Two"
     assert (await refused(dispatch, tenant, "start_run", message="x", agent="nobody")).code == "agent_not_found"
     assert (
         await refused(dispatch, tenant, "start_run", message="x", thread_id=str(uuid7()))
@@ -150,7 +150,7 @@ async def test_why_a_run_failed_is_said_in_words(
 ) -> None:
     await owner.execute("UPDATE projects SET model = 'gpt-9' WHERE id = $1", tenant.project_id)
     started = await do(dispatch, tenant, "start_run", message="Hello")
-    found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=20)
+    found = await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=60)
     assert (found["status"], found["error_code"]) == ("failed", "model_not_supported")
     assert found["error"].startswith("The model id 'gpt-9' names no provider. Supported now: openai:NAME")
 
@@ -159,7 +159,7 @@ async def test_threads_and_messages_are_paged_newest_first_without_gap_or_repeat
     dispatch: Dispatch, tenant: Tenant, owner: Owner, model: ScriptedModel
 ) -> None:
     started = await do(dispatch, tenant, "start_run", message="Hello")
-    await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=20)
+    await do(dispatch, tenant, "get_run", run_id=started["id"], wait_seconds=60)
     await owner.execute(
         "INSERT INTO messages (project_id, id, thread_id, run_id, position, role, content)"
         " SELECT m.project_id, gen_random_uuid(), m.thread_id, m.run_id, m.position + n, m.role, m.content"
@@ -229,7 +229,7 @@ async def test_an_agent_starts_a_run_and_waits_for_it_but_runs_do_not_nest_witho
     rows = await owner.fetch("SELECT id, external_id, depth, parent_id FROM runs ORDER BY created_at")
     assert [row["depth"] for row in rows] == [1, 2]
     assert rows[1]["parent_id"] == rows[0]["id"]
-    await do(dispatch, tenant, "get_run", run_id=str(rows[1]["id"]), wait_seconds=20)
+    await do(dispatch, tenant, "get_run", run_id=str(rows[1]["id"]), wait_seconds=60)
     deep = tenant.principal.for_run(await living_run(owner, tenant), depth=3, epoch=1)
     with pytest.raises(AppError) as caught:
         await dispatch.call(deep, "start_run", {**given, "message": "Deeper"})

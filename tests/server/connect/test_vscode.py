@@ -76,7 +76,7 @@ class Installed:
             await process.wait()
 
     async def _answers(self) -> bool:
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
             try:
                 return (await http.get(self.url)).status_code < 500
             except httpx2.HTTPError:

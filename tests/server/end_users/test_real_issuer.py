@@ -29,11 +29,11 @@ class Provider:
     issuer: str
 
     async def mint(self, kind: str) -> str:
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
             return (await http.get(f"{self.url}/mint", params={"kind": kind})).text
 
     async def rotate(self) -> None:
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
             await http.post(f"{self.url}/rotate")
 
 

@@ -38,7 +38,7 @@ class Peer:
     url: str
 
     async def control(self, **changes: Any) -> dict[str, Any]:
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
             answer = await http.post(f"{self.url}/_control", content=json.dumps(changes))
         found: dict[str, Any] = answer.json()
         return found

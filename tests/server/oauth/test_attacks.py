@@ -186,7 +186,7 @@ async def test_a_code_is_worth_nothing_without_all_that_belongs_to_it(
         "grant_type": CODE, "code": code, "code_verifier": VERIFIER, "redirect_uri": BACK,
         "client_id": program.client_id, **changes,
     }  # fmt: skip
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         sent = {name: value for name, value in form.items() if value is not None}
         refused = await http.post("/oauth/token", data=sent)
     assert refused.status_code == (401 if error == "invalid_client" else 400)
@@ -253,7 +253,7 @@ async def test_nobody_who_is_disabled_gets_or_keeps_a_token(inn: Inn) -> None:
 )
 async def test_what_is_no_request_is_refused_and_breaks_nothing(inn: Inn, body: bytes) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         for path in ("/oauth/token", "/oauth/revoke", "/oauth/introspect", "/oauth/device_authorization"):
             answer = await http.post(path, content=body, headers=headers)
             assert 400 <= answer.status_code < 500
@@ -266,7 +266,7 @@ async def test_what_is_no_request_is_refused_and_breaks_nothing(inn: Inn, body: 
     "sent", [b"Basic \xe9", b"Basic AA==", b"Basic " + b64encode(b"%00:x"), b"Basic " + b64encode(b"\x00:x")]
 )
 async def test_a_client_that_can_have_no_such_name_is_unknown(inn: Inn, sent: bytes) -> None:
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         form = {"grant_type": "client_credentials"}
         for answer in (
             await http.post("/oauth/token", data=form, headers={b"authorization": sent}),

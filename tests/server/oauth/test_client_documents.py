@@ -171,7 +171,7 @@ async def test_the_house_fetches_no_client_id_from_inside(inn: Inn, person: Pers
 async def test_a_server_without_a_way_outside_says_so_and_knows_no_documents(inn: Inn, person: Person) -> None:
     async with served(create_app(replace(inn.services, client_documents=False))) as (host, port):
         here = Inn(f"http://{host}:{port}", inn.owner, inn.services)
-        async with here.person() as someone, httpx2.AsyncClient(base_url=here.url, trust_env=False) as http:
+        async with here.person() as someone, httpx2.AsyncClient(base_url=here.url, trust_env=False, timeout=60) as http:
             told = (await http.get("/.well-known/oauth-authorization-server")).json()
             assert told["client_id_metadata_document_supported"] is False
             page = await someone.browser.get(Program(here, "https://app.example/client.json").address())

@@ -98,7 +98,7 @@ async def test_scopes_that_were_granted_open_the_other_apis_and_no_further_ones(
             placed = await http.post("/storage/presign", params=at, json=png)
             assert placed.status_code == 200, placed.text
             file_id = placed.json()["attachmentUri"].rpartition("/")[2]
-        async with httpx2.AsyncClient(trust_env=False) as anybody:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as anybody:
             # The ticket is in the address: the bytes need no token beside it.
             sent = await anybody.put(placed.json()["uploadUrl"], content=b"png", headers={"content-type": "image/png"})
             assert sent.is_success, sent.text

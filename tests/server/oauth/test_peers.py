@@ -89,7 +89,7 @@ async def test_the_conformance_suite_finds_nothing_wrong_with_the_authorization_
                 page = await person.browser.get(found[1])
                 answer = await person.press(page, "allow")
                 # The suite says where to go before it listens there.
-                async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(retries=6)) as browser:
+                async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(retries=6), timeout=60) as browser:
                     await browser.get(answer.headers["location"], headers={"connection": "close"})
         assert await process.wait() == 0, "".join(said)
     found_checks = suite.checks(tmp_path)

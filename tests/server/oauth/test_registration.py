@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("IDN
 
 
 async def test_the_metadata_is_at_all_its_addresses_and_names_what_there_is(inn: Inn) -> None:
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         oauth = (await http.get("/.well-known/oauth-authorization-server")).json()
         openid = (await http.get("/.well-known/openid-configuration")).json()
         resources = [(await http.get(f"/.well-known/oauth-protected-resource{form}")).json() for form in ("", "/mcp")]
@@ -67,13 +67,13 @@ async def test_the_metadata_is_at_all_its_addresses_and_names_what_there_is(inn:
     ],
 )
 async def test_a_description_that_cannot_be_trusted_is_refused(inn: Inn, changes: dict[str, Any], error: str) -> None:
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         answer = await http.post("/oauth/register", json={"redirect_uris": [BACK], **changes})
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
 async def test_what_is_no_description_is_refused(inn: Inn) -> None:
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         for body in (b"", b"[]", b"{", b"null", b"[" * 10_000, b'"x"'):
             answer = await http.post("/oauth/register", content=body)
             assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client_metadata")
@@ -82,7 +82,7 @@ async def test_what_is_no_description_is_refused(inn: Inn) -> None:
 
 
 async def test_a_client_gets_a_secret_only_where_it_uses_one_and_a_name_that_can_be_shown(inn: Inn) -> None:
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
 
         async def register(**said: Any) -> dict[str, Any]:
             answer = await http.post("/oauth/register", json={"redirect_uris": [BACK], **said})

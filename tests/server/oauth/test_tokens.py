@@ -207,7 +207,7 @@ async def test_a_client_with_a_secret_proves_itself_in_one_of_two_ways(inn: Inn,
         pair = f"{quote(program.client_id, safe='')}:{quote(secret, safe='')}"
         return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
-    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=inn.url, trust_env=False, timeout=60) as http:
         wrong = await http.post("/oauth/token", data=form, headers=basic(new_token(SECRET)))
         assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
         assert wrong.headers["www-authenticate"].startswith("Basic ")
