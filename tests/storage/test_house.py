@@ -191,7 +191,7 @@ async def test_presigned_attachments_have_the_shape_of_the_reference_on_both_sto
                 answer = await presign(body, x_api_key=token)
                 assert (answer.status_code, answer.json()["type"]) == (status, f"urn:innkeeper:error:{code}")
             assert (await presign(asked)).status_code == 401
-            for raw in (b"", b"{", b"\xff", b"[" * 100_000):
+            for raw in (b"", b"{", b"\xff", b"[" * 60_000):
                 answer = await client.post(
                     f"{served.url}/storage/presign", content=raw, headers={"x-api-key": tenant.token}
                 )
@@ -256,7 +256,7 @@ async def test_events_of_the_bucket_confirm_what_came_and_notice_what_went(
             assert await tell(wrong) == 400
         assert await tell({"Records": created(bucket, "x")["Records"] * 1001}) == 400
         nested = await client.post(
-            f"{house.url}/webhooks/storage", content=b"[" * 100_000, headers={"authorization": f"Bearer {SECRET}"}
+            f"{house.url}/webhooks/storage", content=b"[" * 60_000, headers={"authorization": f"Bearer {SECRET}"}
         )
         assert nested.status_code == 400
         assert await owner.fetchval("SELECT count(*) FROM ops.pgqueuer") == 0

@@ -9,12 +9,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,7 +24,8 @@ from server.settings.vendors import AwsSettings
 KEY_ID = "innkeeper"
 SECRET = "a secret that only tests have"
 REGION = "us-east-1"
-SECONDS = 30
+SECONDS = 60
+STARTS = 5
 ROLE = "arn:aws:iam::000000000000:role/innkeeper"
 ANYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["*"], "Resource": ["*"]}]}
 ANYBODY = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
@@ -106,23 +107,42 @@ def weed() -> Iterator[Weed]:
     """The server, until the end. It is ready when it makes a bucket."""
     with tempfile.TemporaryDirectory(prefix="weed-") as data, Path(data, "log").open("wb") as log:
         Path(data, "iam.json").write_text(json.dumps(IAM))
-        ports = dict(zip(PORTS, _free_ports(), strict=True))
-        server = subprocess.Popen(
-            [
-                _program(),
-                *("mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"),
-                *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.iam.config={data}/iam.json"),
-                *(f"-{name}={port}" for name, port in ports.items()),
-            ],
-            env={"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": data, "PATH": os.defpath},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        # It takes no port 0: those that were free a moment ago may be another's now, and then it ends at once.
+        for _ in range(STARTS):
+            ports = dict(zip(PORTS, _free_ports(), strict=True))
+            server = _started(data, ports, log)
+            if _listens(server, ports["s3.port"]):
+                break
+        else:
+            raise AssertionError(Path(data, "log").read_text()[-2000:])
         try:
             yield Weed(f"http://127.0.0.1:{ports['s3.port']}")
         finally:
             server.kill()
             server.wait()
+
+
+def _started(data: str, ports: Mapping[str, int], log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            _program(),
+            *("mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.iam.config={data}/iam.json"),
+            *(f"-{name}={port}" for name, port in ports.items()),
+        ],
+        env={"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": data, "PATH": os.defpath},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _listens(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until it does; false when it ended instead."""
+    while server.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=SECONDS):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _program() -> str:
