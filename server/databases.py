@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from server.terminal import Progress
 
 APP_ROLE = "innkeeper_app"
 OPS_ROLE = "innkeeper_ops"
+_log = logging.getLogger("innkeeper.database")
 
 
 @asynccontextmanager
@@ -39,12 +41,13 @@ async def open_for_up(
 async def embedded(
     data: DataDirectory, progress: Progress, give_up: Callable[[], None] = lambda: None
 ) -> AsyncIterator[DatabaseUrls]:
-    """The PostgreSQL of the data directory, started and stopped here, and kept running meanwhile (``kept``)."""
+    """The PostgreSQL of the data directory, started and stopped here, and kept running meanwhile (``kept``), of which
+    the log tells."""
     from db.embedded import EmbeddedPostgres, kept
 
     cluster = await EmbeddedPostgres.start(data.root, progress=progress)
     try:
-        async with kept(cluster, progress, give_up):
+        async with kept(cluster, _log.warning, give_up):
             yield DatabaseUrls(cluster.app_url, cluster.ops_url, cluster.owner_url)
     finally:
         await cluster.stop()

@@ -74,9 +74,10 @@ class EmbeddedPostgres:
             if self._server.is_stopping():
                 await to_end(lambda: self._server.hurry(self._launch.binaries))
 
-    async def start_again(self) -> None:
+    async def start_again(self, progress: Progress) -> None:
         """After `ended`: start PostgreSQL at the same addresses, where nobody else can have begun meanwhile. Raises
         EmbeddedError; nothing is left running then."""
+        self._launch.progress = progress
         await to_end(self._server.stop)
         check_lock(self._launch.site.lock, self._launch.data_dir)
         with _writing_in(self._launch.data_dir):

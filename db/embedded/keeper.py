@@ -22,8 +22,8 @@ async def kept(
 ) -> AsyncIterator[None]:
     """Inside, ``cluster`` is started again whenever it went away, killed or stopped by somebody else.
 
-    When the last of the attempts after ``pauses`` fails, ``give_up`` is called once, and its EmbeddedError is raised
-    at the end.
+    ``progress`` must not wait for whoever reads what it says. When the last of the attempts after ``pauses`` fails,
+    ``give_up`` is called once, and its EmbeddedError is raised at the end.
     """
     keeping = asyncio.create_task(_keep(cluster, progress, pauses), name="keep-postgres")
     keeping.add_done_callback(lambda task: None if task.cancelled() else give_up())
@@ -51,7 +51,7 @@ async def _start_again(cluster: EmbeddedPostgres, progress: Progress, pauses: Se
     for number, (pause, following) in enumerate(zip(pauses, (*pauses[1:], None), strict=True), 1):
         await asyncio.sleep(pause)
         try:
-            await cluster.start_again()
+            await cluster.start_again(progress)
         except EmbeddedError as error:
             progress(f"attempt {number} of {len(pauses)} failed: {error.message}")
             if following is None:

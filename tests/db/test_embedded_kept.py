@@ -103,7 +103,7 @@ async def test_what_cannot_be_started_again_is_given_up_with_its_last_words_and_
             await broken()
         assert told.lines[-1].startswith("attempt 2 of 2 failed: PostgreSQL stopped. Its last words were:")
         settings.write_text("")
-        await cluster.start_again()
+        await cluster.start_again(told)
         settings.write_text("no_such_setting = 1\n")
         async with kept(cluster, told, given_up.clear, pauses=(0.0, 600.0)):
             os.kill(cluster.pid, signal.SIGQUIT)
@@ -112,7 +112,7 @@ async def test_what_cannot_be_started_again_is_given_up_with_its_last_words_and_
         (made / "postgres.lock").rename(made / "away")
         (made / "postgres.lock").touch()
         with pytest.raises(EmbeddedError, match="was removed or replaced while it was in use"):
-            await cluster.start_again()
+            await cluster.start_again(told)
         (made / "away").rename(made / "postgres.lock")
     finally:
         await cluster.stop()

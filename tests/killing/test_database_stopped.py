@@ -1,4 +1,4 @@
-"""PostgreSQL is stopped and started under 50 runs: whoever asks meanwhile is told so at once, and every run goes on."""
+"""PostgreSQL goes away or refuses under 50 runs: whoever asks meanwhile is told so, and every run goes on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ DOWN_SECONDS: Final = 2.0
 MOST_SECONDS: Final = 3.0
 WORDS: Final = 40
 PACE: Final = 8.0
+CUT: Final = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename LIKE 'innkeeper%'"
 DOCUMENTED: Final = set(re.findall(r"^\| `(\w+)` \|", Path("docs/errors.md").read_text(), re.MULTILINE))
 
 
@@ -65,13 +66,23 @@ class Postgres:
         one = self.running
         return DatabaseUrls(one.owner_url, one.app_url, one.ops_url, one.superuser_url)
 
-    async def stop(self, number: signal.Signals) -> None:
-        """SIGINT: a fast shutdown, SIGQUIT: an immediate one (PostgreSQL, "Shutting Down the Server")."""
+    @asynccontextmanager
+    async def ended(self, number: signal.Signals) -> AsyncIterator[None]:
+        """SIGINT: a fast shutdown, SIGQUIT: an immediate one ("Shutting Down the Server"), SIGKILL: none."""
         os.kill(self.running.pid, number)
         await self.running.stop()
-
-    async def start(self) -> None:
+        yield
         self.running = await EmbeddedPostgres.start(self.data, progress=lambda _line: None)
+
+    @asynccontextmanager
+    async def refusing(self, change: str, undo: str) -> AsyncIterator[None]:
+        """The server is there, the database altered, and everybody has to connect anew."""
+        superuser = await asyncpg.connect(self.running.superuser_url)
+        await superuser.execute(f"ALTER DATABASE innkeeper {change}")
+        await superuser.fetch(CUT)
+        yield
+        await superuser.execute(f"ALTER DATABASE innkeeper {undo}")
+        await superuser.close()
 
 
 @dataclass
@@ -141,15 +152,36 @@ class Asking:
         return answer.status_code, ""
 
 
+Away = Callable[[Postgres], AbstractAsyncContextManager[None]]
+READ: Final = "default_transaction_read_only"
+
+
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(lambda postgres: postgres.ended(signal.SIGINT), id="fast"),
+        pytest.param(lambda postgres: postgres.ended(signal.SIGQUIT), id="immediate"),
+        pytest.param(lambda postgres: postgres.ended(signal.SIGKILL), id="killed", marks=pytest.mark.long),
+        pytest.param(
+            lambda postgres: postgres.refusing("CONNECTION LIMIT 0", "CONNECTION LIMIT -1"),
+            id="takes no connections",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            lambda postgres: postgres.refusing(f"SET {READ} = on", f"RESET {READ}"),
+            id="takes no writes",
+            marks=pytest.mark.long,
+        ),
+    ],
+)
 async def test_while_the_database_is_away_there_are_only_defined_errors_and_then_every_run_ends(
-    houses: Houses, how: signal.Signals
+    houses: Houses, how: Away
 ) -> None:
     await within(MOST_SECONDS, partial(away, houses, how))
 
 
-async def away(houses: Houses, how: signal.Signals) -> float:
+async def away(houses: Houses, how: Away) -> float:
     """What the slowest answer took, or, if that was longer, the way from the start of the database to good answers."""
     slowest = 0.0
     model = ScriptedModel(PACE)
@@ -173,9 +205,8 @@ async def away(houses: Houses, how: signal.Signals) -> float:
             askers = [Asking(house, tenant, ids[names[0]]) for house in (here, there)]
             asking = [asyncio.create_task(asker.ask()) for asker in askers]
             await asyncio.sleep(0.5)
-            await postgres.stop(how)
-            await asyncio.sleep(DOWN_SECONDS)
-            await postgres.start()
+            async with how(postgres):
+                await asyncio.sleep(DOWN_SECONDS)
             back = monotonic()
             async with asyncio.timeout(100):
                 streams = dict(zip(names, [await reader for reader in readers], strict=True))
