@@ -254,8 +254,8 @@ async def cancel_others(connection: Connection, project_id: UUID, run_id: UUID) 
     await connection.execute(
         "WITH RECURSIVE asking (id, parent_id) AS (SELECT id, parent_id FROM runs WHERE project_id = $1 AND id = $2"
         " UNION SELECT r.id, r.parent_id FROM asking a JOIN runs r ON r.project_id = $1 AND r.id = a.parent_id)"
-        " SELECT request_cancel(project_id, id) FROM runs"
-        " WHERE project_id = $1 AND id NOT IN (SELECT id FROM asking) AND status IN ('queued', 'running')",
+        " SELECT stop_runs($1, array(SELECT id FROM runs"
+        " WHERE project_id = $1 AND id NOT IN (SELECT id FROM asking) AND status IN ('queued', 'running')))",
         project_id,
         run_id,
     )
