@@ -25,6 +25,7 @@ from agents.plan import Plan
 from agents.prices import Prices
 from agents.shared_state import UPDATE, SharedState
 from db.agents import DEMO, Limits
+from db.errors import invalid
 from db.runs import Ending, Status
 from db.spending import Used
 from db.transcript import OURS, PARTS, RESULTS
@@ -83,6 +84,7 @@ class Conversation:
             plan.asked.wishes,
         )
         theirs = await self._client_tools(shown)
+        await self._check_choice(deps)
         said = await patiently(lambda: self._kit.attachments.with_bytes(plan.grant, plan.turn.messages, plan.turn.said))
         self._narrator.told_by_us(plan.turn.denied)
         held.set(self._journal)
@@ -221,6 +223,17 @@ class Conversation:
             return None
         taken = await self._kit.tools.names(self._plan.grant) | set(shown)
         return client_tools.offered(self._plan.asked.tools, taken)
+
+    async def _check_choice(self, deps: RunDeps) -> None:
+        chosen = deps.wishes.tool
+        if chosen is None:
+            return
+        known = await self._kit.tools.names(deps.grant) | deps.components.keys()
+        known |= {tool.name for tool in self._plan.asked.tools} | ({UPDATE} if deps.state is not None else set())
+        if chosen not in known:
+            raise invalid(
+                f"There is no tool {chosen!r} to choose.", "Name one that this run has.", "tool_choice_unknown"
+            )
 
     def _new_messages(self) -> list[ModelMessage]:
         """What this run added. The first message it stamped is the request it was given, which is stored already;

@@ -122,3 +122,6 @@ async def test_of_a_run_that_was_cut_off_a_client_gives_the_results_of_its_own_t
 async def test_a_clients_tool_may_not_take_the_name_of_one_of_ours(house_open: Inn, tenant: Tenant) -> None:
     stream = await run(house_open, tenant.token, body(user("x"), tools=[{**FRONT, "name": "list_projects"}]))
     assert stream.last["code"] == "tool_name_taken"
+    chosen = {"innkeeper": {"parameters": {"toolChoice": {"name": "unheard_of"}}}}
+    stream = await run(house_open, tenant.token, body(user("Hello"), forwardedProps=chosen))
+    assert stream.last["code"] == "tool_choice_unknown"
