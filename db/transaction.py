@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 from opentelemetry import trace
 
-from db.errors import lease_lost, unavailable
+from db.errors import AppError, lease_lost, unavailable
 from db.pools import LOST, REFUSING
 from db.spans import active
 
@@ -78,7 +78,8 @@ class Transaction:
             # Another connection may lead to a server that also writes.
             broken = connection.is_closed() or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
         except (*LOST, asyncpg.PostgresError) as refused:
-            if kind is None or not issubclass(kind, asyncio.CancelledError):
+            # What had a meaning of its own keeps it: a lost connection takes the rest back.
+            if not isinstance(error, (AppError, asyncio.CancelledError)):
                 self._explain(refused)
                 raise
         finally:

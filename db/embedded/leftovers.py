@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -63,16 +63,20 @@ def forget_dead_owner(site: Site) -> bool:
 def end_orphans(binaries: Binaries, site: Site) -> bool:
     """End the processes that outlived their server, which was killed: they hold its shared memory until they notice,
     and a long statement does not look. False when they do not end, or a server lives."""
-    program = Path(binaries.program("postgres")).stat()
+    program, folder = Path(binaries.program("postgres")).stat(), site.data.stat()
+
+    def is_orphan(pid: int) -> bool:
+        return _is(pid, "exe", program) and _is(pid, "cwd", folder) and not _is_server(pid)
+
     for number, seconds in ORPHANS:
         deadline = time.monotonic() + seconds
-        while orphans := [pid for pid in _working_in(site.data) if _runs(pid, program)]:
-            if any(_is_server(pid) for pid in orphans):
+        while processes := [pid for pid in _working_in(site.data) if _is(pid, "exe", program)]:
+            if any(_is_server(pid) for pid in processes):
                 return False
             if time.monotonic() > deadline:
                 break
-            for pid in orphans:
-                _end(pid, number, program)
+            for pid in processes:
+                _send(number, pid, is_orphan)
             time.sleep(0.02)
         else:
             return PROCESSES.is_dir()
@@ -83,14 +87,13 @@ def _working_in(folder: Path) -> Iterator[int]:
     """The processes whose working folder this is, on systems that tell."""
     wanted = folder.stat()
     for entry in PROCESSES.iterdir() if PROCESSES.is_dir() else ():
-        with suppress(OSError, ValueError):
-            if os.path.samestat((entry / "cwd").stat(), wanted):
-                yield int(entry.name)
+        if entry.name.isdigit() and _is(int(entry.name), "cwd", wanted):
+            yield int(entry.name)
 
 
-def _runs(pid: int, program: os.stat_result) -> bool:
+def _is(pid: int, link: str, wanted: os.stat_result) -> bool:
     with suppress(OSError):
-        return os.path.samestat((PROCESSES / str(pid) / "exe").stat(), program)
+        return os.path.samestat((PROCESSES / str(pid) / link).stat(), wanted)
     return False
 
 
@@ -102,12 +105,12 @@ def _is_server(pid: int) -> bool:
     return False
 
 
-def _end(pid: int, number: signal.Signals, program: os.stat_result) -> None:
-    """Send the signal, through a descriptor: should the pid be another process's by now, its program is another."""
+def _send(number: signal.Signals, pid: int, to: Callable[[int], bool]) -> None:
+    """A signal through a descriptor, which goes on naming the same process, looked at while it is open."""
     with suppress(OSError):
         descriptor = os.pidfd_open(pid)
         try:
-            if _runs(pid, program) and not _is_server(pid):
+            if to(pid):
                 signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
