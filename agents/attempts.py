@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, PartEndEvent, repair_messages
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
@@ -17,10 +17,10 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from agents import call_ids
-from agents.fixed_schema import Fixed
 from agents.hearing import Hearing, hearing
 from agents.model_errors import bad_response, map_model_error, of_an_answer
 from agents.portions import Portions
+from agents.tool_schemas import KnowsTools
 from db.aside import SMALL, aside
 from db.errors import AppError
 from db.transcript import OURS
@@ -89,15 +89,14 @@ class Attempts(WrapperModel):
         raise AssertionError("a model is asked once at least")
 
     async def _prepared(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> list[ModelMessage]:
-        """Messages as the model takes them, repaired as the agent repairs what a model has prepared. What the model
-        makes of tools that are new to it is made beside the loop, too."""
+        """Messages as the model takes them, repaired as the agent repairs what a model has prepared."""
 
         def prepared() -> list[ModelMessage]:
             made = self.wrapped.prepare_messages(messages, parameters)
             return messages if made is messages else repair_messages(made)
 
-        if any(_is_new(tool.parameters_json_schema) for tool in parameters.function_tools):
-            await aside(lambda: self.wrapped.customize_request_parameters(parameters))
+        if isinstance(self.wrapped, KnowsTools):
+            await self.wrapped.meet(parameters)
         return await aside(prepared) if _takes_long(messages) else prepared()
 
     async def _answer(
@@ -119,10 +118,6 @@ class Attempts(WrapperModel):
             if not heard.begun:
                 _check_begun(stream)
             return stream.get()
-
-
-def _is_new(schema: dict[str, Any]) -> bool:
-    return isinstance(schema, Fixed) and not schema.customised
 
 
 def _takes_long(messages: Sequence[ModelMessage]) -> bool:

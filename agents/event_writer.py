@@ -26,6 +26,8 @@ TELL_SECONDS: Final = 0.02
 """At most one NOTIFY in this time: each takes a lock on the whole database at commit."""
 
 TOGETHER: Final = 0.005
+AT_ONCE: Final = 64 * 1024
+"""Bytes of one log that are put into words before others get their turn."""
 RETRY_SECONDS: Final = 0.2
 _log = logging.getLogger("innkeeper.agents")
 
@@ -128,11 +130,15 @@ class EventWriter:
             batches: dict[EventLog, Batch] = {}
             relaxed = True
             for log in ready:
-                del self._due[log]
+                if self._due.pop(log, None) is None:
+                    continue  # it was finished meanwhile
                 relaxed = relaxed and log.relaxed
                 batch = log.take(now)
                 if batch is not None:
                     batches[log] = batch
+                    self._flying.add(log)
+                    if sum(map(len, batch.events)) > AT_ONCE:
+                        await asyncio.sleep(0)
             if batches or tell:
                 if batches and now >= self._tell_at:
                     tell += [log.run_id for log in batches][: events.TOLD_AT_ONCE - len(tell)]

@@ -112,13 +112,13 @@ class PlainCompletions(AsyncCompletions):
         extra = options.pop("extra_body", None) or {}
         body = {name: value for name, value in asked.items() if not isinstance(value, Omit)} | extra
         if body.get("stream") is True:
-            response = await self._stream_of(self._request(body, options))
+            response = await self._stream_of(await self._request(body, options))
             return AsyncStream(cast_to=ChatCompletionChunk, response=response, client=self._client)
         return await self._post(
             PATH, body=body, options=_options(**options), cast_to=ChatCompletion, stream=False, stream_cls=None
         )
 
-    def _request(self, body: Mapping[str, object], options: Mapping[str, Any]) -> httpx2.Request:
+    async def _request(self, body: Mapping[str, object], options: Mapping[str, Any]) -> httpx2.Request:
         headers = options.get("extra_headers") or {}
         alike = (repr(options.get("timeout")), *headers.items(), *(options.get("extra_query") or {}).items())
         head = self._heads.get(alike)
@@ -127,7 +127,7 @@ class PlainCompletions(AsyncCompletions):
             head = self._heads[alike] = self._client._build_request(asked)  # noqa: SLF001  (as it sends them itself)
             del head.headers["content-length"]
         return httpx2.Request(
-            "POST", head.url, headers=head.headers, content=written(body), extensions=dict(head.extensions)
+            "POST", head.url, headers=head.headers, content=await written(body), extensions=dict(head.extensions)
         )
 
     async def _stream_of(self, request: httpx2.Request) -> httpx2.Response:

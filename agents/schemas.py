@@ -9,6 +9,7 @@ beside the event loop (:func:`in_turn`).
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,8 +32,10 @@ MOST_STEPS: Final = 100_000
 """Keywords looked at while one value or one schema is checked: half a second."""
 MOST_STEPS_OF_A_RUN: Final = 200_000
 """While all of a run's schemas are checked that are not known yet."""
-MOST_STEPS_AT_ONCE: Final = 500
-"""While the event loop waits for it: 3 ms."""
+MOST_STEPS_AT_ONCE: Final = 1_000
+"""While the event loop waits for it, in each ``SPAN``: 5 ms."""
+SPAN: Final = 0.05
+"""Seconds."""
 MOST_KNOWN: Final = 128
 """Schemas of which it is remembered what is wrong with them: clients send theirs with every run."""
 MOST_FAULTS: Final = 5
@@ -78,13 +81,14 @@ Came = TypeVar("Came")
 
 
 @contextmanager
-def bounded(most: int, error: Exception | None = None) -> Iterator[None]:
+def bounded(most: int | _Left) -> Iterator[None]:
     """All that is checked within it takes ``most`` steps at most, and no more than what it is within itself."""
     outer = _left.get()
-    left = _Left(most, error or TooManyStepsError("checking it takes too long"))
-    if outer is not None and outer.steps < most:
-        left = _Left(outer.steps, outer.error)
+    left = _Left(most, TooManyStepsError("checking it takes too long")) if isinstance(most, int) else most
     given = left.steps
+    if outer is not None and outer.steps < given:
+        left.steps = given = outer.steps
+        left.error = outer.error
     token = _left.set(left)
     try:
         yield
@@ -94,11 +98,34 @@ def bounded(most: int, error: Exception | None = None) -> Iterator[None]:
             outer.steps -= given - left.steps
 
 
+class _AtOnce:
+    """The steps that are taken on the event loop: many short checks take as long as one long one."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._left = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        now = time.monotonic()
+        if now > self._since + SPAN:
+            self._since, self._left = now, MOST_STEPS_AT_ONCE
+        left = _Left(self._left, NotAtOnceError())
+        try:
+            with bounded(left):
+                yield
+        finally:
+            self._left = max(left.steps, 0)
+
+
+_at_once: Final = _AtOnce()
+
+
 async def in_turn(work: Callable[[], Came]) -> Came:
     """What ``work`` comes to, which checks schemas or values and does nothing else: at once if that takes few steps,
     and otherwise anew, beside the event loop."""
     try:
-        with bounded(MOST_STEPS_AT_ONCE, NotAtOnceError()):
+        with _at_once.taken():
             return work()
     except NotAtOnceError:
         return await aside(work)

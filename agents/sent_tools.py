@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from openai._utils._json import openapi_dumps
 from openai.types.chat import ChatCompletionToolParam
@@ -13,6 +14,9 @@ from pydantic_ai.settings import ModelSettings
 
 from agents.fixed_schema import Fixed
 from agents.tool_schemas import KnowsTools
+
+AT_ONCE: Final = 64 * 1024
+"""Bytes of a message that are written before others get their turn."""
 
 
 class SentTool(dict[str, Any]):
@@ -38,11 +42,20 @@ class SendsTools(KnowsTools, OpenAIChatModel):
         return cast(ChatCompletionToolParam, sent)
 
 
-def written(body: Mapping[str, object]) -> bytes:
-    """The JSON of a request, with the tools behind all else."""
-    tools = body.get("tools")
-    if not isinstance(tools, list):
-        return openapi_dumps(body)
-    rest = openapi_dumps({name: value for name, value in body.items() if name != "tools"})
-    each = b",".join(tool.json if isinstance(tool, SentTool) else openapi_dumps(tool) for tool in tools)
-    return b'%b,"tools":[%b]}' % (rest[:-1], each)
+async def written(body: Mapping[str, object]) -> bytes:
+    """The JSON of a request, with the messages and the tools behind all else."""
+    lists = {name: value for name, value in body.items() if name in ("messages", "tools") and isinstance(value, list)}
+    members = [openapi_dumps({name: value for name, value in body.items() if name not in lists})[1:-1]]
+    for name, value in lists.items():
+        members.append(b'"%b":[%b]' % (name.encode(), b",".join([await _dumped(one) for one in value])))
+    return b"{%b}" % b",".join(filter(None, members))
+
+
+async def _dumped(value: object) -> bytes:
+    """So that others get their turn behind a long one, such as a picture."""
+    if isinstance(value, SentTool):
+        return value.json
+    text = openapi_dumps(value)
+    if len(text) > AT_ONCE:
+        await asyncio.sleep(0)
+    return text

@@ -9,10 +9,18 @@ from pydantic_ai import ToolDefinition
 from pydantic_ai.models import Model, ModelRequestParameters
 
 from agents.fixed_schema import Fixed
+from db.aside import aside
 
 
 class KnowsTools(Model):
     """A model that customises each fixed schema once."""
+
+    async def meet(self, parameters: ModelRequestParameters) -> None:
+        """Customise those that are new beside the event loop: they may be long."""
+        kind = self.profile.get("json_schema_transformer")
+        fixed = [tool for tool in parameters.function_tools if isinstance(tool.parameters_json_schema, Fixed)]
+        if any(_known(tool, kind) is None for tool in fixed):
+            await aside(lambda: self.customize_request_parameters(parameters))
 
     def customize_request_parameters(self, model_request_parameters: ModelRequestParameters) -> ModelRequestParameters:
         parameters = model_request_parameters
