@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from agents.engine import RunEngine
 from agents.models import ModelFactory
@@ -22,6 +23,7 @@ from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
 from db.principal import Principal
 from migrations import runner
+from server.limits import allowance
 from tests.db.clusters import open_folder
 from tests.fakes.memory_store import MemoryStore
 from tools.dispatch import Dispatch
@@ -29,6 +31,16 @@ from tools.ports import Services
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 pytest_plugins = ["tests.promises", "tests.measured"]
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def patient_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the database may take its time: what a test has of its budget it gets nevertheless."""
+    monkeypatch.setattr(allowance, "ANSWER_SECONDS", 60.0)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

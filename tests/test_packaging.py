@@ -20,7 +20,7 @@ from db.embedded.cluster import EmbeddedPostgres
 from db.ids import uuid7
 
 ROOT = Path(__file__).resolve().parent.parent
-DEADLINE = 60
+DEADLINE = 200
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from db.budgets import Budget
 from db.database import Database
 from db.errors import AppError
 from db.ids import uuid7
+from server.limits import allowance
+from server.limits.allowance import ANSWER_SECONDS
 from server.limits.holdback import AT_ONCE, HOLD_SECONDS, MOST_OF_A_KEY
 from server.limits.limits import Limits
 from server.limits.rules import Rules, Share
@@ -180,7 +182,11 @@ async def test_without_the_database_a_process_lets_in_what_the_rate_allows_and_n
         await database.close()
 
 
-async def test_a_database_that_does_not_answer_holds_nobody_for_long(urls: DatabaseUrls, tenant: Tenant) -> None:
+async def test_a_database_that_does_not_answer_holds_nobody_for_long(
+    urls: DatabaseUrls, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowance, "ANSWER_SECONDS", ANSWER_SECONDS)
+
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()

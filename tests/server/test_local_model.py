@@ -10,7 +10,7 @@ import signal
 import sys
 import zipfile
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import httpx2
@@ -22,6 +22,8 @@ from agents.models import ModelFactory
 from db.errors import AppError
 from server.integrations import local_model, local_weights
 from server.integrations.local_model import LocalModel
+from tests.conftest import eventually
+from tests.machine import Stopwatch
 
 needs_model = pytest.mark.skipif(
     not local_model.local_model_installed() or local_weights.installed_weights() is None,
@@ -93,9 +95,11 @@ async def test_stopping_ends_its_process_within_two_seconds_and_for_good(local: 
     await local.ready()
     process = psutil.Process(local.pid)
 
-    async with asyncio.timeout(2):
+    watch = Stopwatch(process.pid)
+    async with asyncio.timeout(60):
         await local.stop()
 
+    assert watch.seconds() < 2
     assert not process.is_running()
     with pytest.raises(AppError) as refused:
         await local.ready()
@@ -108,7 +112,7 @@ async def test_a_crashed_model_is_started_again(local: LocalModel, monkeypatch: 
     before = await local.ready()
     process = psutil.Process(local.pid)
     process.kill()
-    await asyncio.to_thread(psutil.wait_procs, [process], 10)
+    await asyncio.to_thread(psutil.wait_procs, [process], 60)
 
     async with asyncio.timeout(60):
         while local.pid == process.pid:  # noqa: ASYNC110 - the loop learns of a child's death a moment later, silently
@@ -142,8 +146,13 @@ async def test_the_model_does_not_outlive_a_killed_parent(data_dir: Path) -> Non
     os.kill(parent.pid, signal.SIGKILL)
     await parent.wait()
 
-    _, alive = await asyncio.to_thread(psutil.wait_procs, [child], 5)
-    assert alive == []
+    async def gone() -> bool:
+        with suppress(psutil.NoSuchProcess):
+            # Whoever gets orphans here may leave them unburied.
+            return bool(child.status() == psutil.STATUS_ZOMBIE)
+        return True
+
+    await eventually(gone)
 
 
 @pytest.mark.promise("HOME-04")
