@@ -230,7 +230,7 @@ def _arguments(function: Callable[..., Awaitable[Any]], hints: dict[str, Any]) -
 
 def compact(schema: Any, *, optional: bool = True) -> Any:
     """A JSON Schema without what costs tokens and says nothing: generated titles, objects that may hold anything, and,
-    with ``optional``, the ``null`` beside the one type of a parameter that may be left out."""
+    with ``optional``, the ``null`` beside the types of a parameter that may be left out."""
     if isinstance(schema, list):
         return [compact(item, optional=optional) for item in schema]
     if not isinstance(schema, dict):
@@ -242,7 +242,7 @@ def compact(schema: Any, *, optional: bool = True) -> Any:
         elif name != "title" and not (name == "additionalProperties" and content is True):
             kept[name] = compact(content, optional=optional)
     others = [one for one in kept.get("anyOf", ()) if one != {"type": "null"}]
-    if optional and len(others) == 1 and len(kept["anyOf"]) == 2 and kept.get("default", ...) is None:
+    if optional and len(others) < len(kept.get("anyOf", ())) and kept.get("default", ...) is None:
         del kept["anyOf"], kept["default"]
-        kept = {**others[0], **kept}
+        kept = {**others[0], **kept} if len(others) == 1 else {"anyOf": others, **kept}
     return kept

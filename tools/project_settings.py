@@ -26,7 +26,7 @@ LOOSER: Final = {
 
 
 class ModelParameters(BaseModel):
-    """Parameters sent with every model request of the project's agents."""
+    """Sent with each model request; timeout: seconds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,6 +36,7 @@ class ModelParameters(BaseModel):
     seed: int | None = None
     thinking: bool | Literal["minimal", "low", "medium", "high"] | None = None
     parallel_tool_calls: bool | None = None
+    timeout: float | None = Field(default=None, ge=1, le=600)
 
 
 def _http_url(url: str) -> str:

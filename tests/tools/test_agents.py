@@ -44,7 +44,7 @@ async def test_an_agent_is_made_read_changed_and_deleted(dispatch: Dispatch, ten
         "instructions": "Be kind. " * 2000,
         "model": "openai:gpt-x",
         "fallback_models": ["openai:gpt-y"],
-        "model_parameters": {"temperature": 0.1},
+        "model_parameters": {"temperature": 0.1, "timeout": 90},
         "tools": ["get_project", "list_files"],
         "scopes": ["projects:read"],
         "limits": {"steps": 3, "seconds": 30, "cost_usd": 0.5},

@@ -76,7 +76,7 @@ async def test_every_setting_can_be_changed_and_cleared(dispatch: Dispatch, tena
         "max_input_tokens": 8000,
         "tool_call_limit": 7,
         "allow_prompt_override": True,
-        "model_parameters": {"temperature": 0.2, "seed": 1},
+        "model_parameters": {"temperature": 0.2, "seed": 1, "timeout": 30},
     }
 
     changed = await dispatch.call(
