@@ -157,27 +157,25 @@ READ: Final = "default_transaction_read_only"
 
 
 @pytest.mark.timeout(500)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+async def test_while_the_database_is_away_there_are_only_defined_errors_and_then_every_run_ends(
+    houses: Houses, how: signal.Signals
+) -> None:
+    await within(MOST_SECONDS, partial(away, houses, lambda postgres: postgres.ended(how)))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param(lambda postgres: postgres.ended(signal.SIGINT), id="fast"),
-        pytest.param(lambda postgres: postgres.ended(signal.SIGQUIT), id="immediate"),
-        pytest.param(lambda postgres: postgres.ended(signal.SIGKILL), id="killed", marks=pytest.mark.long),
-        pytest.param(
-            lambda postgres: postgres.refusing("CONNECTION LIMIT 0", "CONNECTION LIMIT -1"),
-            id="takes no connections",
-            marks=pytest.mark.long,
-        ),
-        pytest.param(
-            lambda postgres: postgres.refusing(f"SET {READ} = on", f"RESET {READ}"),
-            id="takes no writes",
-            marks=pytest.mark.long,
-        ),
+        lambda postgres: postgres.ended(signal.SIGKILL),
+        lambda postgres: postgres.refusing("CONNECTION LIMIT 0", "CONNECTION LIMIT -1"),
+        lambda postgres: postgres.refusing(f"SET {READ} = on", f"RESET {READ}"),
     ],
+    ids=["killed", "takes no connections", "takes no writes"],
 )
-async def test_while_the_database_is_away_there_are_only_defined_errors_and_then_every_run_ends(
-    houses: Houses, how: Away
-) -> None:
+async def test_so_it_is_when_the_database_is_killed_or_serves_nobody(houses: Houses, how: Away) -> None:
     await within(MOST_SECONDS, partial(away, houses, how))
 
 
