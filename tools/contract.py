@@ -8,6 +8,7 @@ the call acts in; a connection narrowed to a project hides it from the schema an
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -199,7 +200,7 @@ def tool(
             function=function,
             input_model=input_model,
             output=output,
-            input_schema=compact(input_model.model_json_schema()),
+            input_schema=compact(inlined(input_model.model_json_schema())),
             output_schema=compact(unmarked(output_schema), optional=False),
             account_wide=account_wide,
             ends_project=ends_project,
@@ -226,6 +227,29 @@ def _arguments(function: Callable[..., Awaitable[Any]], hints: dict[str, Any]) -
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
     return create_model(f"{function.__name__}_arguments", __base__=Arguments, **fields)
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema that pydantic made, in which a definition referred to once stands where it is referred to: its two
+    names cost tokens and say nothing."""
+    text = json.dumps(schema)
+    once = {name: one for name, one in schema.get("$defs", {}).items() if text.count(f'"#/$defs/{name}"') == 1}
+
+    def put(part: Any) -> Any:
+        if isinstance(part, list):
+            return [put(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        found = once.get(str(part.get("$ref")).removeprefix("#/$defs/"), {})
+        kept = {**found, **part}
+        if found:
+            del kept["$ref"]
+        return {name: put(content) for name, content in kept.items()}
+
+    shared = {name: one for name, one in schema.get("$defs", {}).items() if name not in once}
+    rest = {name: content for name, content in schema.items() if name != "$defs"}
+    whole: dict[str, Any] = put({"$defs": shared, **rest} if shared else rest)
+    return whole
 
 
 def compact(schema: Any, *, optional: bool = True) -> Any:
