@@ -177,10 +177,10 @@ class RunEngine:
 
     async def cancel_project(self, principal: Principal, project_id: UUID) -> None:
         """Ask for the end of every live run of a project, on every process. The caller has checked who asks."""
-        for run in self._live:
-            if run.plan.project_id == project_id and run.plan.run_id != principal.run_id:
-                run.stop("asked")
         if principal.run_id is None:
+            for run in self._live:
+                if run.plan.project_id == project_id:
+                    run.stop("asked")
             async with self._database.ops() as connection:
                 await runs.cancel_project(connection, project_id)
         else:
