@@ -29,6 +29,13 @@ TOGETHER: Final = 0.005
 AT_ONCE: Final = 64 * 1024
 """Bytes of one log that are put into words before others get their turn."""
 RETRY_SECONDS: Final = 0.2
+PASSING: Final = (
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+)
+"""Faults of the moment, which say nothing of what is written."""
 _log = logging.getLogger("innkeeper.agents")
 
 
@@ -92,9 +99,10 @@ class EventWriter:
                         batch.steps,
                         ending,
                     )
-            except AppError as error:
+            except (AppError, *PASSING) as error:
                 if not waits:
-                    _log.warning("the end of a run waits for the database (%s)", error.code)
+                    code = error.code if isinstance(error, AppError) else error.sqlstate
+                    _log.warning("the end of a run waits for the database (%s)", code)
                 waits = True
                 log.rewind(batch.first - 1)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -104,6 +112,8 @@ class EventWriter:
                 _log.exception("a run's messages could not be stored", extra={"run": str(log.run_id)})
                 log.rewind(batch.first - 1)
                 if not ending.messages:
+                    # Readers are told by whoever takes the run over.
+                    log.lose()
                     raise
                 ending = replace(ending, messages=())
                 continue

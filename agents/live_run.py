@@ -76,6 +76,8 @@ class LiveRun:
             status, code, event = await self._outcome()
             self._ending = True
             if self._reason == "lost":
+                # Its own meter may have found that out first: nobody else would tell its readers.
+                self.log.lose()
                 return
             self.status = status
             span.set_attribute("status", status)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
 
+from agents.leases import Leases
+from agents.ledger import Ledger
+from db import runs
 from db.ids import uuid7
+from db.spending import Verdict
 from tests.agents.inn import Inn, body, ended, inn, run, running, speaking, until, user
 from tests.conftest import DatabaseUrls, Owner, Tenant
 from tests.fakes.openai_server import ScriptedModel
@@ -84,6 +89,45 @@ async def test_a_reader_on_another_process_that_hangs_up_ends_the_run_too_when_a
             here.feed(data)
     assert here.last["outcome"] == {"type": "cancelled"}
     assert await ended(owner, "r") == "cancelled"
+
+
+@pytest.mark.promise("RUN-05")
+async def test_a_run_whose_end_meets_a_deadlock_keeps_what_was_said(
+    house_open: Inn, tenant: Tenant, model: ScriptedModel, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, refusals = runs.finish, [asyncpg.DeadlockDetectedError("waits in a circle")]
+
+    async def unlucky(*end: Any) -> int | None:
+        if refusals:
+            raise refusals.pop()
+        return await finish(*end)
+
+    monkeypatch.setattr(runs, "finish", unlucky)
+    model.script(Turn("Well said."))
+    stream = await run(house_open, tenant.token, body(user("Hello")))
+    assert (stream.last["type"], refusals) == ("RUN_FINISHED", [])
+    assert await owner.fetchval("SELECT count(*) FROM messages WHERE content::text LIKE '%Well said.%'") == 1
+
+
+@pytest.mark.promise("RUN-11")
+async def test_a_run_that_is_deleted_just_before_it_asks_its_model_still_ends_its_stream(
+    house_open: Inn, tenant: Tenant, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = Ledger.meter
+
+    async def deleted(self: Ledger, *run: Any) -> Verdict:
+        await owner.execute("DELETE FROM projects")
+        return await meter(self, *run)
+
+    async def nothing(_self: Leases) -> None:
+        """Nobody else finds it out."""
+
+    monkeypatch.setattr(Ledger, "meter", deleted)
+    monkeypatch.setattr(Leases, "_renew", nothing)
+    await owner.execute("UPDATE projects SET monthly_usd = 1")
+    async with asyncio.timeout(60):
+        stream = await run(house_open, tenant.token, body(user("Hello")))
+    assert stream.last["code"] == "run_gone"
 
 
 @pytest.mark.promise("HOME-21")
