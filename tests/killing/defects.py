@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from agents import house_tools
 from agents.event_log import EventLog
 from agents.event_writer import EventWriter
 from agents.journal import TOOL, Journal
 from agents.leases import Leases
+from agents.live_runs import LiveRuns
 from agents.narrator import Narrator
 from db import run_leases, runs
 from db.transaction import Transaction
@@ -154,8 +155,8 @@ def no_handing_over() -> None:
 
 
 def cancels_are_forgotten() -> None:
-    """Who takes a run over does not look whether it was to end."""
-    keep, renew = run_leases.keep, run_leases.renew_leases
+    """Who takes a run over does not look whether it was to end, nor remember that it was told."""
+    keep, renew, cancel = run_leases.keep, run_leases.renew_leases, LiveRuns.cancel
 
     async def keep_on(*arguments: Any) -> Any:
         kept = await keep(*arguments)
@@ -164,6 +165,11 @@ def cancels_are_forgotten() -> None:
     async def renew_only(*arguments: Any) -> Any:
         return [replace(lease, cancel=False) for lease in await renew(*arguments)]
 
+    def cancel_here_only(live: LiveRuns, run_id: UUID) -> None:
+        if live.find(run_id) is not None:
+            cancel(live, run_id)
+
+    lay(LiveRuns, "cancel", cancel_here_only)
     lay(run_leases, "keep", keep_on)
     lay(run_leases, "renew_leases", renew_only)
 
